@@ -1,0 +1,86 @@
+"""Records to JSON and back, by their type hints; one place that knows format versions."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Mapping
+from enum import Enum
+from functools import cache
+from typing import Any, TypeVar
+
+from melt.errors import StoreError
+from melt.records import FORMAT_VERSION
+
+T = TypeVar("T")
+
+
+def to_dict(record: Any) -> Any:
+    """Turn a record, or anything inside one, into plain JSON types."""
+    if dataclasses.is_dataclass(record) and not isinstance(record, type):
+        return {f.name: to_dict(getattr(record, f.name)) for f in dataclasses.fields(record)}
+    if isinstance(record, Enum):
+        return record.value
+    if isinstance(record, Mapping):
+        return {str(k): to_dict(v) for k, v in record.items()}
+    if isinstance(record, (tuple, list)):
+        return [to_dict(v) for v in record]
+    return record
+
+
+def dumps(record: Any) -> str:
+    """Write a record as one line of JSON with sorted keys. Raises ValueError on NaN: not measured is null."""
+    return json.dumps(to_dict(record), sort_keys=True, allow_nan=False, ensure_ascii=False)
+
+
+def from_dict(kind: type[T], data: Any) -> T:
+    """Rebuild a record. Unknown keys are passed over; a newer format is refused; a wrong type raises StoreError."""
+    if isinstance(data, Mapping) and isinstance(data.get("version"), int) and data["version"] > FORMAT_VERSION:
+        raise StoreError(
+            f"this {kind.__name__} was written in format {data['version']}, this melt reads up to {FORMAT_VERSION}: update melt"
+        )
+    try:
+        return typing.cast(T, _build(kind, data))
+    except (TypeError, ValueError, KeyError) as error:
+        raise StoreError(f"not a valid {kind.__name__}: {error}") from error
+
+
+def loads(kind: type[T], text: str | bytes) -> T:
+    """Read one record from JSON text. Raises StoreError."""
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise StoreError(f"not a valid {kind.__name__}: {error}") from error
+    return from_dict(kind, data)
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
+def _build(kind: Any, data: Any) -> Any:
+    origin = typing.get_origin(kind)
+    if origin in (typing.Union, types.UnionType):
+        if data is None:
+            return None
+        return _build(next(a for a in typing.get_args(kind) if a is not type(None)), data)
+    if origin is tuple:
+        return tuple(_build(typing.get_args(kind)[0], v) for v in data)
+    if origin is dict:
+        value_kind = typing.get_args(kind)[1]
+        return {k: _build(value_kind, v) for k, v in data.items()}
+    if kind in (object, Any):
+        return data
+    if dataclasses.is_dataclass(kind):
+        hints = _hints(typing.cast(type, kind))
+        return kind(**{k: _build(hints[k], v) for k, v in data.items() if k in hints})  # type: ignore[operator]
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return kind(data)
+    if kind is float and isinstance(data, int) and not isinstance(data, bool):
+        return float(data)
+    if not isinstance(data, kind) or (kind is int and isinstance(data, bool)):
+        raise TypeError(f"expected {kind.__name__}, found {data!r}")
+    return data

@@ -1,0 +1,74 @@
+"""What an engine adapter is: how to start a runner, and how to read what it says. No I/O, no device, no files opened.
+
+The runner's lines are specified in agents/PROTOCOL.md, "Runner events".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from melt.records import Artifact, Reason, RunSpec, Window
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """One request inside one repetition, times on the device's monotonic clock.
+
+    `token_ns[i]` is when token i was known; `token_ns[0]` ends the first token (TTFT = token_ns[0] - submit_ns).
+    """
+
+    repetition: int
+    warmup: bool
+    submit_ns: int
+    token_ns: tuple[int, ...] = ()
+    token_ids: tuple[int, ...] = ()
+    n_prompt: int = 0
+    depth: int = 0
+    stop: str = "length"
+    text: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunnerReport:
+    """Everything a runner said, typed. `failure` is set when it named its own failure; `complete` when it said finish.
+
+    `used` are the settings that were really in force; `memory` what the runner knows of its memory, in bytes.
+    """
+
+    windows: tuple[Window, ...] = ()
+    generations: tuple[Generation, ...] = ()
+    used: Mapping[str, object] = field(default_factory=dict)
+    memory: Mapping[str, int] = field(default_factory=dict)
+    failure: Reason | None = None
+    complete: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """How to start a runner on a device: `argv` with `{dir}` for the job's folder, and the files it wants there."""
+
+    argv: tuple[str, ...]
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+class Engine(Protocol):
+    """An inference engine. Implementations pass tests/contract/test_engines.py."""
+
+    name: str
+    formats: tuple[str, ...]
+
+    def runner_files(self) -> tuple[Path, ...]:
+        """Files of ours that must be on the device for the runner to start; pushed by content, beside each other."""
+        ...
+
+    def command(self, spec: RunSpec, artifact: Artifact, *, model_path: str, runner_dir: str, python: str) -> Command:
+        """Say how to start the runner on the device, given where the model and the runner files lie there."""
+        ...
+
+    def parse(self, lines: Iterable[bytes]) -> RunnerReport:
+        """Read the runner's stdout lines. Unknown events are passed over; a torn last line too."""
+        ...

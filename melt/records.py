@@ -1,0 +1,292 @@
+"""The documents that melt keeps: frozen, versioned, and the same in memory, on disk and in the store.
+
+A run is one runner process: it loads a model once, warms up, then repeats its workload. It begins with a
+`RunStart` (what was asked, on what, with what), yields `Stream` declarations and traces, is cut into `Window`s,
+summarised as `Metric`s and always ends with a `RunStop` (outcome, verdict, reasons), also when it died.
+None means "not measured"; 0 is a measurement.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+FORMAT_VERSION = 1
+"""Version of these documents. Raise it with an upgrader in `codec.py` whenever a field changes its meaning."""
+
+
+class Outcome(StrEnum):
+    """How a run ended. An out-of-memory run is a result like any other."""
+
+    OK = "ok"
+    OOM = "oom"
+    UNSUPPORTED = "unsupported"
+    TIMEOUT = "timeout"
+    DEVICE_LOST = "device_lost"
+    FAILED = "failed"
+    ABORTED = "aborted"
+    SKIPPED = "skipped"
+
+
+class Verdict(StrEnum):
+    """Whether the numbers of a run may be believed."""
+
+    VALID = "valid"
+    SUSPECT = "suspect"
+    INVALID = "invalid"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """Why an outcome or a verdict is what it is.
+
+    `code` is stable and machine-readable (`sampling_gap`, `throttled`, `killed_by_oom`); `message` is one sentence;
+    `figures` holds the numbers behind it.
+    """
+
+    code: str
+    message: str
+    figures: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """What is asked of the model in one repetition. Lengths are in tokens.
+
+    kind `synthetic`: `n_prompt` made-up tokens are prefilled at `n_depth`, then `n_gen` are decoded.
+    kind `prompts`: each of `prompts` is one request of up to `n_gen` tokens.
+    kind `sustained`: the synthetic request is repeated until `duration_s` have passed.
+    """
+
+    kind: str = "synthetic"
+    n_prompt: int = 0
+    n_gen: int = 0
+    n_depth: int = 0
+    duration_s: float | None = None
+    prompts: tuple[str, ...] = ()
+    prompts_name: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The workload as llama-bench would write it: `pp512`, `tg128 @ d512`, `pp512+tg128`."""
+        parts = []
+        if self.kind == "prompts":
+            parts.append(self.prompts_name or "prompts")
+        elif self.n_prompt:
+            parts.append(f"pp{self.n_prompt}")
+        if self.n_gen:
+            parts.append(f"tg{self.n_gen}")
+        name = "+".join(parts)
+        if self.kind == "sustained" and self.duration_s is not None:
+            name += f" for {self.duration_s:g}s"
+        return f"{name} @ d{self.n_depth}" if self.n_depth else name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How the engine is asked to run. None leaves the choice to the session, which records what it chose."""
+
+    threads: int | None = None
+    threads_batch: int | None = None
+    n_batch: int = 2048
+    n_ubatch: int = 512
+    cache_type_k: str = "f16"
+    cache_type_v: str = "f16"
+    flash_attn: str = "auto"
+    n_gpu_layers: int = 0
+    mmap: bool = True
+    page_cache: str = "warm"
+    seed: int = 0
+    temperature: float = 0.0
+    ignore_eos: bool = True
+    affinity: str | None = None
+    timeout_s: float = 3600.0
+    trip_c: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repeat:
+    """`warmup` and `repetitions` happen inside one process; each of `sessions` is a process of its own."""
+
+    warmup: int = 1
+    repetitions: int = 5
+    sessions: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How often channels are read, in Hz. `sensors_hz` for sysfs, `process_hz` for the runner's own /proc files."""
+
+    sensors_hz: float = 10.0
+    process_hz: float = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSpec:
+    """One run that was asked for: one cell of a plan in one session.
+
+    `block` is the session's number within the sweep, from 0; `position` the place in the whole order, from 0.
+    """
+
+    run_id: str
+    sweep_id: str
+    plan: str
+    block: int
+    position: int
+    device: str
+    model: str
+    quant: str | None
+    engine: str
+    workload: Workload
+    settings: Settings
+    repeat: Repeat
+    sampling: Sampling
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """A model file, known by what is in it. `sha256` is its identity; the path only says where it lies now.
+
+    `tensor_types` maps a ggml type name to the bytes stored in it: the label "Q4_K_M" never tells.
+    `bits_per_weight` is 8 * tensor bytes / parameters. `kv_bytes_per_token` is for an f16 cache.
+    `notes` are sentences a reader must see: a lossy origin, K-quants that fell back.
+    """
+
+    name: str
+    quant: str | None
+    format: str
+    sha256: str
+    size_bytes: int
+    path: str
+    architecture: str | None = None
+    n_params: int | None = None
+    bits_per_weight: float | None = None
+    tensor_types: dict[str, int] = field(default_factory=dict)
+    weight_bytes: int | None = None
+    embedding_bytes: int | None = None
+    n_layers: int | None = None
+    n_ctx_train: int | None = None
+    kv_bytes_per_token: int | None = None
+    origin_sha256: str | None = None
+    recipe: str | None = None
+    lossy_origin: bool | None = None
+    license: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cpu:
+    """One logical CPU as the kernel numbers it."""
+
+    index: int
+    max_hz: float | None = None
+    core: int | None = None
+    package: int | None = None
+    governor: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceFacts:
+    """What a device is and in which state it was found. `device_id` is stable over reboots, `boot_id` is not."""
+
+    device_id: str
+    kind: str
+    name: str
+    os: str
+    os_build: str | None
+    kernel: str | None
+    arch: str
+    soc: str | None = None
+    cpus: tuple[Cpu, ...] = ()
+    memory_total_bytes: int | None = None
+    memory_available_bytes: int | None = None
+    boot_id: str | None = None
+    virtualization: str | None = None
+    accelerators: tuple[str, ...] = ()
+    memory_bandwidth_bytes_per_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """One column of a trace, declared once; afterwards only numbers flow.
+
+    `collector` names the trace (one clock, one rate), `name` the column, `site` where it is measured
+    (`cpu0`, `battery`, `x86_pkg_temp`), `source` the file or program that said it.
+    `cumulative` marks counters; `wraps_at` is where they start again, in the stream's unit.
+    """
+
+    collector: str
+    name: str
+    quantity: str
+    unit: str
+    site: str
+    source: str
+    rate_hz: float
+    cumulative: bool = False
+    wraps_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """A span of the device's monotonic clock with a meaning; `n_tokens` were processed inside it.
+
+    `phase` is load, tokenize, prefill or decode. `repetition` counts from 0, warm-ups apart from the measured ones.
+    """
+
+    phase: str
+    t0_ns: int
+    t1_ns: int
+    repetition: int | None = None
+    warmup: bool = False
+    n_tokens: int | None = None
+    depth: int | None = None
+
+    @property
+    def duration_s(self) -> float:
+        """Length of the window in seconds."""
+        return (self.t1_ns - self.t0_ns) / 1e9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """A figure of a run. `repetition` None: of the whole run. `value` None: not measured, and `note` says why."""
+
+    name: str
+    value: float | None
+    unit: str
+    repetition: int | None = None
+    source: str = "runner"
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStart:
+    """Everything that was known before the runner started. Times on the host are UTC nanoseconds since 1970."""
+
+    spec: RunSpec
+    started_utc_ns: int
+    artifact: Artifact
+    device: DeviceFacts
+    agent_version: str
+    melt_version: str
+    streams: tuple[Stream, ...] = ()
+    missing: tuple[str, ...] = ()
+    host: dict[str, str] = field(default_factory=dict)
+    version: int = FORMAT_VERSION
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStop:
+    """The end of a run; always written. `used` is what the engine says it really used (threads, backend, context).
+
+    `evidence` maps a name (`stderr`, `exit`, `dmesg`) to text; it is filled for every run that is not ok.
+    """
+
+    run_id: str
+    ended_utc_ns: int
+    outcome: Outcome
+    verdict: Verdict
+    reasons: tuple[Reason, ...] = ()
+    used: dict[str, object] = field(default_factory=dict)
+    evidence: dict[str, str] = field(default_factory=dict)
+    version: int = FORMAT_VERSION

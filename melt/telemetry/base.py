@@ -1,0 +1,54 @@
+"""What a channel is: a file that the agent reads, or a program whose lines it stamps, and how to make numbers of it.
+
+A platform module (platforms/linux.py, ...) names the globs worth reading and turns one snapshot of their contents into
+`Discovery`: pure functions, tested on captured snapshots. The agent then returns raw bytes per tick, and `parse`
+makes the numbers on the host, so that a better decoder can be run again over an old journal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from melt.records import Stream
+
+Snapshot = Mapping[str, bytes]
+"""Path -> raw content, as the agent's `read` verb returned it; unreadable files are absent."""
+
+Parser = Callable[[bytes], tuple[float, ...]]
+"""Raw content -> one float per declared stream, NaN where a value is not there. Never raises on odd content."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileSource:
+    """A file read at `rate_hz`. `{pid}` in the path stands for the runner. `streams` and the parser's result agree."""
+
+    path: str
+    rate_hz: float
+    streams: tuple[Stream, ...]
+    parse: Parser
+    max_bytes: int = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class LineSource:
+    """A program that the agent keeps running and whose stdout lines it stamps. A line without values gives all NaN."""
+
+    name: str
+    argv: tuple[str, ...]
+    streams: tuple[Stream, ...]
+    parse: Parser
+
+
+@dataclass(frozen=True, slots=True)
+class Discovery:
+    """What a target offers. `missing` are sentences, each said once: what is not there and what would make it so."""
+
+    files: tuple[FileSource, ...] = ()
+    lines: tuple[LineSource, ...] = ()
+    missing: tuple[str, ...] = ()
+
+    @property
+    def streams(self) -> tuple[Stream, ...]:
+        """Every declared stream, in order."""
+        return tuple(s for source in (*self.files, *self.lines) for s in source.streams)

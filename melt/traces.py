@@ -1,0 +1,42 @@
+"""Traces: the numbers of one collector, wide, on one clock. Kept apart from `records` because they need numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from melt.records import Metric, RunStart, RunStop, Stream, Window
+
+Times = NDArray[np.int64]
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """What one collector saw.
+
+    `t_ns` has shape (n,), int64, on the device's monotonic clock, never decreasing. Each column has shape (n,), float64,
+    NaN where nothing was measured. `streams` declares the columns, in the same order as `columns`.
+    """
+
+    collector: str
+    t_ns: Times
+    columns: Mapping[str, Values]
+    streams: tuple[Stream, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunBundle:
+    """A finished run, whole: what the store publishes in one go. `journal` is the raw file it was decoded from."""
+
+    start: RunStart
+    stop: RunStop
+    windows: tuple[Window, ...] = ()
+    metrics: tuple[Metric, ...] = ()
+    traces: tuple[Trace, ...] = ()
+    journal: Path | None = None
+    attachments: Mapping[str, str] = field(default_factory=dict)
