@@ -261,7 +261,11 @@ class Metric:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStart:
-    """Everything that was known before the runner started. Times on the host are UTC nanoseconds since 1970."""
+    """Everything that was known before the runner started. Times on the host are UTC nanoseconds since 1970.
+
+    `clock_offset_ns` is the host's monotonic clock minus the device's, measured over round trips;
+    `clock_uncertainty_ns` is half of the shortest round trip. None: not measured.
+    """
 
     spec: RunSpec
     started_utc_ns: int
@@ -272,6 +276,8 @@ class RunStart:
     streams: tuple[Stream, ...] = ()
     missing: tuple[str, ...] = ()
     host: dict[str, str] = field(default_factory=dict)
+    clock_offset_ns: int | None = None
+    clock_uncertainty_ns: int | None = None
     version: int = FORMAT_VERSION
 
 

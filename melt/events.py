@@ -1,0 +1,65 @@
+"""What happens while a sweep runs, as small facts that anyone may watch; nothing that watches can change the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from melt.records import RunSpec
+from melt.traces import RunBundle
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A sentence worth saying once: a missing sensor, a recovered run. `run_id` None: about the whole sweep."""
+
+    text: str
+    run_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Preparing:
+    """Something takes time before runs can start. `total` 0: nobody knows how much there is."""
+
+    what: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunBegan:
+    """A run is about to start."""
+
+    spec: RunSpec
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunProgress:
+    """A run has come further. `done` of `total` repetitions, warm-ups included; rates are of the last repetition."""
+
+    run_id: str
+    phase: str
+    done: int
+    total: int
+    prefill_tps: float | None = None
+    decode_tps: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The hottest plausible temperature seen just now on the device, in degrees Celsius."""
+
+    run_id: str
+    temperature_c: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnded:
+    """A run is in the store."""
+
+    bundle: RunBundle
+
+
+Event = Note | Preparing | RunBegan | RunProgress | Reading | RunEnded
+Observer = Callable[[Event], None]
