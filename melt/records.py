@@ -78,7 +78,7 @@ class Workload:
             parts.append(f"tg{self.n_gen}")
         name = "+".join(parts)
         if self.kind == "sustained" and self.duration_s is not None:
-            name += f" for {self.duration_s:g}s"
+            name += f" for {self.duration_s:.12g}s"
         return f"{name} @ d{self.n_depth}" if self.n_depth else name
 
 
