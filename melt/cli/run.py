@@ -1,0 +1,164 @@
+"""`melt run`: measure what a plan or the flags ask for, show it coming, and print the comparison."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from threading import Event
+from typing import TYPE_CHECKING
+
+from melt.cli._planargs import add_plan_arguments, plan_from_args
+from melt.cli._storeargs import add_store_argument, store_root
+
+if TYPE_CHECKING:
+    from melt.fleet.sweep import Sweep
+    from melt.models.library import Library
+    from melt.records import RunSpec
+    from melt.store.store import Store
+    from melt.traces import RunBundle
+
+NAME = "run"
+HELP = "measure models by a plan or by flags, on this machine or a device"
+FORMATS = ("table", "md", "json", "jsonl", "csv")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of this verb."""
+    add_plan_arguments(parser)
+    add_store_argument(parser)
+    parser.add_argument("--dry-run", action="store_true", help="print the runs, their time and bytes; measure nothing")
+    add_output_argument(parser)
+
+
+def add_output_argument(parser: argparse.ArgumentParser) -> None:
+    """Add `-o`, the form of what goes to stdout."""
+    parser.add_argument("-o", "--output", choices=FORMATS, default="table", help="form of the result (default: table)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Expand the plan and conduct it. Returns 1 when a run did not end as asked."""
+    from melt.fleet.sweep import Sweep
+    from melt.models.library import Library
+    from melt.plan.expand import expand
+    from melt.plan.ids import new_id
+
+    plan = plan_from_args(args)
+    sweep_id = new_id()
+    specs = expand(plan, sweep_id=sweep_id, new_run_id=new_id)
+    library = Library()
+    if args.dry_run:
+        return _dry_run(specs, library, args.output)
+    return conduct_sweep(Sweep(sweep_id, tuple(specs)), library, args)
+
+
+def conduct_sweep(sweep: Sweep, library: Library, args: argparse.Namespace) -> int:
+    """Recover what an earlier melt left, run what the sweep lacks, print the comparison of the whole sweep."""
+    from melt.cli._progress import progress
+    from melt.errors import DeviceError, StoreError
+    from melt.fleet.conductor import conduct
+    from melt.fleet.lease import lease
+    from melt.fleet.recover import recover
+    from melt.fleet.sweep import missing, save
+    from melt.store.store import Store
+
+    with Store.open(store_root(args)) as store, _stop_on_interrupt() as stop, lease():
+        with progress(sweep.specs) as observe:
+            recover(store, observe=observe, stop=stop)
+            sweep, todo = missing(sweep, store)
+            save(store.root, sweep)
+            trouble = None
+            try:
+                conduct(todo, store, _resolver(library, observe), observe=observe, stop=stop)
+            except (DeviceError, StoreError) as error:
+                trouble = error
+        bundles = _bundles(store, sweep)
+        print_comparison(bundles, args.output)
+        return _report(sweep, bundles, trouble, stop.is_set())
+
+
+def _report(sweep: Sweep, bundles: Sequence[RunBundle], trouble: Exception | None, stopped: bool) -> int:
+    from melt.records import Outcome
+
+    if trouble is not None:
+        print(f"melt: {trouble}", file=sys.stderr)
+    ended = {b.start.spec.run_id for b in bundles if b.stop.outcome not in (Outcome.ABORTED, Outcome.DEVICE_LOST)}
+    lacking = len(sweep.specs) - len(ended)
+    if lacking:
+        why = "stopped" if stopped else "ended early"
+        print(
+            f"melt: {why}: {len(ended)} of {len(sweep.specs)} runs are kept; go on with: melt resume {sweep.sweep_id}",
+            file=sys.stderr,
+        )
+    return int(bool(lacking or trouble or any(b.stop.outcome is not Outcome.OK for b in bundles)))
+
+
+def print_comparison(bundles: Sequence[RunBundle], fmt: str) -> None:
+    """Print the runs side by side on stdout; nothing when there are none."""
+    from melt.analysis.compare import compare
+    from melt.report.comparison import render
+
+    if bundles:
+        print(render(compare(bundles, by=_natural_column(bundles)), fmt), end="")
+
+
+def _natural_column(bundles: Sequence[RunBundle]) -> str:
+    """Choose what the columns are: the first thing that differs, quantization levels before all else."""
+    specs = [b.start.spec for b in bundles]
+    candidates: tuple[tuple[str, Callable[[RunSpec], object]], ...] = (
+        ("quant", lambda s: s.quant),
+        ("model", lambda s: s.model),
+        ("device", lambda s: s.device),
+        ("engine", lambda s: s.engine),
+        ("threads", lambda s: s.settings.threads),
+    )
+    for name, value in candidates:
+        if len({value(spec) for spec in specs}) > 1:
+            return name
+    return "quant"
+
+
+def _bundles(store: Store, sweep: Sweep) -> list[RunBundle]:
+    from melt.store.selection import Selection
+
+    return store.bundles(Selection(sweep=sweep.sweep_id))
+
+
+def _dry_run(specs: Sequence[RunSpec], library: Library, fmt: str) -> int:
+    from melt.plan.estimate import estimate
+
+    sizes = {(s.model, s.quant): library.expected_size_bytes(s.model, s.quant) for s in specs}
+    print(estimate(specs, sizes, {}).render(fmt), end="")
+    return 0
+
+
+def _resolver(library: Library, observe: Callable[[object], None]) -> Callable[..., object]:
+    from melt.events import Preparing
+
+    def resolve(model: str, quant: str | None) -> object:
+        return library.resolve(
+            model, quant, progress=lambda what, done, total: observe(Preparing(what, done, total))
+        )
+
+    return resolve
+
+
+@contextmanager
+def _stop_on_interrupt() -> Iterator[Event]:
+    """Let the first Ctrl-C ask for an orderly end; a second one interrupts at once."""
+    stop = Event()
+
+    def handle(_signal: int, _frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        print("melt: stopping after what is being measured is safe; press again to leave at once", file=sys.stderr)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

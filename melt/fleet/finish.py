@@ -1,0 +1,100 @@
+"""From a run's folder to a result: the one place where raw bytes become a bundle, live or after a crash."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from melt.analysis.evaluate import evaluate
+from melt.codec import loads
+from melt.engines.registry import get as get_engine
+from melt.errors import MeltError, StoreError
+from melt.records import Outcome, Reason, RunStart, RunStop, Verdict
+from melt.session import folder as docs
+from melt.session.folder import RunFolder
+from melt.targets.probe import load_snapshot
+from melt.telemetry.decode import decode
+from melt.telemetry.journal import Event, Journal, Line, read_journal
+from melt.telemetry.platforms import platform
+from melt.telemetry.schedule import make_schedule
+from melt.traces import RunBundle
+
+_STDOUT, _STDERR = 0, 1
+_EVIDENCE_BYTES = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """How the collection ended, as the session noted it; all empty when the host died before."""
+
+    state: str = "unknown"
+    end: dict[str, object] | None = None
+    interrupted: bool = False
+
+
+def assemble(folder: RunFolder) -> RunBundle:
+    """Make a result of what lies in a run's folder. Raises StoreError when not even its start was written."""
+    raw_start = folder.read_document(docs.START)
+    raw_snapshot = folder.read_document(docs.SNAPSHOT)
+    if raw_start is None or raw_snapshot is None:
+        raise StoreError(f"{folder.path} holds no run: it ended before anything was started")
+    start = loads(RunStart, raw_start)
+    discovery = platform(start.device.os).discover(load_snapshot(raw_snapshot), start.spec.sampling)
+    journal = read_journal(folder.journal_path) if _has_journal(folder) else Journal(None, [], 0, False)
+    lines = [r for r in journal.records if isinstance(r, Line)]
+    stderr = _text(lines, _STDERR)
+    noted = _read_end(folder)
+    evaluation = evaluate(
+        start,
+        get_engine(start.spec.engine).parse(line.data for line in lines if line.source == _STDOUT),
+        decode(journal, make_schedule(discovery)),
+        [r for r in journal.records if isinstance(r, Event)],
+        torn=journal.torn,
+        end=noted.end,
+        stderr=stderr,
+    )
+    outcome, reasons = evaluation.outcome, evaluation.reasons
+    if noted.interrupted:
+        outcome = Outcome.ABORTED
+        reasons = (Reason(code="interrupted", message="stopped by the user before it was done"), *reasons)
+    evidence = {} if outcome is Outcome.OK else _evidence(stderr, noted)
+    stop = RunStop(
+        run_id=start.spec.run_id,
+        ended_utc_ns=time.time_ns(),
+        outcome=outcome,
+        verdict=evaluation.verdict if outcome is Outcome.OK else Verdict.INVALID,
+        reasons=reasons,
+        used=dict(evaluation.used),
+        evidence=evidence,
+    )
+    return RunBundle(
+        start=start,
+        stop=stop,
+        windows=evaluation.windows,
+        metrics=evaluation.metrics,
+        traces=(*evaluation.traces, evaluation.token_trace),
+        journal=folder.journal_path if _has_journal(folder) else None,
+        attachments={"snapshot.json": raw_snapshot.decode(), **({"stderr.txt": stderr} if stderr else {})},
+    )
+
+
+def _has_journal(folder: RunFolder) -> bool:
+    return folder.journal_path.is_file() and folder.journal_path.stat().st_size > 0
+
+
+def _read_end(folder: RunFolder) -> _End:
+    data = folder.read_document(docs.COLLECTED)
+    return _End() if data is None else _End(**json.loads(data))
+
+
+def _text(lines: list[Line], source: int) -> str:
+    return "\n".join(line.data.decode(errors="replace") for line in lines if line.source == source)
+
+
+def _evidence(stderr: str, noted: _End) -> dict[str, str]:
+    evidence = {"exit": json.dumps(noted.end or {"state": noted.state})}
+    if stderr:
+        evidence["stderr"] = stderr[-_EVIDENCE_BYTES:]
+    return evidence

@@ -1,0 +1,56 @@
+"""What a dead melt left behind: runs still going on, or finished, on a device, and half-collected journals."""
+
+from __future__ import annotations
+
+from threading import Event
+
+from melt.errors import DeviceError
+from melt.events import Note, Observer, RunEnded
+from melt.fleet.finish import assemble
+from melt.session import folder as docs
+from melt.session.collect import collect
+from melt.session.connect import reach
+from melt.session.execute import clean_up, note_collected
+from melt.session.folder import JobSite, RunFolder, read_site
+from melt.store.store import Store
+from melt.traces import RunBundle
+
+
+def recover(store: Store, *, observe: Observer, stop: Event) -> list[RunBundle]:
+    """Collect and publish every run in the spool whose owner is gone; return what was published.
+
+    A run that still goes on is waited for: two runs at once on a device would spoil both. What cannot be reached now
+    stays where it is, and a sentence says so. A folder in which nothing was started is removed.
+    """
+    published = []
+    for folder in store.leftovers():
+        with folder:
+            site = read_site(folder)
+            if site is None:
+                folder.discard()
+                continue
+            try:
+                published.append(_one(store, folder, site, observe, stop))
+            except DeviceError as error:
+                observe(Note(f"a run is left on {site.device}, which cannot be reached: {error}", folder.path.name))
+    return published
+
+
+def _one(store: Store, folder: RunFolder, site: JobSite, observe: Observer, stop: Event) -> RunBundle:
+    transport, agent, _ = reach(site.device)
+    try:
+        if folder.read_document(docs.COLLECTED) is None:
+            running = agent.status(site.job_dir).state == "running"
+            wait = "still going on: waiting for it" if running else "collected"
+            observe(Note(f"a run that an earlier melt left on {site.device} is {wait}", folder.path.name))
+            note_collected(
+                folder, collect(agent, site.job_dir, folder.journal_path, see=lambda _: None, stop=stop)
+            )
+        bundle = assemble(folder)
+        store.publish(bundle)
+        folder.discard()
+        clean_up(transport, site.job_dir)
+    finally:
+        transport.close()
+    observe(RunEnded(bundle))
+    return bundle

@@ -1,0 +1,43 @@
+"""Cells that need not be tried to know how they end: they get their result without harm to the device."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from melt import __version__
+from melt.models.inspect import expected_memory
+from melt.records import Artifact, DeviceFacts, Outcome, Reason, RunSpec, RunStart, RunStop, Verdict
+from melt.traces import RunBundle
+from melt.units import human
+
+_HEADROOM = 1.0
+"""A model is refused only when it needs more than all memory: what is merely tight is found out by running it."""
+
+
+def refusal(spec: RunSpec, artifact: Artifact, device: DeviceFacts) -> RunBundle | None:
+    """Return the finished result of a cell that cannot fit into the device's memory, None for all others."""
+    total = device.memory_total_bytes
+    workload = spec.workload
+    n_ctx = workload.n_prompt + workload.n_gen + workload.n_depth
+    needed = expected_memory(artifact, n_ctx, spec.settings.cache_type_k, spec.settings.cache_type_v)
+    if total is None or needed <= total * _HEADROOM:
+        return None
+    reason = Reason(
+        code="does_not_fit",
+        message=f"{artifact.name} needs about {human(needed, 'bytes')}, {device.name} has {human(total, 'bytes')}: not tried",
+        figures={"needed_bytes": float(needed), "total_bytes": float(total)},
+    )
+    now = time.time_ns()
+    start = RunStart(
+        spec=replace(spec),
+        started_utc_ns=now,
+        artifact=artifact,
+        device=device,
+        agent_version="",
+        melt_version=__version__,
+    )
+    stop = RunStop(
+        run_id=spec.run_id, ended_utc_ns=now, outcome=Outcome.OOM, verdict=Verdict.INVALID, reasons=(reason,)
+    )
+    return RunBundle(start=start, stop=stop)

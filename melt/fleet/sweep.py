@@ -1,0 +1,71 @@
+"""A sweep as a document beside the store: what was asked for, so that what is missing can be run later."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from melt.codec import from_dict, to_dict
+from melt.errors import StoreError, UsageError
+from melt.plan.ids import new_id
+from melt.records import Outcome, RunSpec
+from melt.store.selection import Selection
+from melt.store.store import Store
+
+_FOLDER = "sweeps"
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """All runs of one `melt run`, in order."""
+
+    sweep_id: str
+    specs: tuple[RunSpec, ...]
+
+
+def save(root: Path, sweep: Sweep) -> None:
+    """Keep a sweep, whole or not at all. Raises StoreError."""
+    path = root / _FOLDER / f"{sweep.sweep_id}.json"
+    text = json.dumps({"sweep_id": sweep.sweep_id, "specs": [to_dict(spec) for spec in sweep.specs]}, indent=1)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        with temporary.open("w", encoding="utf-8") as out:
+            out.write(text)
+            out.flush()
+            os.fsync(out.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise StoreError(f"cannot write {path}: {error.strerror}") from error
+
+
+def load(root: Path, sweep_id: str | None) -> Sweep:
+    """Return a sweep by its id or the beginning of it, the newest for None. Raises UsageError."""
+    known = sorted(path.stem for path in (root / _FOLDER).glob("*.json"))
+    found = [name for name in known if name.startswith(sweep_id)] if sweep_id else known[-1:]
+    if not found:
+        raise UsageError(f"no sweep {sweep_id!r} in {root}" if sweep_id else f"{root} has no sweep to resume")
+    if len(found) > 1:
+        raise UsageError(f"{sweep_id!r} is the beginning of {len(found)} sweeps: {', '.join(found)}")
+    path = root / _FOLDER / f"{found[0]}.json"
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        return Sweep(data["sweep_id"], tuple(from_dict(RunSpec, spec) for spec in data["specs"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path}: not a sweep document: {error}") from error
+
+
+def missing(sweep: Sweep, store: Store) -> tuple[Sweep, tuple[RunSpec, ...]]:
+    """Say which runs a sweep still lacks. An aborted or lost run is asked for anew, under a new id."""
+    outcomes = {b.start.spec.run_id: b.stop.outcome for b in store.bundles(Selection(sweep=sweep.sweep_id))}
+    specs, todo = [], []
+    for spec in sweep.specs:
+        outcome = outcomes.get(spec.run_id)
+        if outcome in (Outcome.ABORTED, Outcome.DEVICE_LOST):
+            spec = replace(spec, run_id=new_id())
+        specs.append(spec)
+        if spec.run_id not in outcomes:
+            todo.append(spec)
+    return Sweep(sweep.sweep_id, tuple(specs)), tuple(todo)

@@ -1,0 +1,137 @@
+"""Bring a journal home while, or long after, the agent writes it; the link may come and go.
+
+The agent writes a `self` record every second, so a silent follow means a frozen link, not a quiet run.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import BinaryIO
+
+from melt.errors import StoreError, TransportError
+from melt.targets.agent import AgentClient
+from melt.telemetry.journal import JournalReader, Record
+
+POLL_S = 0.2
+SILENT_S = 15.0
+LOST_AFTER_S = 120.0
+_SYNC_EVERY_S = 1.0
+_CHUNK_BYTES = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What came home. `end` is the agent's last word, None when it had none. `state` is of the agent's `status`."""
+
+    state: str
+    end: dict[str, object] | None
+    interrupted: bool
+
+
+def collect(
+    agent: AgentClient,
+    job_dir: str,
+    journal: Path,
+    *,
+    see: Callable[[Sequence[Record]], None],
+    stop: Event,
+    lost_after_s: float = LOST_AFTER_S,
+) -> Collected:
+    """Follow the journal of a job into a file, from where the file ends, until the job has ended.
+
+    `stop` asks for an orderly end: the agent is told to stop, and the rest is still collected. Raises TransportError
+    when the device has been out of reach for `lost_after_s`: the run may be going on and can be collected later.
+    Raises StoreError when the host cannot write what arrives.
+    """
+    reader = JournalReader()
+    interrupted = False
+    deadline = time.monotonic() + lost_after_s
+    with _open(journal) as out:
+        see(reader.feed(out.read()))
+        while True:
+            try:
+                if not interrupted:
+                    interrupted = _follow(agent, job_dir, out, reader, see, stop)
+                if interrupted:
+                    agent.stop(job_dir)
+                    _drain(agent, job_dir, out, reader, see)
+                status = agent.status(job_dir)
+                if status.state == "dead":
+                    status = agent.recover(job_dir)
+                    _drain(agent, job_dir, out, reader, see)
+                if status.state != "running":
+                    _sync(out)
+                    return Collected(status.state, status.end, interrupted)
+                deadline = time.monotonic() + lost_after_s
+            except TransportError:
+                if time.monotonic() > deadline or stop.wait(POLL_S):
+                    raise
+
+
+def _follow(
+    agent: AgentClient,
+    job_dir: str,
+    out: BinaryIO,
+    reader: JournalReader,
+    see: Callable[[Sequence[Record]], None],
+    stop: Event,
+) -> bool:
+    """Copy until the job ends (False), the caller wants to stop (True) or the link falls silent (False)."""
+    synced = heard = time.monotonic()
+    with agent.tail(job_dir, out.tell(), follow=True) as channel:
+        while not stop.is_set():
+            data = channel.read(_CHUNK_BYTES, POLL_S)
+            now = time.monotonic()
+            if data == b"":
+                return False
+            if data is None:
+                if now - heard > SILENT_S:
+                    return False
+                continue
+            heard = now
+            _append(out, data)
+            see(reader.feed(data))
+            if now - synced > _SYNC_EVERY_S:
+                _sync(out)
+                synced = now
+    return True
+
+
+def _drain(
+    agent: AgentClient, job_dir: str, out: BinaryIO, reader: JournalReader, see: Callable[[Sequence[Record]], None]
+) -> None:
+    """Copy what is there, to its end."""
+    with agent.tail(job_dir, out.tell(), follow=False) as channel:
+        while data := channel.read(_CHUNK_BYTES, SILENT_S):
+            _append(out, data)
+            see(reader.feed(data))
+
+
+def _open(journal: Path) -> BinaryIO:
+    try:
+        return journal.open("a+b" if not journal.exists() else "r+b", buffering=0)
+    except OSError as error:
+        raise StoreError(f"cannot write {journal}: {error.strerror}") from error
+
+
+def _append(out: BinaryIO, data: bytes) -> None:
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[out.write(view) :]
+    except OSError as error:
+        raise StoreError(
+            f"cannot write {out.name}: {error.strerror}; the run goes on on the device: make room, then `melt resume`"
+        ) from error
+
+
+def _sync(out: BinaryIO) -> None:
+    try:
+        os.fdatasync(out.fileno())
+    except OSError as error:
+        raise StoreError(f"cannot write {out.name}: {error.strerror}; make room, then `melt resume`") from error

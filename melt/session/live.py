@@ -1,0 +1,75 @@
+"""What a journal tells while it is still being written: progress and temperature for whoever watches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from melt.engines.base import Engine
+from melt.events import Observer, Reading, RunProgress
+from melt.records import RunSpec
+from melt.telemetry.base import FileSource
+from melt.telemetry.journal import Event, Line, Record, Tick
+from melt.telemetry.schedule import Schedule
+
+RUNNER_STDOUT = 0
+_READING_EVERY_NS = 1_000_000_000
+_PLAUSIBLE_C = (1.0, 150.0)
+
+
+class Live:
+    """Turns journal records into events. Nothing here enters a result: results come from the whole journal."""
+
+    def __init__(self, spec: RunSpec, engine: Engine, schedule: Schedule, observe: Observer) -> None:
+        self._spec = spec
+        self._engine = engine
+        self._observe = observe
+        self._total = (spec.repeat.warmup + spec.repeat.repetitions) * max(1, len(spec.workload.prompts))
+        self._done = 0
+        self._thermometers = {
+            group.gid: [(i, file.source) for i, file in enumerate(group.files) if _is_thermometer(file.source)]
+            for group in schedule.groups
+        }
+        self._last_reading_ns = 0
+
+    def see(self, records: Iterable[Record]) -> None:
+        """Look at records in the order of the journal."""
+        for record in records:
+            if isinstance(record, Line) and record.source == RUNNER_STDOUT:
+                self._runner_said(record.data)
+            elif isinstance(record, Tick):
+                self._tick(record)
+            elif isinstance(record, Event) and record.name == "runner_started":
+                self._say("loading")
+
+    def _say(self, phase: str, prefill_tps: float | None = None, decode_tps: float | None = None) -> None:
+        self._observe(RunProgress(self._spec.run_id, phase, self._done, self._total, prefill_tps, decode_tps))
+
+    def _runner_said(self, line: bytes) -> None:
+        report = self._engine.parse([line])
+        rates = {w.phase: w.n_tokens / w.duration_s for w in report.windows if w.n_tokens and w.duration_s > 0}
+        if report.generations:
+            self._done += len(report.generations)
+            warmup = report.generations[-1].warmup
+            self._say("warm-up" if warmup else "measuring", rates.get("prefill"), rates.get("decode"))
+        elif any(w.phase == "load" for w in report.windows):
+            self._say("loaded")
+
+    def _tick(self, tick: Tick) -> None:
+        thermometers = self._thermometers.get(tick.gid)
+        if not thermometers or tick.t_ns - self._last_reading_ns < _READING_EVERY_NS:
+            return
+        seen = [
+            value
+            for i, source in thermometers
+            if (raw := tick.contents[i]) is not None
+            for value in source.parse(raw)
+            if not math.isnan(value) and _PLAUSIBLE_C[0] < value < _PLAUSIBLE_C[1]
+        ]
+        if seen:
+            self._last_reading_ns = tick.t_ns
+            self._observe(Reading(self._spec.run_id, max(seen)))
+
+
+def _is_thermometer(source: FileSource) -> bool:
+    return bool(source.streams) and all(s.quantity == "temperature" for s in source.streams)
