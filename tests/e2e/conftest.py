@@ -1,0 +1,91 @@
+"""The command line as a user has it: a process, with its own state, models and store."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+TINY = ("--model", "tiny-pydoc")
+SMALL = (*TINY, "-p", "32", "-n", "16", "-r", "2")
+LONG = (*TINY, "--workload", "tg4096", "-r", "50")
+"""A run that goes on for minutes unless something ends it."""
+
+
+@dataclass(frozen=True)
+class Melt:
+    """Runs melt in a world of its own."""
+
+    env: dict[str, str]
+    store: Path
+    state: Path
+
+    def __call__(self, *words: str, check: int | None = 0, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(self._argv(words), env=self.env, capture_output=True, text=True, timeout=timeout_s)
+        assert "Traceback" not in done.stderr, done.stderr
+        if check is not None:
+            assert done.returncode == check, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            self._argv(words),
+            env=self.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def runs(self) -> list[dict[str, object]]:
+        out = self("runs", "-o", "json").stdout
+        return list(json.loads(out))
+
+    def job_dirs(self) -> list[Path]:
+        return list((self.state / "melt" / "device" / "jobs").glob("*"))
+
+    def _argv(self, words: tuple[str, ...]) -> list[str]:
+        verb, *rest = words
+        store = [] if verb in ("models", "doctor") or verb.startswith("-") else ["--store", str(self.store)]
+        # `store` takes its folder after its own verb.
+        return [sys.executable, "-m", "melt", verb, *rest, *store]
+
+
+@pytest.fixture(scope="session")
+def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Quantized files are shared by all tests: making them is tested elsewhere."""
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture
+def melt(tmp_path: Path, models_dir: Path) -> Iterator[Melt]:
+    state = tmp_path / "state"
+    env = {
+        **os.environ,
+        "XDG_STATE_HOME": str(state),
+        "MELT_MODELS": str(models_dir),
+        "COLUMNS": "160",
+        "NO_COLOR": "1",
+    }
+    yield Melt(env, tmp_path / "store", state)
+
+
+@pytest.fixture
+def wait_for() -> Callable[..., object]:
+    """Wait for a condition with a deadline; the name is what the failure says."""
+
+    def wait(what: str, condition: Callable[[], object], timeout_s: float = 30) -> object:
+        deadline = time.monotonic() + timeout_s
+        while not (found := condition()):
+            assert time.monotonic() < deadline, f"waited {timeout_s} s in vain for {what}"
+            time.sleep(0.02)  # The condition is on another process's files: there is nothing to be woken by.
+        return found
+
+    return wait
