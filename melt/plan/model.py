@@ -1,0 +1,53 @@
+"""What a plan is: the things to combine, how often, in which order. `reader` and `flags` make it, `expand` uses it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from melt.errors import UsageError
+from melt.records import Repeat, Sampling, Settings, Workload
+
+MAX_RUNS = 100_000
+"""More runs than a lab does in a year: a plan that asks for more has a slip in it."""
+
+ORDERS = ("blocks", "sequential")
+"""`blocks`: every cell once, then every cell again. `sequential`: all sessions of a cell, then the next cell."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelChoice:
+    """A model and the quantizations to run it in. The quant None is the file as it lies there."""
+
+    model: str
+    quants: tuple[str | None, ...] = (None,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to measure: each device x model x quant x engine x workload x settings is a cell, run `repeat.sessions` times.
+
+    `settings` holds one entry per combination that is to be tried.
+    """
+
+    name: str
+    models: tuple[ModelChoice, ...]
+    workloads: tuple[Workload, ...]
+    devices: tuple[str, ...] = ("local",)
+    engines: tuple[str, ...] = ("llama.cpp",)
+    settings: tuple[Settings, ...] = (Settings(),)
+    repeat: Repeat = field(default_factory=Repeat)
+    sampling: Sampling = field(default_factory=Sampling)
+    order: str = "blocks"
+
+    @property
+    def n_runs(self) -> int:
+        """How many runs the plan asks for, before cells that are the same are taken together."""
+        n_artifacts = sum(len(choice.quants) for choice in self.models)
+        n_cells = len(self.devices) * n_artifacts * len(self.engines) * len(self.workloads) * len(self.settings)
+        return n_cells * self.repeat.sessions
+
+
+def check_size(n_runs: int) -> None:
+    """Raise UsageError when a plan asks for more than MAX_RUNS."""
+    if n_runs > MAX_RUNS:
+        raise UsageError(f"the plan asks for {n_runs} runs, melt takes {MAX_RUNS} at most: shorten its lists")

@@ -1,0 +1,218 @@
+"""A plan's YAML to a `Plan`, with every problem named by file and line. Opens no file itself."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import PurePath
+from typing import Any, TypeVar
+
+import yaml
+
+from melt.errors import UsageError
+from melt.plan import values, workloads
+from melt.plan.model import ModelChoice, Plan, check_size
+from melt.plan.nodes import Problems, compose
+from melt.records import Repeat, Sampling, Settings, Workload
+
+T = TypeVar("T")
+
+_MODEL_KEYS = ("model", "quants")
+_WORKLOAD_KEYS = ("prompt", "gen", "depth", "prompts", "sustained")
+_NULL_TAG = "tag:yaml.org,2002:null"
+
+
+def read_plan(text: str, filename: str, *, load_prompts: workloads.LoadPrompts | None = None) -> Plan:
+    """Read a plan. `filename` stands in the messages; `load_prompts` gives the text of the prompt files it names.
+
+    Raises PlanError with all problems, a line each; its `where` is that of the first.
+    """
+    node = compose(text, filename)
+    problems = Problems(filename)
+    try:
+        plan = _PlanReader(problems, load_prompts).plan(node, default_name=PurePath(filename).stem)
+    except _NotedError:
+        problems.raise_if_any()
+        raise
+    problems.raise_if_any()
+    return plan
+
+
+class _NotedError(Exception):
+    """A part cannot be read, and the problem is noted: go on with the next part."""
+
+
+class _PlanReader:
+    """Walks the tree. Every method returns a valid part or notes a problem and raises `_NotedError`."""
+
+    def __init__(self, problems: Problems, load_prompts: workloads.LoadPrompts | None) -> None:
+        self._problems = problems
+        self._load_prompts = load_prompts
+
+    def plan(self, node: yaml.Node, default_name: str) -> Plan:
+        """Read the whole. It is only a plan when nothing was noted."""
+        readers: dict[str, Callable[[yaml.Node], object]] = {
+            "name": partial(self._value, "name", values.name),
+            "devices": self._names("devices"),
+            "models": lambda child: self._list("models", self._model, child, label=lambda choice: choice.model),
+            "engines": self._names("engines"),
+            "workloads": lambda child: self._list("workloads", self._workload, child, label=lambda work: work.name),
+            "settings": self._settings,
+            "repeat": lambda child: Repeat(**self._fields("repeat", values.REPEAT, child)),
+            "sampling": lambda child: Sampling(**self._fields("sampling", values.SAMPLING, child)),
+            "order": partial(self._value, "order", values.order),
+        }
+        children = self._mapping("a plan", tuple(readers), node)
+        for key in ("models", "workloads"):
+            if key not in children:
+                self._problems.add(node, f"'{key}' is missing")
+        given = self._each(readers, children)
+        plan = Plan(**{"name": default_name, "models": (), "workloads": (), **given})
+        self._check_size(plan.n_runs, node)
+        return plan
+
+    def _names(self, what: str) -> Callable[[yaml.Node], tuple[str, ...]]:
+        return partial(self._list, what, partial(self._value, what, values.name))
+
+    def _model(self, node: yaml.Node) -> ModelChoice:
+        if isinstance(node, yaml.ScalarNode):
+            return ModelChoice(model=self._value("models", values.name, node))
+        children = self._mapping("a model", _MODEL_KEYS, node)
+        if "model" not in children:
+            raise self._wrong(node, "a model needs the key 'model'")
+        model = self._value("model", values.name, children["model"])
+        if "quants" not in children:
+            return ModelChoice(model=model)
+        read_quant = partial(self._optional, "quants", values.quant)
+        return ModelChoice(model=model, quants=self._list("quants", read_quant, children["quants"], null_item=True))
+
+    def _workload(self, node: yaml.Node) -> Workload:
+        if isinstance(node, yaml.ScalarNode):
+            return self._value("workloads", lambda text: workloads.read_workload(text, self._load_prompts), node)
+        children = self._mapping("a workload", _WORKLOAD_KEYS, node)
+        readers: dict[str, Callable[[yaml.Node], object]] = {
+            "prompt": partial(self._value, "prompt", workloads.tokens),
+            "gen": partial(self._value, "gen", workloads.tokens),
+            "depth": partial(self._value, "depth", workloads.depth),
+            "prompts": partial(self._value, "prompts", values.name),
+            "sustained": partial(self._value, "sustained", values.duration),
+        }
+        given = self._each(readers, children)
+        if len(given) < len(children):
+            raise _NotedError
+        return self._guard(node, "a workload", lambda: workloads.from_fields(given, self._load_prompts))
+
+    def _settings(self, node: yaml.Node) -> tuple[Settings, ...]:
+        entries = node.value if isinstance(node, yaml.SequenceNode) else [node]
+        if not entries:
+            raise self._wrong(node, "settings: the list is empty")
+        return tuple(settings for entry in entries for settings in self._swept(entry))
+
+    def _swept(self, node: yaml.Node) -> list[Settings]:
+        children = self._mapping("settings", tuple(values.SETTINGS), node)
+        readers = {key: self._setting(key, read) for key, read in values.SETTINGS.items()}
+        given = self._each(readers, children)
+        self._check_size(math.prod(len(choices) for choices in given.values()), node)
+        return [Settings(**dict(zip(given, chosen, strict=True))) for chosen in itertools.product(*given.values())]
+
+    def _setting(self, key: str, read: values.Reader[object]) -> Callable[[yaml.Node], tuple[object, ...]]:
+        if getattr(Settings(), key) is None:
+            return partial(self._list, key, partial(self._optional, key, read), null_item=True)
+        return partial(self._list, key, partial(self._value, key, read))
+
+    def _fields(self, what: str, readers: Mapping[str, values.Reader[object]], node: yaml.Node) -> dict[str, Any]:
+        children = self._mapping(what, tuple(readers), node)
+        return self._each({key: partial(self._value, key, read) for key, read in readers.items()}, children)
+
+    def _each(
+        self, readers: Mapping[str, Callable[[yaml.Node], object]], children: Mapping[str, yaml.Node]
+    ) -> dict[str, Any]:
+        """Read every child with the reader of its key; leave out those that are wrong."""
+        given = {}
+        for key, child in children.items():
+            try:
+                given[key] = readers[key](child)
+            except _NotedError:
+                continue
+        return given
+
+    def _mapping(self, what: str, keys: Sequence[str], node: yaml.Node) -> dict[str, yaml.Node]:
+        """Return the children by key; note unknown keys and those given twice."""
+        if not isinstance(node, yaml.MappingNode):
+            raise self._wrong(node, f"{what} must be a mapping (key: value), found {_describe(node)}")
+        children: dict[str, yaml.Node] = {}
+        lines: dict[str, int] = {}
+        for key_node, child in node.value:
+            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else ""
+            if key not in keys:
+                hint = values.nearest(key, keys) or f": {what} has {', '.join(keys)}"
+                self._problems.add(key_node, f"unknown key {values.shown(key)}{hint}")
+            elif key in children:
+                self._problems.add(key_node, f"the key '{key}' is given twice (first in line {lines[key]})")
+            else:
+                children[key] = child
+                lines[key] = key_node.start_mark.line + 1
+        return children
+
+    def _list(
+        self,
+        what: str,
+        read: Callable[[yaml.Node], T],
+        node: yaml.Node,
+        *,
+        label: Callable[[T], str] = str,
+        null_item: bool = False,
+    ) -> tuple[T, ...]:
+        """Read a list, or a single value as a list of one; note an empty list and what is listed twice."""
+        is_list = isinstance(node, yaml.SequenceNode)
+        if (is_list and not node.value) or (_is_null(node) and not null_item):
+            raise self._wrong(node, f"{what}: the list is empty")
+        items: dict[str, T] = {}
+        lines: dict[str, int] = {}
+        for child in node.value if is_list else [node]:
+            try:
+                item = read(child)
+            except _NotedError:
+                continue
+            name = label(item)
+            if name in items:
+                self._problems.add(child, f"{what}: {values.shown(name)} is listed twice (first in line {lines[name]})")
+            items[name] = item
+            lines.setdefault(name, child.start_mark.line + 1)
+        return tuple(items.values())
+
+    def _optional(self, what: str, read: values.Reader[T], node: yaml.Node) -> T | None:
+        return None if _is_null(node) else self._value(what, read, node)
+
+    def _value(self, what: str, read: values.Reader[T], node: yaml.Node) -> T:
+        """Read one value from its text: YAML's own idea of types (`on`, `1:30`, `010`) does not count."""
+        if not isinstance(node, yaml.ScalarNode):
+            raise self._wrong(node, f"{what}: expected one value, found {_describe(node)}")
+        if _is_null(node):
+            raise self._wrong(node, f"{what}: the value is missing")
+        return self._guard(node, what, lambda: read(node.value))
+
+    def _guard(self, node: yaml.Node, what: str, make: Callable[[], T]) -> T:
+        try:
+            return make()
+        except UsageError as error:
+            raise self._wrong(node, f"{what}: {error}") from error
+
+    def _check_size(self, n_runs: int, node: yaml.Node) -> None:
+        self._guard(node, "too much", lambda: check_size(n_runs))
+
+    def _wrong(self, node: yaml.Node, problem: str) -> _NotedError:
+        self._problems.add(node, problem)
+        return _NotedError()
+
+
+def _is_null(node: yaml.Node) -> bool:
+    return isinstance(node, yaml.ScalarNode) and node.tag == _NULL_TAG
+
+
+def _describe(node: yaml.Node) -> str:
+    if isinstance(node, yaml.ScalarNode):
+        return "nothing" if _is_null(node) else values.shown(node.value)
+    return "a list" if isinstance(node, yaml.SequenceNode) else "a mapping"

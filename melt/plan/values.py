@@ -1,0 +1,165 @@
+"""Single values as people write them, in a plan or behind a flag: text in, a checked value out.
+
+Every reader here raises UsageError with a sentence that does not say where; who called knows the line or the flag.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
+
+from melt.errors import UsageError
+from melt.plan.model import ORDERS
+
+T = TypeVar("T")
+Reader = Callable[[str], T]
+
+MAX_TOKENS = 10_000_000
+MAX_DURATION_S = 30 * 86_400.0
+_MAX_CPU = 4095
+_MAX_NAME_LENGTH = 400
+_SHOWN = 40
+_DURATION_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "": 1.0}
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return `, did you mean 'x'?` for the known word that looks most like `word`, or nothing."""
+    close = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
+    return f", did you mean '{close[0]}'?" if close else ""
+
+
+def shown(text: str) -> str:
+    """Quote what was found for a message: on one line and not too long."""
+    return repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "…")
+
+
+def whole(low: int, high: int) -> Reader[int]:
+    """Make a reader of whole numbers from `low` to `high`. Plain decimal digits; `_` may group them."""
+
+    def read(text: str) -> int:
+        if not re.fullmatch(r"[+-]?[0-9][0-9_]*", text):
+            raise UsageError(f"expected a whole number, found {shown(text)}")
+        digits = text.replace("_", "")
+        # Python refuses to convert thousands of digits; nothing melt reads has more than 12.
+        if len(digits) > 18 or not low <= int(digits) <= high:
+            raise UsageError(f"expected a whole number from {low} to {high}, found {shown(text)}")
+        return int(digits)
+
+    return read
+
+
+def number(low: float, high: float) -> Reader[float]:
+    """Make a reader of decimal numbers from `low` to `high`; infinities and NaN are refused."""
+
+    def read(text: str) -> float:
+        if not re.fullmatch(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?", text):
+            raise UsageError(f"expected a number, found {shown(text)}")
+        if not low <= float(text) <= high:
+            raise UsageError(f"expected a number from {low:g} to {high:g}, found {shown(text)}")
+        return float(text)
+
+    return read
+
+
+def word(*choices: str) -> Reader[str]:
+    """Make a reader of one word out of `choices`, whatever its case."""
+
+    def read(text: str) -> str:
+        if text.lower() not in choices:
+            raise UsageError(f"expected one of {', '.join(choices)}, found {shown(text)}{nearest(text, choices)}")
+        return text.lower()
+
+    return read
+
+
+def truth(text: str) -> bool:
+    """Read yes or no, as YAML and as llama-bench (0 and 1) write it."""
+    if text.lower() in ("true", "yes", "on", "1"):
+        return True
+    if text.lower() in ("false", "no", "off", "0"):
+        return False
+    raise UsageError(f"expected true or false, found {shown(text)}")
+
+
+def flash_attention(text: str) -> str:
+    """Read auto, on or off; true and false, 1 and 0 mean on and off."""
+    if text.lower() == "auto":
+        return "auto"
+    try:
+        return "on" if truth(text) else "off"
+    except UsageError:
+        raise UsageError(f"expected auto, on or off, found {shown(text)}") from None
+
+
+def duration(text: str) -> float:
+    """Read `500ms`, `60s`, `5m` or `1h` in seconds, to the millisecond; a bare number is seconds."""
+    match = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,12})?) ?(ms|s|min|m|h|)", text)
+    if match is None:
+        raise UsageError(f"expected a duration such as 60s, 5m or 1h, found {shown(text)}")
+    seconds = round(float(match[1]) * _DURATION_UNITS_S[match[2]], 3)
+    if not 0.001 <= seconds <= MAX_DURATION_S:
+        raise UsageError(f"expected a duration from 1ms to {MAX_DURATION_S / 3600:g}h, found {shown(text)}")
+    return seconds
+
+
+def name(text: str) -> str:
+    """Read the name of something: printable, not empty."""
+    # isprintable is False for control characters, line breaks and lone surrogates, which no file or table can hold.
+    if not text.strip() or not text.isprintable():
+        raise UsageError(f"expected a name, found {shown(text)}")
+    if len(text) > _MAX_NAME_LENGTH:
+        raise UsageError(f"expected a name of at most {_MAX_NAME_LENGTH} characters, found {len(text)}")
+    return text.strip()
+
+
+def quant(text: str) -> str:
+    """Read a quantization in lower case. Whether the model can have it is the models room's to say."""
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,31}", text):
+        raise UsageError(f"expected a quantization such as q8_0, q4_k_m or f16, found {shown(text)}")
+    return text.lower()
+
+
+def cpu_list(text: str) -> str:
+    """Read a list of CPUs as the kernel writes it: `0-3,6`."""
+    for part in text.split(","):
+        match = re.fullmatch(r"([0-9]{1,4})(?:-([0-9]{1,4}))?", part)
+        if match is None or not int(match[1]) <= int(match[2] or match[1]) <= _MAX_CPU:
+            raise UsageError(f"expected CPUs such as 0-3,6, found {shown(text)}")
+    return text
+
+
+_CACHE_TYPE = word("f16", "f32", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
+
+SETTINGS: Mapping[str, Reader[object]] = {
+    "threads": whole(1, 1024),
+    "threads_batch": whole(1, 1024),
+    "n_batch": whole(1, 1_048_576),
+    "n_ubatch": whole(1, 1_048_576),
+    "cache_type_k": _CACHE_TYPE,
+    "cache_type_v": _CACHE_TYPE,
+    "flash_attn": flash_attention,
+    "n_gpu_layers": whole(0, 100_000),
+    "mmap": truth,
+    "page_cache": word("warm", "cold"),
+    "seed": whole(0, 2**32 - 1),
+    "temperature": number(0, 100),
+    "ignore_eos": truth,
+    "affinity": cpu_list,
+    "timeout_s": duration,
+    "trip_c": number(1, 200),
+}
+"""How each field of `records.Settings` is read."""
+
+REPEAT: Mapping[str, Reader[object]] = {
+    "warmup": whole(0, 100_000),
+    "repetitions": whole(1, 100_000),
+    "sessions": whole(1, 10_000),
+}
+"""How each field of `records.Repeat` is read."""
+
+SAMPLING: Mapping[str, Reader[object]] = {"sensors_hz": number(0.01, 1000), "process_hz": number(0.01, 1000)}
+"""How each field of `records.Sampling` is read."""
+
+order = word(*ORDERS)
