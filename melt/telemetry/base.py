@@ -7,13 +7,11 @@ makes the numbers on the host, so that a better decoder can be run again over an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from melt.records import Stream
-
-Snapshot = Mapping[str, bytes]
-"""Path -> raw content, as the agent's `read` verb returned it; unreadable files are absent."""
+from melt.targets.probe import Snapshot as Snapshot
 
 Parser = Callable[[bytes], tuple[float, ...]]
 """Raw content -> one float per declared stream, NaN where a value is not there. Never raises on odd content."""
@@ -21,13 +19,18 @@ Parser = Callable[[bytes], tuple[float, ...]]
 
 @dataclass(frozen=True, slots=True)
 class FileSource:
-    """A file read at `rate_hz`. `{pid}` in the path stands for the runner. `streams` and the parser's result agree."""
+    """A file read at `rate_hz`. `{pid}` in the path stands for the runner. `streams` and the parser's result agree.
+
+    `trip_per_c` is set where the file begins with the integer temperature of a chip that must not get too hot: so many
+    of its units make one degree Celsius.
+    """
 
     path: str
     rate_hz: float
     streams: tuple[Stream, ...]
     parse: Parser
     max_bytes: int = 4096
+    trip_per_c: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,4 +54,5 @@ class Discovery:
     @property
     def streams(self) -> tuple[Stream, ...]:
         """Every declared stream, in order."""
-        return tuple(s for source in (*self.files, *self.lines) for s in source.streams)
+        sources: tuple[FileSource | LineSource, ...] = (*self.files, *self.lines)
+        return tuple(stream for source in sources for stream in source.streams)
