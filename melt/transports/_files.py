@@ -24,10 +24,7 @@ def copy_whole(source: Path, target: Path, mode: int, progress: Progress | None)
     whatever name or link, is left alone. Raises NoSpace, DeviceError.
     """
     try:
-        if _is_same(source, target):
-            size = source.stat().st_size
-        else:
-            size = _replace(source, target, mode, progress)
+        size = source.stat().st_size if _is_same(source, target) else _replace(source, target, mode, progress)
     except OSError as error:
         if error.errno in _FULL:
             raise NoSpace(f"no room for {target}: {error.strerror}; make room or choose another folder") from error

@@ -1,4 +1,4 @@
-"""This machine itself as a device: programs are child processes, files are copied."""
+"""The machine melt runs on as a device: programs are child processes, files are copied."""
 
 from __future__ import annotations
 
