@@ -1,4 +1,4 @@
-"""Where the two folders that are not Python of ours lie: agents/ and devices/, in a checkout or inside an installed wheel."""
+"""Where agents/ and devices/ lie: beside the package in a checkout, inside it when installed from a wheel."""
 
 from __future__ import annotations
 

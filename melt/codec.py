@@ -39,7 +39,8 @@ def from_dict(kind: type[T], data: Any) -> T:
     """Rebuild a record. Unknown keys are passed over; a newer format is refused; a wrong type raises StoreError."""
     if isinstance(data, Mapping) and isinstance(data.get("version"), int) and data["version"] > FORMAT_VERSION:
         raise StoreError(
-            f"this {kind.__name__} was written in format {data['version']}, this melt reads up to {FORMAT_VERSION}: update melt"
+            f"this {kind.__name__} was written in format {data['version']}, "
+            f"this melt reads up to {FORMAT_VERSION}: update melt"
         )
     try:
         return typing.cast(T, _build(kind, data))
@@ -68,19 +69,26 @@ def _build(kind: Any, data: Any) -> Any:
             return None
         return _build(next(a for a in typing.get_args(kind) if a is not type(None)), data)
     if origin is tuple:
-        return tuple(_build(typing.get_args(kind)[0], v) for v in data)
+        return tuple(_build(typing.get_args(kind)[0], v) for v in _expect(list, data))
     if origin is dict:
         value_kind = typing.get_args(kind)[1]
-        return {k: _build(value_kind, v) for k, v in data.items()}
+        return {k: _build(value_kind, v) for k, v in _expect(dict, data).items()}
     if kind in (object, Any):
         return data
     if dataclasses.is_dataclass(kind):
         hints = _hints(typing.cast(type, kind))
-        return kind(**{k: _build(hints[k], v) for k, v in data.items() if k in hints})  # type: ignore[operator]
+        known = {k: _build(hints[k], v) for k, v in _expect(dict, data).items() if k in hints}
+        return typing.cast(type, kind)(**known)
     if isinstance(kind, type) and issubclass(kind, Enum):
         return kind(data)
     if kind is float and isinstance(data, int) and not isinstance(data, bool):
         return float(data)
-    if not isinstance(data, kind) or (kind is int and isinstance(data, bool)):
+    if kind is int and isinstance(data, bool):
+        raise TypeError(f"expected int, found {data!r}")
+    return _expect(kind, data)
+
+
+def _expect(kind: Any, data: Any) -> Any:
+    if not isinstance(data, kind):
         raise TypeError(f"expected {kind.__name__}, found {data!r}")
     return data

@@ -19,8 +19,8 @@ Values = NDArray[np.float64]
 class Trace:
     """What one collector saw.
 
-    `t_ns` has shape (n,), int64, on the device's monotonic clock, never decreasing. Each column has shape (n,), float64,
-    NaN where nothing was measured. `streams` declares the columns, in the same order as `columns`.
+    `t_ns` has shape (n,), int64, on the device's monotonic clock, never decreasing. Each column has shape (n,),
+    float64, NaN where nothing was measured. `streams` declares the columns, in the same order as `columns`.
     """
 
     collector: str

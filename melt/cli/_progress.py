@@ -95,7 +95,11 @@ class _Lines:
             self._done += 1
             left = self._eta.text() if self._done < self._total else ""
             counted = f"[{self._done}/{self._total}]"
-            self._print(" ".join(filter(None, (counted, f"{_name(event.bundle)}: {describe(event.bundle)}", left and f"({left})"))))
+            self._print(
+                " ".join(
+                    filter(None, (counted, f"{_name(event.bundle)}: {describe(event.bundle)}", left and f"({left})"))
+                )
+            )
 
     def _print(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
@@ -144,7 +148,9 @@ class _Bars:
                 rate = event.decode_tps or event.prefill_tps
                 self._rate = f"{rate:.1f} tok/s" if rate else self._rate
                 if self._run is not None:
-                    self._bars.update(self._run, completed=event.done, total=event.total, extra=self._extra(event.phase))
+                    self._bars.update(
+                        self._run, completed=event.done, total=event.total, extra=self._extra(event.phase)
+                    )
             case Reading():
                 self._heat = f"{event.temperature_c:.0f} °C"
             case RunEnded():

@@ -138,9 +138,7 @@ def _resolver(library: Library, observe: Callable[[object], None]) -> Callable[.
     from melt.events import Preparing
 
     def resolve(model: str, quant: str | None) -> object:
-        return library.resolve(
-            model, quant, progress=lambda what, done, total: observe(Preparing(what, done, total))
-        )
+        return library.resolve(model, quant, progress=lambda what, done, total: observe(Preparing(what, done, total)))
 
     return resolve
 

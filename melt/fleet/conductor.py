@@ -45,9 +45,7 @@ def conduct(
     return done
 
 
-def _one(
-    spec: RunSpec, artifact: Artifact, site: Site, store: Store, observe: Observer, stop: Event
-) -> RunBundle:
+def _one(spec: RunSpec, artifact: Artifact, site: Site, store: Store, observe: Observer, stop: Event) -> RunBundle:
     observe(RunBegan(spec, label(spec)))
     bundle = refusal(spec, artifact, site.target.facts)
     if bundle is not None:

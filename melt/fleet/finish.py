@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from melt.analysis.evaluate import evaluate
 from melt.codec import loads
 from melt.engines.registry import get as get_engine
-from melt.errors import MeltError, StoreError
+from melt.errors import StoreError
 from melt.records import Outcome, Reason, RunStart, RunStop, Verdict
 from melt.session import folder as docs
 from melt.session.folder import RunFolder

@@ -43,9 +43,7 @@ def _one(store: Store, folder: RunFolder, site: JobSite, observe: Observer, stop
             running = agent.status(site.job_dir).state == "running"
             wait = "still going on: waiting for it" if running else "collected"
             observe(Note(f"a run that an earlier melt left on {site.device} is {wait}", folder.path.name))
-            note_collected(
-                folder, collect(agent, site.job_dir, folder.journal_path, see=lambda _: None, stop=stop)
-            )
+            note_collected(folder, collect(agent, site.job_dir, folder.journal_path, see=lambda _: None, stop=stop))
         bundle = assemble(folder)
         store.publish(bundle)
         folder.discard()

@@ -56,9 +56,7 @@ def connect(selector: str, *, say: Callable[[str], None] = lambda _: None) -> Si
     say("reading what the device offers")
     os_name = "linux"
     channels = platform(os_name)
-    snapshot = take_snapshot(
-        transport, agent, (*FACT_GLOBS, *channels.GLOBS), {**FACT_COMMANDS, **channels.COMMANDS}
-    )
+    snapshot = take_snapshot(transport, agent, (*FACT_GLOBS, *channels.GLOBS), {**FACT_COMMANDS, **channels.COMMANDS})
     facts: DeviceFacts = parse_facts(snapshot, device_id_hint=selector, kind=selector.partition(":")[0])
     offset_ns, uncertainty_ns = agent.clock_offset(_CLOCK_ROUND_TRIPS)
     say("measuring memory bandwidth")
@@ -73,5 +71,7 @@ def _local_root() -> Path:
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"cannot make {root}: {error.strerror}; set XDG_STATE_HOME to a folder you may write") from error
+        raise UsageError(
+            f"cannot make {root}: {error.strerror}; set XDG_STATE_HOME to a folder you may write"
+        ) from error
     return root

@@ -41,7 +41,9 @@ def make_folder(target: Target, path: str) -> None:
     """Make a folder and its parents on the device. Raises DeviceError."""
     done = target.transport.run(["mkdir", "-p", path])
     if done.exit_code != 0:
-        raise DeviceError(f"{target.transport.name}: cannot make {path}: {done.stderr.decode(errors='replace').strip()}")
+        raise DeviceError(
+            f"{target.transport.name}: cannot make {path}: {done.stderr.decode(errors='replace').strip()}"
+        )
 
 
 def _ensure(target: Target, local: Path, remote: PurePosixPath, sha256: str, progress: Progress | None) -> None:

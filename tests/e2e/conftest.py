@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,7 +65,7 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def melt(tmp_path: Path, models_dir: Path) -> Iterator[Melt]:
+def melt(tmp_path: Path, models_dir: Path) -> Melt:
     state = tmp_path / "state"
     env = {
         **os.environ,
@@ -74,7 +74,7 @@ def melt(tmp_path: Path, models_dir: Path) -> Iterator[Melt]:
         "COLUMNS": "160",
         "NO_COLOR": "1",
     }
-    yield Melt(env, tmp_path / "store", state)
+    return Melt(env, tmp_path / "store", state)
 
 
 @pytest.fixture

@@ -128,7 +128,10 @@ def test_results_folder_that_cannot_be(melt: Melt, tmp_path: Path) -> None:
 def small_disk(tmp_path: Path):
     folder = tmp_path / "small"
     folder.mkdir()
-    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", folder]).returncode != 0:
+    if (
+        os.geteuid() != 0
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", folder]).returncode != 0
+    ):
         pytest.skip("a full disk needs the right to mount a small one")
     yield folder
     subprocess.run(["umount", folder], check=True)

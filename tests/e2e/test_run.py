@@ -83,7 +83,6 @@ def test_what_cannot_be_gets_one_sentence(melt: Melt, words: tuple[str, ...], sa
 
 
 def test_a_damaged_model_is_named(melt: Melt, tmp_path) -> None:
-    from melt._layout import agents_dir  # noqa: F401  (proves that the package is importable as installed)
     from importlib import resources
 
     whole = resources.files("melt.models").joinpath("data/tiny-pydoc-f16.gguf").read_bytes()
