@@ -24,7 +24,7 @@ class ModelChoice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What to measure: each device x model x quant x engine x workload x settings is a cell, run `repeat.sessions` times.
+    """What to measure: each device x model x quant x engine x workload x settings is a cell of `sessions` runs.
 
     `settings` holds one entry per combination that is to be tried.
     """

@@ -1,0 +1,141 @@
+"""The flags that say what to run, for every verb that makes a plan; and the reading of plan and prompt files."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from melt.errors import UsageError
+
+if TYPE_CHECKING:
+    from melt.plan.model import Plan
+
+_MAX_BYTES = 16 * 2**20
+
+# (flags, field of records.Settings, placeholder, help)
+_SETTINGS: tuple[tuple[tuple[str, ...], str, str, str], ...] = (
+    (("-t", "--threads"), "threads", "N", "threads for decode"),
+    (("-tb", "--threads-batch"), "threads_batch", "N", "threads for prefill"),
+    (("-b", "--n-batch", "--batch-size"), "n_batch", "N", "tokens of a logical batch"),
+    (("-ub", "--n-ubatch", "--ubatch-size"), "n_ubatch", "N", "tokens of a physical batch"),
+    (("-ctk", "--cache-type-k"), "cache_type_k", "TYPE", "type of the KV cache's keys (f16, q8_0, ...)"),
+    (("-ctv", "--cache-type-v"), "cache_type_v", "TYPE", "type of the KV cache's values"),
+    (("-fa", "--flash-attn"), "flash_attn", "WORD", "flash attention: auto, on or off"),
+    (("-ngl", "--n-gpu-layers"), "n_gpu_layers", "N", "layers on the GPU"),
+    (("-mmp", "--mmap"), "mmap", "BOOL", "map the model file instead of reading it"),
+    (("--page-cache",), "page_cache", "WORD", "load the model from a warm or a cold page cache"),
+    (("--seed",), "seed", "N", "seed of the sampler and of made-up prompts"),
+    (("--temperature",), "temperature", "X", "sampling temperature; 0 is greedy"),
+    (("--ignore-eos",), "ignore_eos", "BOOL", "generate the full length whatever the model says"),
+    (("--affinity",), "affinity", "CPUS", "CPUs for the runner, such as 0-3,6; repeat the flag to try several"),
+    (("--timeout",), "timeout_s", "TIME", "longest time for a run, such as 10m"),
+    (("--trip",), "trip_c", "CELSIUS", "end a run above this temperature"),
+)
+
+
+def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add PLAN.yaml and the flags that make a plan or change one."""
+    parser.add_argument("plan_file", nargs="?", metavar="PLAN.yaml", help="what to run; flags replace parts of it")
+    what = parser.add_argument_group(
+        "what to run",
+        "Lists by comma or by repeating a flag; -p -n -d -t also take ranges: 1-4, 128-512+128, 128-1024*2.",
+    )
+    _several(what, ("--device",), "devices", "NAME", "device (default: local, this machine)")
+    _several(
+        what, ("-m", "--model"), "models", "MODEL", "name from the catalogue, path of a file, or hf://owner/repo/file"
+    )
+    _several(what, ("--quant",), "quants", "TYPE", "quantization, such as q8_0,q4_k_m (default: the file as it is)")
+    _several(what, ("--engine",), "engines", "NAME", "inference engine (default: llama.cpp)")
+    _several(what, ("-p", "--n-prompt"), "n_prompt", "N", "prefill N tokens: ppN (default with nothing else: 512)")
+    _several(what, ("-n", "--n-gen"), "n_gen", "N", "decode N tokens: tgN (default with nothing else: 128)")
+    _several(what, ("-pg",), "prompt_gen", "PP,TG", "prefill, then decode in one request: ppN+tgN")
+    _several(what, ("-d", "--n-depth"), "depth", "N", "tokens in the context beforehand: @ dN")
+    _several(
+        what, ("--workload",), "workloads", "WORD", "workload, such as 'pp128+tg64 for 60s' or questions.jsonl+tg64"
+    )
+    repeat = parser.add_argument_group("how often")
+    _single(repeat, ("-r", "--repetitions"), "repetitions", "N", "measured repetitions in a run (default: 5)")
+    _single(repeat, ("--warmup",), "warmup", "N", "repetitions before them that do not count (default: 1)")
+    _single(repeat, ("--sessions",), "sessions", "N", "runs of each cell, a process of its own each (default: 1)")
+    _single(repeat, ("--order",), "order", "WORD", "blocks (all cells, then all again) or sequential")
+    _single(repeat, ("--sensors-hz",), "sensors_hz", "HZ", "how often sensors are read (default: 10)")
+    _single(repeat, ("--process-hz",), "process_hz", "HZ", "how often the runner's memory and CPU time are read")
+    settings = parser.add_argument_group("settings of the engine", "Each takes a list, too: every combination is run.")
+    for flags, field, metavar, text in _SETTINGS:
+        _several(settings, flags, field, metavar, text)
+
+
+def plan_from_args(args: argparse.Namespace) -> Plan:
+    """Make the plan that the parsed arguments ask for, reading the files they name. Raises UsageError, PlanError."""
+    from melt.plan.flags import PlanFlags, plan_from_flags
+    from melt.plan.reader import read_plan
+
+    base = None
+    if args.plan_file is not None:
+        path = Path(args.plan_file)
+        base = read_plan(_read_plan_file(path), args.plan_file, load_prompts=_prompts_beside(path.parent))
+    given = vars(args)
+    flags = PlanFlags(
+        devices=_texts(given, "devices"),
+        models=_texts(given, "models"),
+        quants=_texts(given, "quants"),
+        engines=_texts(given, "engines"),
+        workloads=_texts(given, "workloads"),
+        n_prompt=_texts(given, "n_prompt"),
+        n_gen=_texts(given, "n_gen"),
+        prompt_gen=_texts(given, "prompt_gen"),
+        depth=_texts(given, "depth"),
+        settings={field: _texts(given, field) for _, field, _, _ in _SETTINGS},
+        repeat=_given(given, "warmup", "repetitions", "sessions"),
+        sampling=_given(given, "sensors_hz", "process_hz"),
+        order=given["plan_order"],
+    )
+    return plan_from_flags(flags, base, load_prompts=_prompts_beside(Path()))
+
+
+def _several(group: argparse._ArgumentGroup, flags: tuple[str, ...], name: str, metavar: str, text: str) -> None:
+    group.add_argument(*flags, dest="plan_" + name, action="append", metavar=metavar, help=text)
+
+
+def _single(group: argparse._ArgumentGroup, flags: tuple[str, ...], name: str, metavar: str, text: str) -> None:
+    group.add_argument(*flags, dest="plan_" + name, metavar=metavar, help=text)
+
+
+def _texts(given: dict[str, Any], name: str) -> tuple[str, ...]:
+    return tuple(given["plan_" + name] or ())
+
+
+def _given(given: dict[str, Any], *names: str) -> dict[str, str]:
+    return {name: text for name in names if (text := given["plan_" + name]) is not None}
+
+
+def _prompts_beside(folder: Path) -> Callable[[str], str]:
+    return lambda path: _read_text(folder / path, "prompt file")
+
+
+def _read_plan_file(path: Path) -> str:
+    if not path.exists():
+        there = sorted(str(other) for other in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
+        close = difflib.get_close_matches(str(path), there, n=1)
+        raise UsageError(f"there is no plan {path}" + (f", did you mean {close[0]}?" if close else ""))
+    return _read_text(path, "plan")
+
+
+def _read_text(path: Path, what: str) -> str:
+    """Read a file as UTF-8. Raises UsageError with one sentence when that cannot be."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise UsageError(f"{path}:{line}: the {what} is not UTF-8 text: save it as UTF-8") from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise UsageError(f"cannot read the {what} {path}: {reason}") from error
+    if len(data) > _MAX_BYTES:
+        raise UsageError(f"the {what} {path} is larger than {_MAX_BYTES // 2**20} MiB: split it")
+    return text
