@@ -1,0 +1,152 @@
+"""What a plan will cost, said before it starts: cells, runs, time, bytes to push. The caller brings the figures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from melt.plan.expand import Cell, cell_of
+from melt.records import Repeat, RunSpec, Workload
+from melt.units import human
+
+GUESSED_BANDWIDTH_BYTES_PER_S = 5e9
+"""Decode reads all weights once a token; a slow laptop or phone reads about so fast."""
+
+GUESSED_FLOP_PER_S = 50e9
+"""Prefill computes 2 operations a weight and token, a weight taken as a byte of the file."""
+
+_GUESSED_LOAD_BYTES_PER_S = 1e9
+_GUESSED_RUN_OVERHEAD_S = 0.5
+_CHARACTERS_PER_TOKEN = 4
+
+Sizes = Mapping[tuple[str, str | None], int | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellEstimate:
+    """One cell of a dry run. `expected_s` is for all its runs; `basis` tells whence: `earlier`, `guess` or `unknown`."""
+
+    cell: Cell
+    runs: int
+    expected_s: float | None
+    basis: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DryRun:
+    """What a plan asks for. `expected_s` and `bytes_to_push` are None when a part of them is unknown.
+
+    `lines` says the same in sentences, and what is only a guess.
+    """
+
+    cells: tuple[CellEstimate, ...]
+    runs: int
+    expected_s: float | None
+    bytes_to_push: int | None
+    lines: tuple[str, ...]
+
+
+def estimate(specs: Iterable[RunSpec], sizes: Sizes, rates: Mapping[str, float | None]) -> DryRun:
+    """Say what the runs will cost.
+
+    `sizes` maps (model, quant) to the bytes of its file. `rates` maps a cell's key to the seconds per repetition
+    that an earlier run of it took: the whole run, divided by its repetitions with the warm-ups.
+    """
+    by_cell: dict[str, list[RunSpec]] = {}
+    for spec in specs:
+        by_cell.setdefault(cell_of(spec).key, []).append(spec)
+    cells = tuple(_estimate_cell(runs, sizes, rates.get(key)) for key, runs in by_cell.items())
+    n_runs = sum(cell.runs for cell in cells)
+    expected_s = _total(cell.expected_s for cell in cells)
+    bytes_to_push = _bytes_to_push(cells, sizes)
+    lines = (_count_line(len(cells), n_runs), *_time_lines(cells, expected_s), *_push_lines(cells, bytes_to_push))
+    return DryRun(cells=cells, runs=n_runs, expected_s=expected_s, bytes_to_push=bytes_to_push, lines=lines)
+
+
+def _estimate_cell(runs: list[RunSpec], sizes: Sizes, earlier_s: float | None) -> CellEstimate:
+    cell = cell_of(runs[0])
+    size_bytes = sizes.get((cell.model, cell.quant))
+    expected_s: float | None = None
+    basis = "unknown"
+    if earlier_s is not None:
+        expected_s, basis = sum(earlier_s * _repetitions(spec.repeat) for spec in runs), "earlier"
+    elif size_bytes is not None:
+        expected_s, basis = sum(_guess_run_s(spec, size_bytes) for spec in runs), "guess"
+    return CellEstimate(cell=cell, runs=len(runs), expected_s=expected_s, basis=basis)
+
+
+def _repetitions(repeat: Repeat) -> int:
+    return repeat.warmup + repeat.repetitions
+
+
+def _guess_run_s(spec: RunSpec, size_bytes: int) -> float:
+    load_s = _GUESSED_RUN_OVERHEAD_S + size_bytes / _GUESSED_LOAD_BYTES_PER_S
+    return load_s + _repetitions(spec.repeat) * _guess_repetition_s(spec.workload, size_bytes)
+
+
+def _guess_repetition_s(workload: Workload, size_bytes: int) -> float:
+    n_prefill, n_decode = workload.n_prompt, workload.n_gen
+    if workload.kind == "prompts":
+        n_prefill = sum(math.ceil(len(prompt) / _CHARACTERS_PER_TOKEN) for prompt in workload.prompts)
+        n_decode *= len(workload.prompts)
+    prefill_s = 2 * size_bytes / GUESSED_FLOP_PER_S
+    request_s = n_prefill * prefill_s + n_decode * size_bytes / GUESSED_BANDWIDTH_BYTES_PER_S
+    # The context up to the depth is filled outside the measured windows, but it takes its time.
+    return workload.n_depth * prefill_s + max(request_s, workload.duration_s or 0.0)
+
+
+def _total(seconds: Iterable[float | None]) -> float | None:
+    known = list(seconds)
+    return None if None in known else sum(value for value in known if value is not None)
+
+
+def _bytes_to_push(cells: tuple[CellEstimate, ...], sizes: Sizes) -> int | None:
+    """Add up every file once for each device that is not this machine, as if nothing were there yet."""
+    pushes = {(item.cell.device, item.cell.model, item.cell.quant) for item in cells if item.cell.device != "local"}
+    found = [sizes.get((model, quant)) for _, model, quant in pushes]
+    return None if None in found else sum(size for size in found if size is not None)
+
+
+def _count_line(n_cells: int, n_runs: int) -> str:
+    return f"{_plural(n_cells, 'cell')}, {_plural(n_runs, 'run')}"
+
+
+def _time_lines(cells: tuple[CellEstimate, ...], expected_s: float | None) -> list[str]:
+    known_s = sum(item.expected_s for item in cells if item.expected_s is not None)
+    runs = {basis: sum(item.runs for item in cells if item.basis == basis) for basis in ("earlier", "guess", "unknown")}
+    start = "expected time: about" if expected_s is not None else "expected time: more than"
+    lines = [f"{start} {clock(known_s)}"]
+    if runs["earlier"]:
+        lines.append(f"  {_plural(runs['earlier'], 'run')} after earlier runs of the same cell")
+    if runs["guess"]:
+        lines.append(
+            f"  {_plural(runs['guess'], 'run')} by a rough guess: decode reads the file once a token at "
+            f"{GUESSED_BANDWIDTH_BYTES_PER_S / 1e9:g} GB/s, "
+            f"prefill computes at {GUESSED_FLOP_PER_S / 1e9:g} GFLOP/s"
+        )
+    if runs["unknown"]:
+        lines.append(f"  {_plural(runs['unknown'], 'run')} not counted: the size of the model is not known yet")
+    return lines
+
+
+def _push_lines(cells: tuple[CellEstimate, ...], bytes_to_push: int | None) -> list[str]:
+    if all(item.cell.device == "local" for item in cells):
+        return ["to push: nothing, the models run on this machine"]
+    if bytes_to_push is None:
+        return ["to push: not known, the size of a model is missing"]
+    return [f"to push: at most {human(bytes_to_push, 'bytes')}, less what the devices have already"]
+
+
+def clock(seconds: float) -> str:
+    """Write a duration for a person: `40 s`, `5 min 20 s`, `3 h 05 min`."""
+    whole_s = round(seconds)
+    if whole_s < 60:
+        return f"{whole_s} s"
+    if whole_s < 3600:
+        return f"{whole_s // 60} min {whole_s % 60:02} s"
+    return f"{whole_s // 3600} h {whole_s % 3600 // 60:02} min"
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
