@@ -1,0 +1,242 @@
+"""What a Linux device is, out of a snapshot of it. Each fact is a file or a command, and a pure parser."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+
+from melt.records import Cpu, DeviceFacts
+from melt.targets.arm import describe_cores
+from melt.targets.probe import Snapshot, int_of, text_of
+
+_DMI = "/sys/class/dmi/id"
+_CPU = "/sys/devices/system/cpu"
+_TREE = "/proc/device-tree"
+
+FACT_GLOBS: tuple[str, ...] = (
+    "/etc/machine-id",
+    "/etc/os-release",
+    "/usr/lib/os-release",
+    "/proc/cpuinfo",
+    "/proc/meminfo",
+    "/proc/self/status",
+    "/proc/sys/kernel/arch",
+    "/proc/sys/kernel/hostname",
+    "/proc/sys/kernel/osrelease",
+    "/proc/sys/kernel/random/boot_id",
+    f"{_TREE}/compatible",
+    f"{_TREE}/model",
+    f"{_TREE}/serial-number",
+    f"{_TREE}/hypervisor/compatible",
+    "/sys/hypervisor/type",
+    f"{_DMI}/product_name",
+    f"{_DMI}/product_version",
+    f"{_DMI}/sys_vendor",
+    f"{_CPU}/online",
+    f"{_CPU}/cpu[0-9]*/topology/core_id",
+    f"{_CPU}/cpu[0-9]*/topology/physical_package_id",
+    f"{_CPU}/cpu[0-9]*/cpufreq/cpuinfo_max_freq",
+    f"{_CPU}/cpu[0-9]*/cpufreq/scaling_governor",
+    "/.dockerenv",
+    "/run/.containerenv",
+    "/run/systemd/container",
+)
+
+FACT_COMMANDS: dict[str, tuple[str, ...]] = {
+    "uname -m": ("uname", "-m"),
+    "nvidia-gpus": ("nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"),
+}
+
+_PLACEHOLDERS = ("", "to be filled by o.e.m.", "system product name", "system manufacturer", "default string", "none")
+_CPU_LIMIT = 8192
+_X86 = ("x86_64", "i686", "i386")
+_HYPERVISORS = {
+    "qemu": "kvm",
+    "kvm": "kvm",
+    "vmware": "vmware",
+    "virtualbox": "virtualbox",
+    "innotek": "virtualbox",
+    "microsoft corporation virtual": "hyperv",
+    "xen": "xen",
+    "amazon ec2": "amazon",
+    "google compute engine": "google",
+    "parallels": "parallels",
+    "apple virtualization": "apple",
+    "openstack": "kvm",
+}
+
+
+def parse_facts(snapshot: Snapshot, *, device_id_hint: str, kind: str) -> DeviceFacts:
+    """Return what a snapshot says of its device; what it does not say is None.
+
+    `device_id_hint` tells devices apart that have no machine-id; `kind` is how the device is reached.
+    """
+    virtual = virtualization(snapshot)
+    meminfo = _keyed_kb(text_of(snapshot, "/proc/meminfo") or "")
+    return DeviceFacts(
+        device_id=_device_id(snapshot, device_id_hint),
+        kind=kind,
+        name=_name(snapshot, virtual) or device_id_hint,
+        os="linux",
+        os_build=_os_build(snapshot),
+        kernel=text_of(snapshot, "/proc/sys/kernel/osrelease"),
+        arch=_arch(snapshot),
+        soc=_soc(snapshot),
+        cpus=_cpus(snapshot),
+        memory_total_bytes=meminfo.get("MemTotal"),
+        memory_available_bytes=meminfo.get("MemAvailable"),
+        boot_id=text_of(snapshot, "/proc/sys/kernel/random/boot_id"),
+        virtualization=virtual,
+        accelerators=_accelerators(snapshot),
+    )
+
+
+def default_threads(facts: DeviceFacts) -> int:
+    """Return how many threads a runner gets when nobody says: one per physical core, at least one.
+
+    A core's second hardware thread shares its vector units and its path to memory, and slows decoding down.
+    """
+    return max(1, len({(cpu.package, cpu.index if cpu.core is None else cpu.core) for cpu in facts.cpus}))
+
+
+def parse_cpulist(text: str) -> tuple[int, ...]:
+    """Return the CPUs of a kernel list such as `0-3,6`; a part that cannot be read is passed over."""
+    cpus: set[int] = set()
+    for part in text.split(","):
+        found = re.fullmatch(r"\s*(\d{1,5})(?:-(\d{1,5}))?\s*", part)
+        if found:
+            first = int(found[1])
+            cpus.update(range(first, min(int(found[2] or first), _CPU_LIMIT) + 1))
+    return tuple(sorted(cpus))
+
+
+def virtualization(snapshot: Snapshot) -> str | None:
+    """Return which kind of virtual machine or container the device is (`kvm`, `docker`, `virtual machine`), or None."""
+    container = text_of(snapshot, "/run/systemd/container")
+    if container is None and "/.dockerenv" in snapshot:
+        container = "docker"
+    if container is None and "/run/.containerenv" in snapshot:
+        container = "podman"
+    parts = [part for part in (_machine(snapshot), container) if part is not None]
+    return " + ".join(parts) or None
+
+
+def _machine(snapshot: Snapshot) -> str | None:
+    vendor, product = (text_of(snapshot, f"{_DMI}/{key}") or "" for key in ("sys_vendor", "product_name"))
+    said = f"{vendor} {product}".lower()
+    tree = text_of(snapshot, f"{_TREE}/hypervisor/compatible")
+    flagged = _has_flag(snapshot, "hypervisor")
+    # x86 tells by a flag. Elsewhere only names tell, and clouds give their real machines ("metal") the same vendor.
+    if not flagged and tree is None and (_arch(snapshot) in _X86 or "metal" in said):
+        return text_of(snapshot, "/sys/hypervisor/type")
+    known = next((name for word, name in _HYPERVISORS.items() if word in said), None)
+    if known is None and tree is not None:
+        known = "xen" if "xen" in tree else "kvm"
+    return known or text_of(snapshot, "/sys/hypervisor/type") or ("virtual machine" if flagged else None)
+
+
+def _device_id(snapshot: Snapshot, hint: str) -> str:
+    """Hash what is stable over reboots. A machine-id is private (machine-id(5)) and never leaves as it is.
+
+    A board's serial number comes first: boards that were flashed with one image share its machine-id.
+    """
+    identity = text_of(snapshot, f"{_TREE}/serial-number") or text_of(snapshot, "/etc/machine-id")
+    if identity is None or identity == "uninitialized":
+        keys = (text_of(snapshot, "/proc/sys/kernel/hostname"), _soc(snapshot), hint)
+        identity = "\0".join(key or "" for key in keys)
+    return "linux-" + hmac.new(identity.encode(), b"melt device", hashlib.sha256).hexdigest()[:16]
+
+
+def _name(snapshot: Snapshot, virtual: str | None) -> str | None:
+    hostname = text_of(snapshot, "/proc/sys/kernel/hostname")
+    if virtual is not None:
+        return hostname
+    vendor, product, version = (_dmi(snapshot, key) for key in ("sys_vendor", "product_name", "product_version"))
+    if vendor == "LENOVO" and version:
+        product = version  # Lenovo keeps the name of the model here, and a type number in product_name.
+    if product:
+        return product if not vendor or product.startswith(vendor) else f"{vendor} {product}"
+    return text_of(snapshot, f"{_TREE}/model") or hostname
+
+
+def _dmi(snapshot: Snapshot, key: str) -> str:
+    text = text_of(snapshot, f"{_DMI}/{key}") or ""
+    return "" if text.lower() in _PLACEHOLDERS else text
+
+
+def _os_build(snapshot: Snapshot) -> str | None:
+    text = text_of(snapshot, "/etc/os-release") or text_of(snapshot, "/usr/lib/os-release") or ""
+    fields = {key: value.strip("\"'") for key, value in re.findall(r"^([A-Z_]+)=(.*)$", text, re.MULTILINE)}
+    name = fields.get("PRETTY_NAME") or fields.get("NAME")
+    build = fields.get("BUILD_ID") or fields.get("IMAGE_VERSION")
+    return f"{name} {build}" if name and build and build not in name else name
+
+
+def _arch(snapshot: Snapshot) -> str:
+    said = text_of(snapshot, "$ uname -m") or text_of(snapshot, "/proc/sys/kernel/arch")
+    return said or "unknown"
+
+
+def _cpuinfo(snapshot: Snapshot, key: str) -> list[str]:
+    text = text_of(snapshot, "/proc/cpuinfo") or ""
+    return re.findall(rf"^{key}[ \t]*:[ \t]*(.*?)[ \t]*$", text, re.MULTILINE)
+
+
+def _has_flag(snapshot: Snapshot, flag: str) -> bool:
+    return any(flag in flags.split() for flags in _cpuinfo(snapshot, "flags")[:1])
+
+
+def _soc(snapshot: Snapshot) -> str | None:
+    """Name the chip: the model on x86; on Arm the device tree's last word, or `Hardware`, and the cores."""
+    models = _cpuinfo(snapshot, "model name")
+    implementers, parts = _cpuinfo(snapshot, "CPU implementer"), _cpuinfo(snapshot, "CPU part")
+    if models and not implementers:
+        return re.sub(r"\s+", " ", models[0])
+    chip = next(iter(_cpuinfo(snapshot, "Hardware")), None)
+    compatible = text_of(snapshot, f"{_TREE}/compatible")
+    if compatible:
+        chip = compatible.split("\0")[-1].split(",")[-1]
+    cores = _arm_cores(implementers, parts)
+    return f"{chip} ({cores})" if chip and cores else chip or cores
+
+
+def _arm_cores(implementers: list[str], parts: list[str]) -> str | None:
+    try:
+        pairs = [(int(i, 16), int(p, 16)) for i, p in zip(implementers, parts, strict=False)]
+    except ValueError:
+        return None
+    return describe_cores(pairs) or None
+
+
+def _cpus(snapshot: Snapshot) -> tuple[Cpu, ...]:
+    """List the CPUs that are online and that a program started here may use: a container may have fewer."""
+    online = parse_cpulist(text_of(snapshot, f"{_CPU}/online") or "")
+    if not online:
+        online = tuple(int(n) for n in _cpuinfo(snapshot, "processor") if n.isdecimal())
+    status = text_of(snapshot, "/proc/self/status") or ""
+    found = re.search(r"^Cpus_allowed_list:\s*(\S+)$", status, re.MULTILINE)
+    allowed = set(parse_cpulist(found[1])) if found else set(online)
+    return tuple(_cpu(snapshot, index) for index in online if index in allowed)
+
+
+def _cpu(snapshot: Snapshot, index: int) -> Cpu:
+    folder = f"{_CPU}/cpu{index}"
+    max_khz = int_of(snapshot, f"{folder}/cpufreq/cpuinfo_max_freq")
+    return Cpu(
+        index=index,
+        max_hz=None if max_khz is None else max_khz * 1e3,
+        core=int_of(snapshot, f"{folder}/topology/core_id"),
+        package=int_of(snapshot, f"{folder}/topology/physical_package_id"),
+        governor=text_of(snapshot, f"{folder}/cpufreq/scaling_governor"),
+    )
+
+
+def _keyed_kb(text: str) -> dict[str, int]:
+    return {key: int(value) * 1024 for key, value in re.findall(r"^(\w+):\s*(\d{1,15}) kB$", text, re.MULTILINE)}
+
+
+def _accelerators(snapshot: Snapshot) -> tuple[str, ...]:
+    rows = (text_of(snapshot, "$ nvidia-gpus") or "").splitlines()
+    fields = [[field.strip() for field in row.split(",")] for row in rows]
+    return tuple(f"{name}, {memory}, driver {driver}" for name, driver, memory in (f for f in fields if len(f) == 3))
