@@ -1,12 +1,12 @@
-"""What a plan will cost, said before it starts: cells, runs, time, bytes to push. The caller brings the figures."""
+"""Reckon what a plan will cost before it starts: time, and bytes to push. The caller brings the figures."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
-from melt.plan.expand import Cell, cell_of
+from melt.plan.dryrun import CellEstimate, DryRun, clock
+from melt.plan.expand import cell_of
 from melt.records import Repeat, RunSpec, Workload
 from melt.units import human
 
@@ -21,30 +21,6 @@ _GUESSED_RUN_OVERHEAD_S = 0.5
 _CHARACTERS_PER_TOKEN = 4
 
 Sizes = Mapping[tuple[str, str | None], int | None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CellEstimate:
-    """One cell of a dry run. `expected_s` is for all its runs; `basis` tells whence: `earlier`, `guess` or `unknown`."""
-
-    cell: Cell
-    runs: int
-    expected_s: float | None
-    basis: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DryRun:
-    """What a plan asks for. `expected_s` and `bytes_to_push` are None when a part of them is unknown.
-
-    `lines` says the same in sentences, and what is only a guess.
-    """
-
-    cells: tuple[CellEstimate, ...]
-    runs: int
-    expected_s: float | None
-    bytes_to_push: int | None
-    lines: tuple[str, ...]
 
 
 def estimate(specs: Iterable[RunSpec], sizes: Sizes, rates: Mapping[str, float | None]) -> DryRun:
@@ -136,16 +112,6 @@ def _push_lines(cells: tuple[CellEstimate, ...], bytes_to_push: int | None) -> l
     if bytes_to_push is None:
         return ["to push: not known, the size of a model is missing"]
     return [f"to push: at most {human(bytes_to_push, 'bytes')}, less what the devices have already"]
-
-
-def clock(seconds: float) -> str:
-    """Write a duration for a person: `40 s`, `5 min 20 s`, `3 h 05 min`."""
-    whole_s = round(seconds)
-    if whole_s < 60:
-        return f"{whole_s} s"
-    if whole_s < 3600:
-        return f"{whole_s // 60} min {whole_s % 60:02} s"
-    return f"{whole_s // 3600} h {whole_s % 3600 // 60:02} min"
 
 
 def _plural(count: int, noun: str) -> str:

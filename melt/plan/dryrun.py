@@ -1,0 +1,124 @@
+"""What a plan will cost, as a record, and its forms for people and programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+from melt.plan.expand import Cell
+from melt.records import Settings
+
+_COLUMNS = ("device", "model", "quant", "engine", "workload", "settings", "runs", "expected_s", "basis")
+_NUMBERS = ("runs", "expected_s")
+
+Row = dict[str, str | int | float | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellEstimate:
+    """One cell of a dry run. `expected_s` is for all its runs; `basis` is `earlier`, `guess` or `unknown`."""
+
+    cell: Cell
+    runs: int
+    expected_s: float | None
+    basis: str
+
+    def row(self) -> Row:
+        """Return the cell flat, by the names of a table's columns."""
+        return {
+            "device": self.cell.device,
+            "model": self.cell.model,
+            "quant": self.cell.quant,
+            "engine": self.cell.engine,
+            "workload": self.cell.workload.name,
+            "settings": settings_label(self.cell.settings),
+            "runs": self.runs,
+            "expected_s": None if self.expected_s is None else round(self.expected_s, 1),
+            "basis": self.basis,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DryRun:
+    """What a plan asks for. `expected_s` and `bytes_to_push` are None when a part of them is unknown.
+
+    `lines` says the same in sentences, and what is only a guess.
+    """
+
+    cells: tuple[CellEstimate, ...]
+    runs: int
+    expected_s: float | None
+    bytes_to_push: int | None
+    lines: tuple[str, ...]
+
+    def render(self, form: str) -> str:
+        """Write the dry run as `table`, `md`, `json`, `jsonl` or `csv`; the last two hold the cells alone."""
+        rows = [cell.row() for cell in self.cells]
+        if form == "json":
+            totals = {"runs": self.runs, "expected_s": self.expected_s, "bytes_to_push": self.bytes_to_push}
+            return json.dumps({"cells": rows, **totals, "notes": self.lines}, indent=2, ensure_ascii=False) + "\n"
+        if form == "jsonl":
+            return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        if form == "csv":
+            return _csv(rows)
+        table = _table(rows, markdown=form == "md")
+        return table + "\n" + "".join(f"{line}\n" for line in self.lines)
+
+
+def settings_label(settings: Settings) -> str:
+    """Name the settings that are not the default: `threads=2 flash_attn=on`."""
+    default = Settings()
+    changed = [
+        field.name for field in fields(Settings) if getattr(settings, field.name) != getattr(default, field.name)
+    ]
+    return " ".join(f"{name}={getattr(settings, name)}" for name in changed)
+
+
+def clock(seconds: float) -> str:
+    """Write a duration for a person: `40 s`, `5 min 20 s`, `3 h 05 min`."""
+    whole_s = round(seconds)
+    if whole_s < 60:
+        return f"{whole_s} s"
+    if whole_s < 3600:
+        return f"{whole_s // 60} min {whole_s % 60:02} s"
+    return f"{whole_s // 3600} h {whole_s % 3600 // 60:02} min"
+
+
+def _csv(rows: Sequence[Row]) -> str:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, _COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def _table(rows: Sequence[Row], *, markdown: bool) -> str:
+    """Lay out the cells in columns; a column in which nothing is said is left out."""
+    columns = [name for name in _COLUMNS if name != "basis" and any(row[name] not in (None, "") for row in rows)]
+    heads = ["expected" if name == "expected_s" else name for name in columns]
+    lines = [heads, *([_shown(row, name, markdown) for name in columns] for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+    if markdown:
+        lines.insert(
+            1, ["-" * (w - 1) + (":" if name in _NUMBERS else "-") for w, name in zip(widths, columns, strict=True)]
+        )
+    padded = (
+        [
+            cell.rjust(w) if name in _NUMBERS else cell.ljust(w)
+            for cell, w, name in zip(line, widths, columns, strict=True)
+        ]
+        for line in lines
+    )
+    return "".join(f"| {' | '.join(line)} |\n" if markdown else "  ".join(line).rstrip() + "\n" for line in padded)
+
+
+def _shown(row: Row, name: str, markdown: bool) -> str:
+    value = row[name]
+    if value is None:
+        return "-"
+    if name == "expected_s":
+        return ("~" if row["basis"] == "guess" else "") + clock(float(value))
+    return str(value).replace("|", "\\|") if markdown else str(value)
