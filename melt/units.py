@@ -17,6 +17,7 @@ UNITS: dict[str, str] = {
     "memory": "bytes",
     "duration": "s",
     "utilization": "ratio",
+    "level": "ratio",
     "throughput": "tok/s",
     "count": "1",
     "state": "1",
