@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
+from melt.targets.facts import parse_cpulist
 from melt.telemetry.base import Parser
 
 USER_HZ = 100
@@ -19,27 +20,28 @@ _NAN = math.nan
 _BLANKS = b" \t\r\n\0"
 _KEYED_LINE = re.compile(rb"^([^:\n]+):[ \t]*([0-9]+)([ \t]+kB)?[ \t]*$", re.MULTILINE)
 _CPU_LINE = re.compile(rb"^cpu([0-9]*)((?: +[0-9]+){4,})\n", re.MULTILINE)
+_ALLOWED_LINE = re.compile(rb"^Cpus_allowed_list:[ \t]*([0-9,-]+)[ \t]*$", re.MULTILINE)
 _PRESSURE_LINE = re.compile(rb"^(some|full) .*\btotal=([0-9]+)", re.MULTILINE)
 
 
-def number(per_unit: float = 1.0, *, copies: int = 1) -> Parser:
-    """Make a parser of a file with one number; `copies` of it where the number holds for several sites."""
+def number(per_unit: float = 1.0, *, copies: int = 1, valid: tuple[float, float] = (-math.inf, math.inf)) -> Parser:
+    """Make a parser of a file with one number; `copies` of it where the number holds for several sites.
+
+    A value outside `valid`, in our unit, is NaN.
+    """
 
     def parse(raw: bytes) -> tuple[float, ...]:
-        return (_float(raw, per_unit),) * copies
+        value = _float(raw, per_unit)
+        return (value if valid[0] <= value <= valid[1] else _NAN,) * copies
 
     return parse
 
 
-def bits(*masks: int) -> Parser:
-    """Make a parser of a hexadecimal bit field: 1 or 0 per mask, whether any of its bits is set."""
+def joined(*parsers: Parser) -> Parser:
+    """Make a parser of a file that several parsers read, one after the other."""
 
     def parse(raw: bytes) -> tuple[float, ...]:
-        try:
-            field = int(raw.strip(_BLANKS), 16)
-        except ValueError:
-            return (_NAN,) * len(masks)
-        return tuple(float(bool(field & mask)) for mask in masks)
+        return tuple(value for part in parsers for value in part(raw))
 
     return parse
 
@@ -102,6 +104,12 @@ def process_times(raw: bytes) -> tuple[float, ...]:
         _float(fields[9], 1),
         _float(fields[36], 1),
     )
+
+
+def allowed_cpus(raw: bytes) -> tuple[float, ...]:
+    """Parse how many CPUs /proc/PID/status says the process may use."""
+    found = _ALLOWED_LINE.search(raw)
+    return (_NAN,) if found is None else (float(len(parse_cpulist(found[1].decode()))),)
 
 
 def pressure(*kinds: str) -> Parser:

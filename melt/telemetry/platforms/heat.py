@@ -1,0 +1,136 @@
+"""Thermal zones and hwmon chips, as every Linux kernel offers them, Android's and Jetson's too.
+
+Units: https://docs.kernel.org/hwmon/sysfs-interface.html (m°C, mV, mA, µW, µJ, Hz) and
+https://docs.kernel.org/driver-api/thermal/sysfs-api.html.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from melt.targets.probe import Snapshot, text_of
+from melt.telemetry.base import FileSource
+from melt.telemetry.parsers import number
+from melt.telemetry.platforms.columns import Collector, folders, matching, slug
+
+_ZONES = "/sys/class/thermal/thermal_zone*"
+_HWMON = "/sys/class/hwmon/hwmon*"
+
+GLOBS: tuple[str, ...] = (
+    f"{_ZONES}/type",
+    f"{_ZONES}/temp",
+    "/sys/class/thermal/cooling_device*/type",
+    "/sys/class/thermal/cooling_device*/cur_state",
+    f"{_HWMON}/name",
+    f"{_HWMON}/temp*_input",
+    f"{_HWMON}/temp*_label",
+    f"{_HWMON}/in*_input",
+    f"{_HWMON}/in*_label",
+    f"{_HWMON}/curr*_input",
+    f"{_HWMON}/curr*_label",
+    f"{_HWMON}/power*_input",
+    f"{_HWMON}/power*_average",
+    f"{_HWMON}/power*_label",
+    f"{_HWMON}/energy*_input",
+    f"{_HWMON}/energy*_label",
+    f"{_HWMON}/freq*_input",
+    f"{_HWMON}/freq*_label",
+)
+
+_PLAUSIBLE_C = (-100.0, 250.0)
+"""Sensors that are off say -256 or -273."""
+
+_NOT_SENSORS = frozenset({"int3400_thermal", "pmic_die"})
+"""Zones whose temperature is a constant: Intel's policy device says 20, the Jetson's PMIC-Die 100."""
+
+_WAKES_DISKS = frozenset({"drivetemp"})
+_SLOW_CHIPS = frozenset({"nvme", "jc42", "spd5118", "tmp102"})
+"""Chips that answer over a bus or a drive's own firmware: read seldom."""
+
+_NOT_A_CHIP = re.compile(r"bat|charg|wifi|iwl|nvme|ssd|skin|ambient|usb|pch|spd|jc42|pmic|board")
+"""Thermometers that say nothing of the processor: they must not end a run."""
+
+
+class _Kind(NamedTuple):
+    prefix: str
+    endings: tuple[str, ...]
+    quantity: str
+    per_unit: float
+    cumulative: bool = False
+
+
+_KINDS = (
+    _Kind("temp", ("input",), "temperature", 1e3),
+    _Kind("power", ("input", "average"), "power", 1e6),
+    _Kind("energy", ("input",), "energy", 1e6, cumulative=True),
+    _Kind("curr", ("input",), "current", 1e3),
+    _Kind("in", ("input",), "voltage", 1e3),
+    _Kind("freq", ("input",), "frequency", 1.0),
+)
+
+
+def thermal_zones(snapshot: Snapshot, sensors: Collector) -> list[FileSource]:
+    """Return a channel per thermal zone that shows a temperature."""
+    found = []
+    for path in matching(snapshot, f"{_ZONES}/temp"):
+        folder = path.rpartition("/")[0]
+        zone = text_of(snapshot, f"{folder}/type") or folder.rpartition("/")[2]
+        if slug(zone) not in _NOT_SENSORS and text_of(snapshot, path) is not None:
+            found.append(_thermometer(sensors, path, zone, zone))
+    return found
+
+
+def cooling(snapshot: Snapshot, system: Collector) -> list[FileSource]:
+    """Return the state of each device that slows the processor down to cool it: 0 not at work."""
+    found = []
+    for path in matching(snapshot, "/sys/class/thermal/cooling_device*/cur_state"):
+        kind = text_of(snapshot, path.replace("/cur_state", "/type")) or ""
+        if "cpufreq" in kind or "devfreq" in kind:
+            found.append(system.sensor(path, f"cooling_{kind}", "state", site=kind))
+    return found
+
+
+def hwmon(snapshot: Snapshot, sensors: Collector, slow: Collector) -> list[FileSource]:
+    """Return the channels of all hwmon chips that are not already thermal zones or batteries under another name."""
+    twins = {slug(text_of(snapshot, path) or "") for path in matching(snapshot, f"{_ZONES}/type")}
+    twins |= {slug(path.split("/")[4]) for path in matching(snapshot, "/sys/class/power_supply/*/type")}
+    found = []
+    for folder in folders(snapshot, f"{_HWMON}/name"):
+        chip = text_of(snapshot, f"{folder}/name") or folder.rpartition("/")[2]
+        if slug(chip) not in twins | _WAKES_DISKS:
+            found += _chip(snapshot, folder, chip, slow if slug(chip) in _SLOW_CHIPS else sensors)
+    return found
+
+
+def _chip(snapshot: Snapshot, folder: str, chip: str, collector: Collector) -> list[FileSource]:
+    # Boards have dozens of voltages that belong to no current: without a current a voltage is no power, so it is left.
+    has_current = bool(matching(snapshot, f"{folder}/curr*_input"))
+    found = []
+    for kind in _KINDS:
+        if kind.prefix == "in" and not has_current:
+            continue
+        seen = set()
+        for path in (
+            p for ending in kind.endings for p in matching(snapshot, f"{folder}/{kind.prefix}[0-9]*_{ending}")
+        ):
+            channel = path.rpartition("/")[2].partition("_")[0]
+            if text_of(snapshot, path) is None or channel in seen:
+                continue
+            seen.add(channel)
+            site = f"{chip} {text_of(snapshot, f'{folder}/{channel}_label') or channel}"
+            if kind.quantity == "temperature":
+                found.append(_thermometer(collector, path, site, site))
+            else:
+                found.append(
+                    collector.sensor(
+                        path, site, kind.quantity, site=site, per_unit=kind.per_unit, cumulative=kind.cumulative
+                    )
+                )
+    return found
+
+
+def _thermometer(collector: Collector, path: str, base: str, site: str) -> FileSource:
+    stream = collector.stream(base, "temperature", site=site, source=path)
+    per_c = None if _NOT_A_CHIP.search(slug(site)) else 1e3
+    return collector.file(path, (stream,), number(1e3, valid=_PLAUSIBLE_C), max_bytes=64, per_c=per_c)
