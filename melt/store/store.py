@@ -1,0 +1,236 @@
+"""The results store: a folder with a database of records, a Parquet file per trace and the runs still going on."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import zstandard
+from sqlalchemy import Row, Table, delete, func, insert, select
+
+from melt.errors import StoreError, UsageError
+from melt.store import schema
+from melt.store.database import Database
+from melt.store.files import store_error
+from melt.store.layout import Layout
+from melt.store.parquet import read_trace
+from melt.store.publish import publish
+from melt.store.rows import bundle_of
+from melt.store.selection import Selection, begins_with, select_runs
+from melt.store.spool import Spool, leftovers
+from melt.traces import RunBundle, Trace
+
+_BATCH = 500
+"""Runs asked for in one query: databases limit the number of parameters."""
+
+
+@dataclass(frozen=True, slots=True)
+class SweepSummary:
+    """What the store knows of a sweep. `runs` counts the published ones, `ok` those that ended well."""
+
+    sweep_id: str
+    plan: str
+    started_utc_ns: int
+    runs: int
+    ok: int
+
+
+class Store:
+    """An open results store. Several processes may have it open, and publish, at the same time."""
+
+    def __init__(self, layout: Layout, database: Database) -> None:
+        self.layout = layout
+        self.database = database
+
+    @classmethod
+    def open(cls, root: Path, *, create: bool = True) -> Store:
+        """Open the store in a folder; `create` makes what is not there. Raises StoreError."""
+        layout = Layout(root)
+        if create:
+            for folder in (layout.traces, layout.spool):
+                try:
+                    folder.mkdir(parents=True, exist_ok=True)
+                except OSError as error:
+                    raise store_error("make", folder, error) from error
+            if not os.access(root, os.W_OK):
+                raise store_error("write to", root, PermissionError(errno.EACCES, "permission denied"))
+        return cls(layout, Database(layout.database, create=create))
+
+    def close(self) -> None:
+        """Close the database; what was published is on disk already."""
+        self.database.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # Writing
+
+    def publish(self, bundle: RunBundle) -> None:
+        """Make a finished run part of the store, whole and durable when this returns.
+
+        The same run again changes nothing. Raises StoreError, also for a known run with another content.
+        """
+        publish(self.database, self.layout, bundle)
+
+    def spool(self, run_id: str) -> Spool:
+        """Make the folder of a run that begins now, held by this process. Raises StoreError."""
+        return Spool.create(self.layout.spool, run_id)
+
+    def leftovers(self) -> list[Spool]:
+        """Take the folders of runs whose process died, each locked for this process; oldest first.
+
+        A run that had been published before its folder could be removed is not given again: the folder is removed.
+        """
+        kept = []
+        for folder in leftovers(self.layout.spool):
+            if self._exists(folder.run_id):
+                folder.discard()
+            else:
+                kept.append(folder)
+        return kept
+
+    def tag(self, run_id: str, tags: Iterable[str]) -> None:
+        """Add tags to a run; those it has already stay. Raises UsageError, StoreError."""
+        full = self.resolve(run_id)
+        with self.database.write() as connection:
+            known = set(connection.execute(select(schema.tags.c.tag).where(schema.tags.c.run_id == full)).scalars())
+            new = [{"run_id": full, "tag": tag} for tag in dict.fromkeys(tags) if tag not in known]
+            if new:
+                connection.execute(insert(schema.tags), new)
+
+    def untag(self, run_id: str, tags: Iterable[str]) -> None:
+        """Take tags from a run; those it has not are passed over. Raises UsageError, StoreError."""
+        full = self.resolve(run_id)
+        table = schema.tags.c
+        with self.database.write() as connection:
+            connection.execute(delete(schema.tags).where(table.run_id == full, table.tag.in_(list(tags))))
+
+    # Reading
+
+    def run_ids(self, selection: Selection | None = None) -> list[str]:
+        """Return the ids of the selected runs, newest first."""
+        with self.database.read() as connection:
+            return list(connection.execute(select_runs(selection or Selection(), schema.runs.c.run_id)).scalars())
+
+    def bundles(self, selection: Selection | None = None) -> list[RunBundle]:
+        """Return the selected runs in the order they were made, without traces and files."""
+        query = select_runs(
+            selection or Selection(), schema.runs.c.run_id, schema.runs.c.start_json, schema.runs.c.stop_json
+        )
+        with self.database.read() as connection:
+            found = connection.execute(query).all()[::-1]
+            ids = [row.run_id for row in found]
+            windows = _parts(connection, schema.windows, ids)
+            metrics = _parts(connection, schema.metrics, ids)
+        return [bundle_of(r.start_json, r.stop_json, windows[r.run_id], metrics[r.run_id]) for r in found]
+
+    def bundle(self, run: str) -> RunBundle:
+        """Return one run, by its id, the beginning of it, or "last". Raises UsageError."""
+        return self.bundles(Selection(runs=(self.resolve(run),)))[0]
+
+    def resolve(self, run: str) -> str:
+        """Return the full id of a run named by its id, a beginning that only it has, or "last". Raises UsageError."""
+        table = schema.runs.c
+        with self.database.read() as connection:
+            if run == "last":
+                found = list(connection.execute(select_runs(Selection(limit=1), table.run_id)).scalars())
+            else:
+                query = select(table.run_id).where(begins_with(table.run_id, run)).order_by(table.run_id).limit(4)
+                found = list(connection.execute(query).scalars())
+        if run in found:
+            return run
+        if not found:
+            what = "has no runs yet" if run == "last" else f"has no run {run!r}; `melt runs` lists them"
+            raise UsageError(f"the store {self.layout.root} {what}")
+        if len(found) > 1:
+            named = ", ".join(found[:3]) + ", …" * (len(found) > 3)
+            raise UsageError(f"{run!r} is the beginning of several runs: {named}")
+        return str(found[0])
+
+    def collectors(self, run: str) -> list[str]:
+        """Return the names of a run's traces. Raises UsageError."""
+        full = self.resolve(run)
+        with self.database.read() as connection:
+            query = select(schema.traces.c.collector).where(schema.traces.c.run_id == full)
+            return list(connection.execute(query.order_by(schema.traces.c.collector)).scalars())
+
+    def trace(self, run: str, collector: str) -> Trace:
+        """Return what one collector saw. Raises UsageError when there is none, StoreError when its file is damaged."""
+        full = self.resolve(run)
+        return read_trace(self._path_of(schema.traces, full, "collector", collector))
+
+    def attachments(self, run: str) -> list[str]:
+        """Return the names of a run's attached files: `journal`, `snapshot.json`, ... Raises UsageError."""
+        full = self.resolve(run)
+        with self.database.read() as connection:
+            query = select(schema.attachments.c.name).where(schema.attachments.c.run_id == full)
+            return list(connection.execute(query.order_by(schema.attachments.c.name)).scalars())
+
+    def attachment(self, run: str, name: str) -> bytes:
+        """Return an attached file as it was before it was compressed. Raises UsageError, StoreError."""
+        path = self._path_of(schema.attachments, self.resolve(run), "name", name)
+        try:
+            with path.open("rb") as raw, zstandard.ZstdDecompressor().stream_reader(raw) as out:
+                return out.read()
+        except OSError as error:
+            raise store_error("read", path, error) from error
+        except zstandard.ZstdError as error:
+            raise StoreError(f"{path} is damaged: {error}; `melt store verify` lists what else is") from error
+
+    def sweeps(self) -> list[SweepSummary]:
+        """Return every sweep that has a published run, newest first."""
+        sweeps, runs = schema.sweeps.c, schema.runs.c
+        query = (
+            select(
+                sweeps.sweep_id,
+                sweeps.plan,
+                sweeps.started_utc_ns,
+                func.count().label("runs"),
+                func.count().filter(runs.outcome == "ok").label("ok"),
+            )
+            .join_from(schema.sweeps, schema.runs)
+            .group_by(sweeps.sweep_id, sweeps.plan, sweeps.started_utc_ns)
+            .order_by(sweeps.started_utc_ns.desc(), sweeps.sweep_id.desc())
+        )
+        with self.database.read() as connection:
+            return [SweepSummary(*row) for row in connection.execute(query)]
+
+    def latest_sweep(self) -> str | None:
+        """Return the id of the sweep with the newest run, None in an empty store."""
+        with self.database.read() as connection:
+            return connection.execute(select_runs(Selection(limit=1), schema.runs.c.sweep_id)).scalar()
+
+    def _exists(self, run_id: str) -> bool:
+        query = select(schema.runs.c.run_id).where(schema.runs.c.run_id == run_id)
+        with self.database.read() as connection:
+            return connection.execute(query).first() is not None
+
+    def _path_of(self, table: Table, run_id: str, key: str, wanted: str) -> Path:
+        with self.database.read() as connection:
+            rows = connection.execute(select(table.c[key], table.c.path).where(table.c.run_id == run_id)).all()
+        paths = {row[0]: row.path for row in rows}
+        if wanted not in paths:
+            offered = ", ".join(sorted(paths)) or "none"
+            raise UsageError(f"run {run_id} has no {wanted!r}; it has {offered}")
+        return self.layout.root / str(paths[wanted])
+
+
+def _parts(connection: Any, table: Table, ids: Sequence[str]) -> dict[str, list[Row[Any]]]:
+    """Return the rows of a table by run, in their order."""
+    found: dict[str, list[Row[Any]]] = defaultdict(list)
+    for begin in range(0, len(ids), _BATCH):
+        query = select(table).where(table.c.run_id.in_(ids[begin : begin + _BATCH]))
+        for row in connection.execute(query.order_by(table.c.run_id, table.c.position)):
+            found[row.run_id].append(row)
+    return found
