@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import time
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, or_, select
 
+from melt.errors import UsageError
 from melt.store.schema import runs, tags
+
+_AGES_S = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +49,26 @@ def select_runs(selection: Selection, *columns: Any) -> Select[Any]:
 def begins_with(column: Any, prefix: str) -> ColumnElement[bool]:
     """Compare the beginning of a column, in a way that can use its index."""
     return and_(column >= prefix, column < prefix + "\U0010ffff")
+
+
+def since_utc_ns(text: str, now_utc_ns: int | None = None) -> int:
+    """Read a moment: an age (`90m`, `12h`, `7d`) or a date, with a time if need be, in UTC unless it says otherwise.
+
+    Raises UsageError.
+    """
+    age = re.fullmatch(r"(\d+)([mhdw])", text)
+    if age:
+        now = time.time_ns() if now_utc_ns is None else now_utc_ns
+        return now - int(age[1]) * _AGES_S[age[2]] * 1_000_000_000
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(
+            f"{text!r} is no time: give a date (2026-11-03), a time (2026-11-03T18:00) or 12h, 7d"
+        ) from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return (moment - _EPOCH) // timedelta(microseconds=1) * 1000
 
 
 def _conditions(selection: Selection) -> list[ColumnElement[bool]]:

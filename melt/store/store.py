@@ -74,6 +74,11 @@ class Store:
     ) -> None:
         self.close()
 
+    @property
+    def root(self) -> Path:
+        """The folder of the store."""
+        return self.layout.root
+
     # Writing
 
     def publish(self, bundle: RunBundle) -> None:
@@ -141,22 +146,26 @@ class Store:
 
     def resolve(self, run: str) -> str:
         """Return the full id of a run named by its id, a beginning that only it has, or "last". Raises UsageError."""
-        table = schema.runs.c
+        return self._resolve(run, "run", schema.runs.c.run_id, schema.runs.c.run_id)
+
+    def resolve_sweep(self, sweep: str) -> str:
+        """Return the full id of a sweep named by its id, a beginning that only it has, or "last". Raises UsageError."""
+        return self._resolve(sweep, "sweep", schema.sweeps.c.sweep_id, schema.runs.c.sweep_id)
+
+    def _resolve(self, wanted: str, kind: str, column: Any, column_of_run: Any) -> str:
+        if wanted == "last":
+            query = select_runs(Selection(limit=1), column_of_run)
+        else:
+            query = select(column).where(begins_with(column, wanted)).order_by(column).limit(4)
         with self.database.read() as connection:
-            if run == "last":
-                found = list(connection.execute(select_runs(Selection(limit=1), table.run_id)).scalars())
-            else:
-                query = select(table.run_id).where(begins_with(table.run_id, run)).order_by(table.run_id).limit(4)
-                found = list(connection.execute(query).scalars())
-        if run in found:
-            return run
+            found = list(connection.execute(query).scalars())
         if not found:
-            what = "has no runs yet" if run == "last" else f"has no run {run!r}; `melt runs` lists them"
-            raise UsageError(f"the store {self.layout.root} {what}")
-        if len(found) > 1:
+            what = "has no runs yet" if wanted == "last" else f"has no {kind} {wanted!r}; `melt runs` lists its runs"
+            raise UsageError(f"the store {self.root} {what}")
+        if len(found) > 1 and wanted not in found:
             named = ", ".join(found[:3]) + ", …" * (len(found) > 3)
-            raise UsageError(f"{run!r} is the beginning of several runs: {named}")
-        return str(found[0])
+            raise UsageError(f"{wanted!r} is the beginning of several {kind}s: {named}")
+        return wanted if wanted in found else str(found[0])
 
     def collectors(self, run: str) -> list[str]:
         """Return the names of a run's traces. Raises UsageError."""

@@ -1,0 +1,78 @@
+"""The flags of every verb that needs a store."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from melt.store.selection import Selection
+    from melt.store.store import Store
+
+
+def add_store_argument(parser: argparse.ArgumentParser) -> None:
+    """Add `--store`, the folder with the results."""
+    parser.add_argument(
+        "--store",
+        metavar="DIR",
+        type=Path,
+        help="results folder (default: $MELT_STORE, results/ in a checkout, else the user's data folder)",
+    )
+
+
+def store_root(args: argparse.Namespace) -> Path:
+    """Return the folder that the flags name, or the default one."""
+    from melt.store.layout import default_root
+
+    return default_root() if args.store is None else args.store.expanduser()
+
+
+def open_store(args: argparse.Namespace) -> Store:
+    """Open the store that is there, to read it. Raises StoreError when there is none."""
+    from melt.store.store import Store
+
+    return Store.open(store_root(args), create=False)
+
+
+def add_selection_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the filters over runs; each narrows what the others leave."""
+    group = parser.add_argument_group("filters")
+    group.add_argument("--sweep", metavar="ID", help='runs of one `melt run`, by the beginning of its id or "last"')
+    group.add_argument("--device", metavar="NAME", help="by name or id")
+    group.add_argument("--model", metavar="NAME")
+    group.add_argument("--quant", metavar="NAME", help='"none" for models without one')
+    group.add_argument("--workload", metavar="NAME", help="as it is shown: pp512, tg128 @ d512")
+    group.add_argument("--engine", metavar="NAME")
+    group.add_argument("--outcome", metavar="NAME", help="ok, oom, failed, ...")
+    group.add_argument("--verdict", metavar="NAME", help="valid, suspect or invalid")
+    group.add_argument("--tag", metavar="TAG")
+    group.add_argument("--since", metavar="TIME", help="a date, a time (UTC) or an age: 2026-11-03, 12h, 7d")
+    group.add_argument("--limit", metavar="N", type=_positive, help="the newest N runs")
+
+
+def selection_from_args(args: argparse.Namespace, store: Store, *, runs: tuple[str, ...] = ()) -> Selection:
+    """Make the selection of the flags. Raises UsageError for a value that selects nothing by its kind."""
+    from melt.store.selection import Selection, since_utc_ns
+
+    return Selection(
+        sweep=None if args.sweep is None else store.resolve_sweep(args.sweep),
+        runs=tuple(store.resolve(run) for run in runs),
+        device=args.device,
+        model=args.model,
+        quant=args.quant,
+        workload=args.workload,
+        engine=args.engine,
+        outcome=args.outcome,
+        verdict=args.verdict,
+        tag=args.tag,
+        since_utc_ns=None if args.since is None else since_utc_ns(args.since),
+        limit=args.limit,
+    )
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not a number of runs: use 1 or more")
+    return value
