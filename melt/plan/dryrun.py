@@ -78,7 +78,9 @@ def settings_label(settings: Settings) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Write a duration for a person: `40 s`, `5 min 20 s`, `3 h 05 min`."""
+    """Write a duration for a person: `2.4 s`, `40 s`, `5 min 20 s`, `3 h 05 min`."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
     whole_s = round(seconds)
     if whole_s < 60:
         return f"{whole_s} s"

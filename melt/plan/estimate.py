@@ -94,7 +94,7 @@ def _time_lines(cells: tuple[CellEstimate, ...], expected_s: float | None) -> li
     start = "expected time: about" if expected_s is not None else "expected time: more than"
     lines = [f"{start} {clock(known_s)}"]
     if runs["earlier"]:
-        lines.append(f"  {_plural(runs['earlier'], 'run')} after earlier runs of the same cell")
+        lines.append(f"  {_plural(runs['earlier'], 'run')} from earlier runs of the same cell")
     if runs["guess"]:
         lines.append(
             f"  {_plural(runs['guess'], 'run')} by a rough guess: decode reads the file once a token at "

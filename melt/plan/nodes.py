@@ -10,7 +10,7 @@ import yaml
 
 from melt.errors import PlanError
 
-MAX_CHARACTERS = 1_000_000
+MAX_CHARACTERS = 200_000
 _MAX_DEPTH = 32
 _MAX_NODES = 100_000
 _MAX_PROBLEMS = 20
@@ -101,7 +101,7 @@ class _Inspector:
 
     def _see_node(self, event: yaml.ScalarEvent | yaml.CollectionStartEvent) -> None:
         if event.tag is not None:
-            raise self._refuse(event, f"a plan has no use for YAML tags ({event.tag}): leave it out")
+            raise self._refuse(event, "YAML tags (!…) have no meaning in a plan: leave this one out")
         self._grow(event, 1)
         if isinstance(event, yaml.ScalarEvent):
             if event.anchor is not None:

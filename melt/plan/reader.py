@@ -102,7 +102,7 @@ class _PlanReader:
         given = self._each(readers, children)
         if len(given) < len(children):
             raise _NotedError
-        return self._guard(node, "a workload", lambda: workloads.from_fields(given, self._load_prompts))
+        return self._guard(node, "workloads", lambda: workloads.from_fields(given, self._load_prompts))
 
     def _settings(self, node: yaml.Node) -> tuple[Settings, ...]:
         entries = node.value if isinstance(node, yaml.SequenceNode) else [node]
@@ -145,7 +145,7 @@ class _PlanReader:
         children: dict[str, yaml.Node] = {}
         lines: dict[str, int] = {}
         for key_node, child in node.value:
-            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else ""
+            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else _describe(key_node)
             if key not in keys:
                 hint = values.nearest(key, keys) or f": {what} has {', '.join(keys)}"
                 self._problems.add(key_node, f"unknown key {values.shown(key)}{hint}")
@@ -162,12 +162,14 @@ class _PlanReader:
         read: Callable[[yaml.Node], T],
         node: yaml.Node,
         *,
-        label: Callable[[T], str] = str,
+        label: Callable[[T], str] = lambda item: "null" if item is None else str(item),
         null_item: bool = False,
     ) -> tuple[T, ...]:
         """Read a list, or a single value as a list of one; note an empty list and what is listed twice."""
         is_list = isinstance(node, yaml.SequenceNode)
-        if (is_list and not node.value) or (_is_null(node) and not null_item):
+        if _is_null(node) and not null_item:
+            raise self._wrong(node, f"{what}: the value is missing")
+        if is_list and not node.value:
             raise self._wrong(node, f"{what}: the list is empty")
         items: dict[str, T] = {}
         lines: dict[str, int] = {}
@@ -201,7 +203,10 @@ class _PlanReader:
             raise self._wrong(node, f"{what}: {error}") from error
 
     def _check_size(self, n_runs: int, node: yaml.Node) -> None:
-        self._guard(node, "too much", lambda: check_size(n_runs))
+        try:
+            check_size(n_runs)
+        except UsageError as error:
+            raise self._wrong(node, str(error)) from error
 
     def _wrong(self, node: yaml.Node, problem: str) -> _NotedError:
         self._problems.add(node, problem)

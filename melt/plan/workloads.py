@@ -27,6 +27,7 @@ _WORD = re.compile(
     r"(?:\s*@\s*d(?P<depth>[0-9]+))?",
     re.IGNORECASE,
 )
+_EXAMPLES = "pp512, tg128, pp512+tg128, tg128 @ d512, pp128+tg128 for 60s or questions.jsonl+tg64"
 _PROMPTS_WORD = re.compile(r"(?P<path>.+\.jsonl?)\+tg(?P<gen>[0-9]+)", re.IGNORECASE)
 
 
@@ -34,10 +35,7 @@ def parse_workload(text: str) -> Workload:
     """Read a workload's word; lengths in tokens. Raises UsageError."""
     match = _WORD.fullmatch(text.strip())
     if match is None or bool(match["plus"]) != bool(match["prompt"] and match["gen"]):
-        raise UsageError(
-            f"{shown(text)} is not a workload: write pp512 (prefill), tg128 (decode), pp512+tg128, "
-            "tg128 @ d512 (at depth), pp128+tg128 for 60s (sustained) or questions.jsonl+tg64 (prompts of a file)"
-        )
+        raise UsageError(f"{shown(text)} is not a workload such as {_EXAMPLES}")
     return synthetic(
         n_prompt=tokens(match["prompt"]) if match["prompt"] else 0,
         n_gen=tokens(match["gen"]) if match["gen"] else 0,

@@ -1,0 +1,119 @@
+"""The dry run: what is known is added up, what is guessed says so, what is unknown stays unknown."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import replace
+
+import pytest
+
+from melt.plan.dryrun import DryRun, clock
+from melt.plan.estimate import estimate
+from melt.plan.expand import cell_key, expand
+from melt.plan.model import ModelChoice, Plan
+from melt.records import Repeat, RunSpec, Settings, Workload
+
+MB = 1_000_000
+PLAN = Plan(
+    name="p",
+    models=(ModelChoice(model="m", quants=("q8_0", None)),),
+    workloads=(Workload(n_gen=100),),
+    settings=(Settings(threads=2),),
+    repeat=Repeat(warmup=1, repetitions=4, sessions=2),
+)
+
+
+def runs(plan: Plan) -> tuple[RunSpec, ...]:
+    return expand(plan, sweep_id="s", new_run_id=lambda: "r")
+
+
+def test_earlier_runs_count_before_guesses() -> None:
+    specs = runs(PLAN)
+    known, guessed = cell_key(specs[0]), cell_key(specs[1])
+    dry = estimate(specs, {("m", "q8_0"): 100 * MB, ("m", None): 100 * MB}, {known: 3.0, guessed: None})
+    assert (dry.runs, [cell.runs for cell in dry.cells]) == (4, [2, 2])
+    assert [cell.basis for cell in dry.cells] == ["earlier", "guess"]
+    assert dry.cells[0].expected_s == 3.0 * 5 * 2
+    # 100 tokens of 100 MB at 5 GB/s are 2 s, five times, and 0.6 s to start and load; two runs.
+    assert dry.cells[1].expected_s == pytest.approx(2 * (5 * 2 + 0.6))
+    assert dry.expected_s == pytest.approx(30 + 21.2)
+    assert dry.lines[:2] == ("2 cells, 4 runs", "expected time: about 51 s")
+    assert dry.lines[2] == "  2 runs from earlier runs of the same cell"
+    assert dry.lines[3].startswith("  2 runs by a rough guess: ")
+
+
+def test_an_unknown_size_makes_the_total_unknown_and_not_zero() -> None:
+    dry = estimate(runs(replace(PLAN, devices=("phone",))), {("m", "q8_0"): 100 * MB, ("m", None): None}, {})
+    assert (dry.expected_s, dry.bytes_to_push) == (None, None)
+    assert dry.lines[1] == "expected time: more than 21 s"
+    assert "  2 runs not counted: the size of the model is not known yet" in dry.lines
+    assert dry.lines[-1] == "to push: not known, the size of a model is missing"
+
+
+def test_each_file_is_pushed_once_to_each_device_and_never_to_this_machine() -> None:
+    sizes = {("m", "q8_0"): 100 * MB, ("m", None): 50 * MB}
+    assert estimate(runs(PLAN), sizes, {}).bytes_to_push == 0
+    several = replace(PLAN, devices=("local", "phone", "board"))
+    assert estimate(runs(several), sizes, {}).bytes_to_push == 2 * 150 * MB
+
+
+@pytest.mark.parametrize(
+    ("workload", "seconds"),
+    [
+        (Workload(n_prompt=250), 250 * 2 * 100 * MB / 50e9),
+        (Workload(n_gen=50, n_depth=250), 1 + 1),
+        (Workload(kind="sustained", n_gen=1, duration_s=60), 60),
+        (Workload(kind="prompts", n_gen=25, prompts=("x" * 1000, "y" * 1000)), 2 * (1 + 0.5)),
+    ],
+)
+def test_the_guess_knows_every_kind_of_workload(workload: Workload, seconds: float) -> None:
+    once = replace(PLAN, workloads=(workload,), repeat=Repeat(warmup=0, repetitions=1))
+    dry = estimate(runs(once), {("m", "q8_0"): 100 * MB}, {})
+    assert dry.cells[0].expected_s == pytest.approx(0.6 + seconds)
+
+
+@pytest.fixture
+def dry() -> DryRun:
+    plan = replace(PLAN, models=(ModelChoice(model="a|b", quants=("q8_0",)), ModelChoice(model="new")))
+    return estimate(runs(plan), {("a|b", "q8_0"): 100 * MB}, {})
+
+
+def test_programs_get_every_cell_with_null_for_unknown(dry: DryRun) -> None:
+    document = json.loads(dry.render("json"))
+    rows = [json.loads(line) for line in dry.render("jsonl").splitlines()]
+    assert document["cells"] == rows
+    assert (document["runs"], document["expected_s"], document["bytes_to_push"]) == (4, None, 0)
+    assert [(row["settings"], row["expected_s"], row["basis"]) for row in rows] == [
+        *(("threads=2", 21.2, "guess"), ("threads=2", None, "unknown")),
+    ]
+    table = list(csv.DictReader(io.StringIO(dry.render("csv"))))
+    assert [(row["model"], row["quant"], row["expected_s"]) for row in table] == [
+        ("a|b", "q8_0", "21.2"),
+        ("new", "", ""),
+    ]
+
+
+def test_people_get_columns_and_sentences(dry: DryRun) -> None:
+    head, first, second, blank, *lines = dry.render("table").splitlines()
+    assert head.split() == ["device", "model", "quant", "engine", "workload", "settings", "runs", "expected"]
+    assert first.split() == ["local", "a|b", "q8_0", "llama.cpp", "tg100", "threads=2", "2", "~21", "s"]
+    assert second.split() == ["local", "new", "-", "llama.cpp", "tg100", "threads=2", "2", "-"]
+    assert (blank, *lines) == ("", *dry.lines)
+    assert "| a\\|b  |" in dry.render("md")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.04, "0.0 s"),
+        (9.94, "9.9 s"),
+        (9.96, "10 s"),
+        (59.6, "1 min 00 s"),
+        (320, "5 min 20 s"),
+        (11_100, "3 h 05 min"),
+    ],
+)
+def test_durations_for_people(seconds: float, text: str) -> None:
+    assert clock(seconds) == text

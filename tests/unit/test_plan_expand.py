@@ -1,0 +1,105 @@
+"""The runs of a plan: each cell once a block, in an order that favours none, named so that they sort."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from melt.plan import ids
+from melt.plan.expand import cell_key, expand
+from melt.plan.model import ModelChoice, Plan
+from melt.records import Repeat, RunSpec, Settings, Workload
+
+
+def plan(n_cells: int, sessions: int, **parts: object) -> Plan:
+    quants = tuple(f"q{n}" for n in range(n_cells))
+    whole = Plan(
+        name="p",
+        models=(ModelChoice(model="m", quants=quants),),
+        workloads=(Workload(n_prompt=8),),
+        repeat=Repeat(sessions=sessions),
+    )
+    return replace(whole, **parts)  # type: ignore[arg-type]
+
+
+def runs(plan: Plan, **more: object) -> tuple[RunSpec, ...]:
+    counter = itertools.count()
+    return expand(plan, sweep_id="s", new_run_id=lambda: f"r{next(counter)}", **more)  # type: ignore[arg-type]
+
+
+@given(n_cells=st.integers(1, 9), sessions=st.integers(1, 7), seed=st.integers(0, 3), devices=st.integers(1, 2))
+def test_each_block_has_every_cell_once_and_positions_count_up(
+    n_cells: int, sessions: int, seed: int, devices: int
+) -> None:
+    specs = runs(plan(n_cells, sessions, devices=("x", "y")[:devices]), seed=seed)
+    assert [spec.position for spec in specs] == list(range(len(specs)))
+    assert [spec.block for spec in specs] == sorted(spec.block for spec in specs)
+    assert Counter((spec.block, cell_key(spec)) for spec in specs) == {
+        (block, key): 1 for block in range(sessions) for key in {cell_key(spec) for spec in specs}
+    }
+    assert len({spec.run_id for spec in specs}) == len(specs) == n_cells * sessions * devices
+
+
+@given(n_cells=st.integers(1, 9), pairs=st.integers(1, 4), seed=st.integers(0, 3))
+def test_over_pairs_of_blocks_a_steady_drift_favours_no_cell(n_cells: int, pairs: int, seed: int) -> None:
+    places: dict[str, list[int]] = {}
+    for spec in runs(plan(n_cells, 2 * pairs), seed=seed):
+        places.setdefault(cell_key(spec), []).append(spec.position)
+    assert len({sum(positions) for positions in places.values()}) == 1
+
+
+def test_pairs_begin_at_different_cells() -> None:
+    firsts = {spec.quant for spec in runs(plan(4, 8)) if spec.position % 4 == 0}
+    assert firsts == {"q0", "q1", "q2", "q3"}
+
+
+def test_sequential_keeps_the_sessions_of_a_cell_together() -> None:
+    assert [(spec.quant, spec.block) for spec in runs(plan(2, 2, order="sequential"))] == [
+        *(("q0", 0), ("q0", 1), ("q1", 0), ("q1", 1)),
+    ]
+
+
+def test_a_seed_shuffles_the_same_way_each_time() -> None:
+    shuffled = [spec.quant for spec in runs(plan(9, 1), seed=7)]
+    assert shuffled != [spec.quant for spec in runs(plan(9, 1))]
+    assert shuffled == [spec.quant for spec in runs(plan(9, 1), seed=7)]
+
+
+def test_cells_asked_for_twice_run_once_and_it_is_said() -> None:
+    said: list[str] = []
+    specs = runs(plan(2, 1, settings=(Settings(), Settings(threads=2), Settings())), note=said.append)
+    assert len(specs) == 4
+    assert said == ["2 of 6 cells on local are asked for twice and run once"]
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ({"run_id": "other", "sweep_id": "other", "plan": "other", "block": 5, "position": 5}, True),
+        ({"repeat": Repeat(repetitions=99)}, True),
+        ({"device": "other"}, False),
+        ({"model": "other"}, False),
+        ({"quant": None}, False),
+        ({"engine": "other"}, False),
+        ({"workload": Workload(n_prompt=8, n_depth=1)}, False),
+        ({"settings": Settings(threads=3)}, False),
+    ],
+)
+def test_the_cell_is_what_repetitions_share(change: dict[str, object], same: bool) -> None:
+    (spec,) = runs(plan(1, 1))
+    assert (cell_key(replace(spec, **change)) == cell_key(spec)) is same  # type: ignore[arg-type]
+
+
+def test_ids_sort_in_the_order_they_were_made_even_when_the_clock_is_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter([1.8e9, 1.8e9, 1.8e9 + 1, 1.8e9 - 500, *[1.8e9 + 2] * 996])
+    monkeypatch.setattr(ids, "_last", (0, 0))
+    monkeypatch.setattr(ids.time, "time", lambda: next(ticks))
+    made = [ids.new_id() for _ in range(1000)]
+    assert made == sorted(set(made))
+    assert made[0].startswith("20270115-080000-")
+    assert {len(name) for name in made} == {24}

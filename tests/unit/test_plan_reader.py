@@ -1,0 +1,184 @@
+"""Plans: a wrong one gets its lines and sentences, a right one is what it says, and nothing else is ever raised."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from melt import codec
+from melt.errors import PlanError, UsageError
+from melt.plan import values
+from melt.plan.model import ORDERS, ModelChoice, Plan
+from melt.plan.reader import read_plan
+from melt.records import Repeat, Sampling, Settings, Workload
+
+GOLDEN = Path(__file__).parent / "golden" / "plan"
+SHIPPED = Path(__file__).parents[2] / "plans"
+
+
+def load_from(folder: Path) -> Any:
+    def load(name: str) -> str:
+        if not (folder / name).is_file():
+            raise UsageError(f"cannot read the prompt file {name}: No such file or directory")
+        return (folder / name).read_text(encoding="utf-8")
+
+    return load
+
+
+@pytest.mark.parametrize("path", sorted((GOLDEN / "bad").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_wrong_plan_gets_the_sentences_beside_it(path: Path) -> None:
+    expected = path.with_suffix(".expected.txt").read_text(encoding="utf-8").rstrip("\n")
+    with pytest.raises(PlanError) as caught:
+        read_plan(path.read_text(encoding="utf-8"), path.name, load_prompts=load_from(path.parent))
+    assert str(caught.value) == expected
+    assert expected.startswith(caught.value.where + ": ")
+
+
+@pytest.mark.parametrize("path", sorted((GOLDEN / "good").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_right_plan_reads_as_the_document_beside_it(path: Path) -> None:
+    plan = read_plan(path.read_text(encoding="utf-8"), path.name, load_prompts=load_from(path.parent))
+    assert codec.to_dict(plan) == json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_plans_compare_three_levels_and_are_named_like_their_files(path: Path) -> None:
+    plan = read_plan(path.read_text(encoding="utf-8"), str(path))
+    assert plan.name == path.stem
+    assert sum(len(choice.quants) for choice in plan.models) == 3
+
+
+def test_the_least_plan_takes_its_name_from_the_file_and_the_rest_from_the_defaults() -> None:
+    plan = read_plan("models: tiny-pydoc\nworkloads: pp64\n", "nightly/phones.yaml")
+    assert plan == Plan(name="phones", models=(ModelChoice(model="tiny-pydoc"),), workloads=(Workload(n_prompt=64),))
+
+
+def test_every_field_of_the_records_can_be_set_in_a_plan() -> None:
+    for record, readers in ((Settings, values.SETTINGS), (Repeat, values.REPEAT), (Sampling, values.SAMPLING)):
+        assert [field.name for field in fields(record)] == list(readers)
+
+
+def test_many_problems_are_cut_short() -> None:
+    text = "models: a\nworkloads:\n" + "".join(f"- no{n}\n" for n in range(30))
+    with pytest.raises(PlanError) as caught:
+        read_plan(text, "plan.yaml")
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 21
+    assert lines[-1] == "and 10 more problems"
+
+
+def test_a_prompt_file_without_a_loader_is_a_problem_not_a_crash() -> None:
+    with pytest.raises(PlanError, match=r"^p:2: workloads: prompt files cannot be read here"):
+        read_plan("models: a\nworkloads: q.jsonl+tg8\n", "p")
+
+
+def test_a_huge_file_is_refused_before_it_is_parsed() -> None:
+    with pytest.raises(PlanError, match="characters"):
+        read_plan("#" * 10_000_000, "plan.yaml")
+
+
+# ---- properties ----
+
+_YAML_TEXT = st.text(
+    alphabet=st.sampled_from(list("abp512:-[]{}&*!|>'\"#%@`,? \n\t\r~<=\\.x\u2028\ufeff\x00é")), max_size=60
+)
+_SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=8),
+    st.sampled_from(["pp1", "tg2 @ d3", "q8_0"]),
+)
+_KEYS = st.sampled_from(
+    ["models", "workloads", "settings", "repeat", "sampling", "name", "order", "model", "quants", "prompt", "gen",
+     "prompts", "sustained", "threads", "warmup", "sensors_hz", "affinity"]
+)  # fmt: skip
+_TREES = st.recursive(
+    _SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_KEYS, inner, max_size=4), max_leaves=12
+)
+
+
+def read_anything(text: str) -> None:
+    with contextlib.suppress(PlanError):
+        read_plan(text, "plan.yaml", load_prompts=lambda _: '"a prompt"\n')
+
+
+@given(st.text(max_size=80) | _YAML_TEXT)
+def test_any_text_is_a_plan_or_a_plan_error(text: str) -> None:
+    read_anything(text)
+
+
+@settings(max_examples=60)
+@given(st.dictionaries(_KEYS, _TREES, max_size=6))
+def test_any_tree_is_a_plan_or_a_plan_error(tree: dict[str, object]) -> None:
+    read_anything(yaml.safe_dump(tree))
+
+
+@given(st.data())
+def test_a_damaged_plan_is_a_plan_or_a_plan_error(data: st.DataObject) -> None:
+    text = (GOLDEN / "good" / "everything.yaml").read_text(encoding="utf-8")
+    start = data.draw(st.integers(0, len(text)))
+    end = data.draw(st.integers(start, min(len(text), start + 12)))
+    read_anything(text[:start] + data.draw(_YAML_TEXT) + text[end:])
+
+
+_NAMES = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), min_size=1, max_size=12)
+_QUANTS = st.none() | st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True)
+_SECONDS = st.integers(1, 10**8).map(lambda ms: ms / 1000)
+_TOKENS = st.integers(1, values.MAX_TOKENS)
+_WORKLOADS = st.one_of(
+    st.builds(Workload, n_prompt=_TOKENS, n_gen=_TOKENS | st.just(0), n_depth=_TOKENS | st.just(0)),
+    st.builds(Workload, n_gen=_TOKENS, n_depth=_TOKENS | st.just(0)),
+    st.builds(Workload, kind=st.just("sustained"), n_prompt=_TOKENS, n_gen=_TOKENS, duration_s=_SECONDS),
+)
+_THREADS = st.none() | st.integers(1, 1024)
+_CACHE = st.sampled_from(["f16", "q8_0", "q4_0"])
+_SETTINGS = st.builds(
+    Settings,
+    threads=_THREADS,
+    threads_batch=_THREADS,
+    n_batch=st.integers(1, 4096),
+    cache_type_k=_CACHE,
+    cache_type_v=_CACHE,
+    flash_attn=st.sampled_from(["auto", "on", "off"]),
+    mmap=st.booleans(),
+    page_cache=st.sampled_from(["warm", "cold"]),
+    seed=st.integers(0, 2**32 - 1),
+    temperature=st.floats(0, 100, allow_subnormal=False),
+    affinity=st.none() | st.sampled_from(["0", "0-3", "0-3,6"]),
+    timeout_s=_SECONDS,
+    trip_c=st.none() | st.floats(1, 200),
+)
+_PLANS = st.builds(
+    Plan,
+    name=_NAMES,
+    models=st.lists(
+        st.builds(
+            ModelChoice, model=_NAMES, quants=st.lists(_QUANTS, min_size=1, max_size=3, unique=True).map(tuple)
+        ),
+        min_size=1, max_size=3, unique_by=lambda choice: choice.model,
+    ).map(tuple),
+    workloads=st.lists(_WORKLOADS, min_size=1, max_size=4, unique_by=lambda workload: workload.name).map(tuple),
+    devices=st.lists(_NAMES, min_size=1, max_size=3, unique=True).map(tuple),
+    engines=st.lists(_NAMES, min_size=1, max_size=2, unique=True).map(tuple),
+    settings=st.lists(_SETTINGS, min_size=1, max_size=3).map(tuple),
+    repeat=st.builds(Repeat, warmup=st.integers(0, 9), repetitions=st.integers(1, 9), sessions=st.integers(1, 9)),
+    sampling=st.builds(Sampling, sensors_hz=st.floats(0.01, 1000), process_hz=st.floats(0.01, 1000)),
+    order=st.sampled_from(ORDERS),
+)  # fmt: skip
+
+
+@settings(max_examples=40)
+@given(_PLANS)
+def test_a_plan_written_down_reads_back_equal(plan: Plan) -> None:
+    document = codec.to_dict(plan)
+    document["workloads"] = [workload.name for workload in plan.workloads]
+    assert read_plan(yaml.safe_dump(document, allow_unicode=True), "plan.yaml") == plan
