@@ -149,6 +149,8 @@ class Artifact:
 
     `tensor_types` maps a ggml type name to the bytes stored in it: the label "Q4_K_M" never tells.
     `bits_per_weight` is 8 * tensor bytes / parameters. `kv_bytes_per_token` is for an f16 cache.
+    `embedding_bytes` are the weights that decoding a token looks up instead of reading: 0 when the embedding also
+    serves as the output weights. `n_vocab` and `n_embd` size the engine's compute buffers.
     `notes` are sentences a reader must see: a lossy origin, K-quants that fell back.
     """
 
@@ -166,6 +168,8 @@ class Artifact:
     embedding_bytes: int | None = None
     n_layers: int | None = None
     n_ctx_train: int | None = None
+    n_vocab: int | None = None
+    n_embd: int | None = None
     kv_bytes_per_token: int | None = None
     origin_sha256: str | None = None
     recipe: str | None = None
