@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from melt.records import Repeat, Sampling, Settings, Workload
 
 GOLDEN = Path(__file__).parent / "golden" / "plan"
 SHIPPED = Path(__file__).parents[2] / "plans"
+DOCS = Path(__file__).parents[2] / "docs" / "plans.md"
 
 
 def load_from(folder: Path) -> Any:
@@ -53,6 +55,11 @@ def test_shipped_plans_compare_three_levels_and_are_named_like_their_files(path:
     plan = read_plan(path.read_text(encoding="utf-8"), str(path))
     assert plan.name == path.stem
     assert sum(len(choice.quants) for choice in plan.models) == 3
+
+
+def test_every_example_of_the_documentation_is_a_plan() -> None:
+    examples = re.findall(r"^```yaml\n(.*?)^```", DOCS.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    assert [read_plan(text, "plan.yaml").n_runs for text in examples] == [2, 4 * 6 * 2 * 6, 3]
 
 
 def test_the_least_plan_takes_its_name_from_the_file_and_the_rest_from_the_defaults() -> None:
