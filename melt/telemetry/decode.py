@@ -9,6 +9,7 @@ import numpy as np
 
 from melt.records import Stream
 from melt.telemetry.base import Parser
+from melt.telemetry.derive import with_derived
 from melt.telemetry.journal import Journal, Line, Tick
 from melt.telemetry.schedule import Group, Schedule, ScheduledStream
 from melt.traces import Times, Trace, Values
@@ -17,8 +18,9 @@ from melt.traces import Times, Trace, Values
 def decode(journal: Journal, schedule: Schedule) -> list[Trace]:
     """Return a trace per collector of the schedule, also where nothing was read, in the schedule's order.
 
-    Counters stay cumulative as the device gave them. Rows are in the order of time. A tick that does not have as many
-    contents as its group has files belongs to another schedule and is passed over.
+    Counters stay cumulative as the device gave them; what follows from them (`derive`) comes behind. Rows are in the
+    order of time. A tick that does not have as many contents as its group has files belongs to another schedule and is
+    passed over.
     """
     ticks: dict[int, list[Tick]] = {group.gid: [] for group in schedule.groups}
     widths = {group.gid: len(group.files) for group in schedule.groups}
@@ -30,7 +32,8 @@ def decode(journal: Journal, schedule: Schedule) -> list[Trace]:
         elif isinstance(record, Line) and record.source in lines:
             lines[record.source].append(record)
     traces = [_group_trace(group, ticks[group.gid]) for group in schedule.groups]
-    return traces + [_stream_trace(stream, lines[stream.sid]) for stream in schedule.streams]
+    traces += [_stream_trace(stream, lines[stream.sid]) for stream in schedule.streams]
+    return [with_derived(trace) for trace in traces]
 
 
 def _group_trace(group: Group, ticks: Sequence[Tick]) -> Trace:

@@ -179,7 +179,7 @@ def _throttling(snapshot: Snapshot, system: Collector) -> list[FileSource]:
 
 
 def _process(sampling: Sampling) -> list[FileSource]:
-    """Watch the runner itself. Its status costs the kernel more than its stat: it is read at most ten times a second."""
+    """Watch the runner itself. Its status costs the kernel more than its stat: at most ten times a second is enough."""
     times = Collector("process", sampling.process_hz)
     status = Collector("process_memory", min(sampling.process_hz, _SYSTEM_HZ))
     stat_path, status_path = "/proc/{pid}/stat", "/proc/{pid}/status"
