@@ -1,0 +1,124 @@
+"""Which channels mean what: the only place where analysis looks at how a platform names its streams."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from melt.analysis.series import Series, find
+from melt.records import Stream
+from melt.traces import Trace
+
+PLAUSIBLE_C = (1.0, 125.0)
+"""Offline sensors say 0 or -256, broken ones several hundred; silicon is shut down before 125 °C."""
+
+_DEVICE_SITE = re.compile(r"(^|\W)(psys|sys|system|device|vdd_in|pom_5v_in|vin\w*|input|meter)$", re.IGNORECASE)
+_PACKAGE_SITE = re.compile(r"^(package\S*|.*\W[ep]?(socket|package)\W?\d*)$", re.IGNORECASE)
+_BATTERY_SITE = re.compile(r"^bat", re.IGNORECASE)
+_GPU_SITE = re.compile(r"gpu|nvidia|^card", re.IGNORECASE)
+_NOT_PROCESSOR = re.compile(r"bat|nvme|ssd|drive|wifi|iwl|spd|jc42|ambient|usb|pch|^ac$", re.IGNORECASE)
+
+_SCOPES = (
+    ("whole device", _DEVICE_SITE),
+    ("CPU package", _PACKAGE_SITE),
+    ("battery", _BATTERY_SITE),
+    ("GPU board", _GPU_SITE),
+)
+"""What a power sensor covers, the widest and most trustworthy first."""
+
+_ADDS_UP = ("CPU package", "GPU board")
+
+
+def is_runner(stream: Stream) -> bool:
+    """Whether a stream is about the runner's process and not the device."""
+    return stream.site == "runner"
+
+
+def runner_rss(traces: Iterable[Trace]) -> list[Series]:
+    """Return the runner's resident memory in bytes."""
+    return find(traces, lambda s: is_runner(s) and s.name == "rss_bytes")
+
+
+def runner_swap(traces: Iterable[Trace]) -> list[Series]:
+    """Return how much of the runner is swapped out, in bytes."""
+    return find(traces, lambda s: is_runner(s) and s.name == "swap_bytes")
+
+
+def runner_cpu_time(traces: Iterable[Trace]) -> list[Series]:
+    """Return the runner's CPU time in seconds, user and system apart: cumulative."""
+    return find(traces, lambda s: is_runner(s) and s.quantity == "duration" and s.cumulative)
+
+
+def runner_major_faults(traces: Iterable[Trace]) -> list[Series]:
+    """Return how many of the runner's pages had to come from the disk: cumulative."""
+    return find(traces, lambda s: is_runner(s) and s.name == "faults_major")
+
+
+def cpu_busy_time(traces: Iterable[Trace]) -> list[Series]:
+    """Return the busy seconds of each CPU of the device: cumulative."""
+    return find(traces, lambda s: s.quantity == "duration" and s.cumulative and s.name.endswith("_busy_s"))
+
+
+def stolen_time(traces: Iterable[Trace]) -> list[Series]:
+    """Return the seconds in which the hypervisor gave the CPUs to others: cumulative."""
+    return find(traces, lambda s: s.quantity == "duration" and s.cumulative and s.name == "stolen_s")
+
+
+def cpu_frequency(traces: Iterable[Trace]) -> list[Series]:
+    """Return the frequency of each CPU in Hz."""
+    return find(traces, lambda s: s.quantity == "frequency" and re.fullmatch(r"cpu\d+", s.site) is not None)
+
+
+def throttle_counts(traces: Iterable[Trace]) -> list[Series]:
+    """Return how often the hardware throttled: cumulative."""
+    return find(traces, lambda s: s.quantity == "count" and s.cumulative and "throttled" in s.name)
+
+
+def cooling_states(traces: Iterable[Trace]) -> list[Series]:
+    """Return how much the kernel slows a processor down to cool it; 0: not at all."""
+    return find(traces, lambda s: s.quantity == "state" and s.name.startswith("cooling_"))
+
+
+def charging(traces: Iterable[Trace]) -> list[Series]:
+    """Return whether a battery is being charged, 1 or 0."""
+    return find(traces, lambda s: s.quantity == "state" and s.name.endswith("_charging"))
+
+
+def temperatures(traces: Iterable[Trace]) -> list[Series]:
+    """Return the believable temperatures in °C, those of drives and batteries only where there is no other.
+
+    A sensor that never moves is passed over when another does: firmware of virtual machines and some power chips say
+    one number for ever.
+    """
+    low, high = PLAUSIBLE_C
+    believable = []
+    for series in find(traces, lambda s: s.quantity == "temperature"):
+        kept = (series.values > low) & (series.values < high)
+        if kept.any():
+            believable.append(Series(series.stream, series.t_ns[kept], series.values[kept]))
+    processors = [s for s in believable if not _NOT_PROCESSOR.search(s.stream.site)] or believable
+    return [s for s in processors if s.values.min() < s.values.max()] or processors
+
+
+def power_meter(traces: Sequence[Trace]) -> tuple[str, list[Series]] | None:
+    """Return the scope of the best power sensor and the series that add up to it; None when there is no sensor.
+
+    Within a scope a counter of energy is better than samples of power: the hardware integrated it. A battery measures
+    the device only while nothing else feeds it.
+    """
+    counters = find(traces, lambda s: s.quantity == "energy" and s.cumulative)
+    powers = find(traces, lambda s: s.quantity == "power")
+    for scope, site in _SCOPES:
+        if scope == "battery" and _on_mains(traces):
+            continue
+        for kind in (counters, powers):
+            found = {s.stream.site: s for s in reversed(kind) if site.search(s.stream.site)}
+            if found:
+                series = sorted(found.values(), key=lambda s: s.stream.site)
+                return scope, series if scope in _ADDS_UP else series[:1]
+    return None
+
+
+def _on_mains(traces: Sequence[Trace]) -> bool:
+    mains = find(traces, lambda s: s.quantity == "state" and s.name.endswith("_online"))
+    return any(bool((s.values > 0).any()) for s in (*mains, *charging(traces)))

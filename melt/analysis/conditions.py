@@ -1,0 +1,156 @@
+"""Checks whether a run was the one that was asked for, and was watched well. Each returns a reason or None."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from melt.analysis.evidence import Evidence
+from melt.analysis.series import Series, find
+from melt.analysis.statistics import variation
+from melt.records import Reason
+
+MIN_REPETITIONS = 3
+"""With two there is no telling which of them was disturbed."""
+
+UNSTABLE_CV = 0.05
+"""Repetitions inside one process differ by 1 to 2 % on a quiet machine; more than twice that has a cause."""
+
+COLD_RESIDENT_SHARE = 0.05
+"""A load that finds more of its file in memory than this was not cold. The last pages of a file may stay."""
+
+MISSED_SHARE = 0.01
+"""One tick of a hundred is lost when the kernel is busy; with more, means of samples lean towards quiet moments."""
+
+Check = Callable[[Evidence], Reason | None]
+
+
+def wrong_threads(seen: Evidence) -> Reason | None:
+    """The engine runs with another number of threads than asked."""
+    asked, used = seen.start.spec.settings.threads, seen.used.get("threads")
+    if asked is None or not isinstance(used, int) or used == asked:
+        return None
+    message = f"{asked} threads were asked for, the engine used {used}"
+    return Reason(code="wrong_threads", message=message, figures={"asked": asked, "used": used})
+
+
+def wrong_backend(seen: Evidence) -> Reason | None:
+    """Layers run on another processor than asked."""
+    asked, used = seen.start.spec.settings.n_gpu_layers, seen.used.get("n_gpu_layers")
+    if not isinstance(used, int) or (asked != 0) == (used != 0):
+        return None
+    where = f"{used} layers ran on {seen.used.get('backend', 'a GPU')}" if used else "all layers ran on the CPU"
+    message = f"{asked if asked >= 0 else 'all'} layers were asked to run on a GPU, {where}"
+    return Reason(code="wrong_backend", message=message, figures={"asked": asked, "used": used})
+
+
+def wrong_settings(seen: Evidence) -> Reason | None:
+    """The engine did not take a setting that changes what is computed."""
+    settings = seen.start.spec.settings
+    asked: Mapping[str, object] = {"cache_type_k": settings.cache_type_k, "cache_type_v": settings.cache_type_v}
+    if settings.flash_attn != "auto":
+        asked = {**asked, "flash_attn": settings.flash_attn}
+    wrong = [
+        f"{key} {value}, used {used}"
+        for key, value in asked.items()
+        if (used := seen.used.get(key)) is not None and used != value
+    ]
+    return Reason(code="wrong_settings", message=f"asked for {'; '.join(wrong)}") if wrong else None
+
+
+def affinity_not_applied(seen: Evidence) -> Reason | None:
+    """The kernel gave the runner other CPUs than asked."""
+    data = next((e.data for e in seen.events if e.name == "runner_started"), {})
+    asked, got = data.get("affinity_asked"), data.get("affinity")
+    if not isinstance(asked, str) or not isinstance(got, str) or not asked or cpus(asked) == cpus(got):
+        return None
+    return Reason(code="affinity_not_applied", message=f"CPUs {asked} were asked for, the runner got {got}")
+
+
+def cpus(text: str) -> frozenset[int]:
+    """Read a CPU list as the kernel writes it: `0-3,6`. What is no number is passed over."""
+    found: set[int] = set()
+    for part in text.split(","):
+        first, _, last = part.strip().partition("-")
+        if first.isdecimal() and (last or first).isdecimal():
+            found.update(range(int(first), int(last or first) + 1))
+    return frozenset(found)
+
+
+def cache_not_cold(seen: Evidence) -> Reason | None:
+    """The load was to find nothing of the file in memory, and did."""
+    cache = seen.used.get("page_cache")
+    share = cache.get("resident_before") if isinstance(cache, Mapping) else None
+    if seen.start.spec.settings.page_cache != "cold":
+        return None
+    if not isinstance(share, (int, float)):
+        return Reason(code="cache_not_cold", message="a cold load was asked for; how cold it was is not known")
+    if share <= COLD_RESIDENT_SHARE:
+        return None
+    message = f"a cold load was asked for, {share:.0%} of the file was still in memory"
+    return Reason(code="cache_not_cold", message=message, figures={"resident_before": float(share)})
+
+
+def too_few_repetitions(seen: Evidence) -> Reason | None:
+    """There are not enough repetitions to notice a disturbed one."""
+    n = len(seen.repetitions)
+    if n >= MIN_REPETITIONS:
+        return None
+    message = f"{n} measured repetition{'' if n == 1 else 's'}: under {MIN_REPETITIONS}, a disturbed one goes unnoticed"
+    return Reason(code="too_few_repetitions", message=message, figures={"repetitions": n})
+
+
+def unstable(seen: Evidence) -> Reason | None:
+    """The repetitions differ more than those of a quiet machine."""
+    found = {name: cv for name, values in seen.rates.items() if (cv := variation(values)) is not None}
+    worst = max(found, key=lambda name: found[name], default=None)
+    if worst is None or found[worst] <= UNSTABLE_CV:
+        return None
+    phase = worst.removesuffix("_tps")
+    message = f"the repetitions' {phase} rates vary by {found[worst]:.1%} (CV), over {UNSTABLE_CV:.0%}"
+    return Reason(code="unstable", message=message, figures={"cv": found[worst]})
+
+
+def missed_ticks(seen: Evidence) -> Reason | None:
+    """The agent could not keep its rate."""
+    share = seen.overhead.missed_share
+    if share is None or share <= MISSED_SHARE:
+        return None
+    message = f"the agent missed {share:.1%} of its ticks"
+    return Reason(code="missed_ticks", message=message, figures={"missed": float(seen.overhead.missed or 0)})
+
+
+def sampling_gap(seen: Evidence) -> Reason | None:
+    """A channel was silent for many periods inside the measured span."""
+    span = seen.span
+    if span is None:
+        return None
+    worst: tuple[float, Series] | None = None
+    for series in find(seen.traces, lambda stream: stream.rate_hz > 0):
+        gap_ns = series.longest_gap_ns(span)
+        if gap_ns is not None and gap_ns > series.max_gap_ns and (worst is None or gap_ns / 1e9 > worst[0]):
+            worst = (gap_ns / 1e9, series)
+    if worst is None:
+        return None
+    gap_s, series = worst
+    stream = series.stream
+    message = f"nothing was read of {stream.collector}/{stream.name} for {gap_s:.2f} s, at {stream.rate_hz:g} Hz"
+    return Reason(code="sampling_gap", message=message, figures={"gap_s": gap_s, "rate_hz": stream.rate_hz})
+
+
+def journal_torn(seen: Evidence) -> Reason | None:
+    """The end of the journal is missing."""
+    return Reason(code="journal_torn", message="the end of the journal is missing or damaged") if seen.torn else None
+
+
+CHECKS: tuple[Check, ...] = (
+    wrong_backend,
+    wrong_threads,
+    wrong_settings,
+    affinity_not_applied,
+    cache_not_cold,
+    too_few_repetitions,
+    unstable,
+    missed_ticks,
+    sampling_gap,
+    journal_torn,
+)

@@ -1,0 +1,135 @@
+"""Checks whether something else slowed a run down: heat, other programs, the hypervisor, the disk, the charger."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from melt.analysis import channels
+from melt.analysis.conditions import Check
+from melt.analysis.evidence import Evidence
+from melt.analysis.series import Series, Span, common_span
+from melt.records import Reason
+
+FREQUENCY_DROP = 0.10
+"""Frequencies wander by a few per cent with the governor; a tenth less at the end than at the start is a limit."""
+
+BACKGROUND_SHARE = 0.10
+"""Other programs with more than a tenth of all CPUs take turns, caches and bandwidth that show in the result."""
+
+STOLEN_SHARE = 0.02
+"""A virtual machine that is denied a fiftieth of its time measures its neighbours."""
+
+MAX_SWAP_BYTES = 1 << 20
+"""Some idle pages of any process may be swapped; weights would be far more."""
+
+MAX_MAJOR_FAULTS_PER_S = 20.0
+"""After a warm-up a model that fits into memory is not read from the disk again."""
+
+
+def throttled(seen: Evidence) -> Reason | None:
+    """The processor was slowed down by its own protection, or by the kernel's."""
+    span = seen.span
+    if span is None:
+        return None
+    counted = _growth(channels.throttle_counts(seen.traces), span)
+    if counted:
+        message = f"the hardware throttled {counted:.0f} times while it was measured"
+        return Reason(code="throttled", message=message, figures={"throttle_events": counted})
+    cooled = [s.stream.site for s in channels.cooling_states(seen.traces) if (s.inside(span) > 0).any()]
+    if cooled:
+        return Reason(code="throttled", message=f"the kernel slowed the processor down to cool it ({cooled[0]})")
+    return _slower_at_the_end(seen, span)
+
+
+def _slower_at_the_end(seen: Evidence, span: Span) -> Reason | None:
+    """Compare the fastest CPUs, as many as the run has threads, in the first and the last quarter of the span."""
+    quarter = (span[1] - span[0]) // 4
+    n = seen.start.spec.settings.threads or 1
+    series = channels.cpu_frequency(seen.traces)
+    first = _fastest(series, (span[0], span[0] + quarter), n)
+    last = _fastest(series, (span[1] - quarter, span[1]), n)
+    if first is None or last is None or last >= first * (1 - FREQUENCY_DROP):
+        return None
+    message = f"the CPU clock fell by {1 - last / first:.0%} from the start to the end of what was measured"
+    return Reason(code="throttled", message=message, figures={"first_hz": first, "last_hz": last})
+
+
+def _fastest(series: Sequence[Series], span: Span, n: int) -> float | None:
+    means = sorted((float(part.mean()) for s in series if len(part := s.inside(span))), reverse=True)[:n]
+    return math.fsum(means) / len(means) if means else None
+
+
+def background_load(seen: Evidence) -> Reason | None:
+    """Other programs ran on the device's CPUs meanwhile."""
+    span = seen.span
+    busy = channels.cpu_busy_time(seen.traces)
+    own = channels.runner_cpu_time(seen.traces)
+    # The last sample of the runner's own counters lies before its end, which may be just before that of the span.
+    span = None if span is None else common_span((*busy, *own), span)
+    if span is None or not busy or not own:
+        return None
+    grown = [[s.growth(span) for s in series] for series in (busy, own)]
+    if any(value is None for values in grown for value in values):
+        return None
+    all_s, own_s = (math.fsum(value or 0.0 for value in values) for values in grown)
+    wall_s = (span[1] - span[0]) / 1e9
+    others = (all_s - own_s) / wall_s - (seen.overhead.cpu_ratio or 0.0)
+    if others <= BACKGROUND_SHARE * len(busy):
+        return None
+    message = f"other programs kept {others:.1f} of {len(busy)} CPUs busy meanwhile"
+    return Reason(code="background_load", message=message, figures={"cpus": others, "of": float(len(busy))})
+
+
+def cpu_stolen(seen: Evidence) -> Reason | None:
+    """The hypervisor gave this machine's CPUs to others."""
+    span = seen.span
+    busy = channels.cpu_busy_time(seen.traces)
+    stolen_s = None if span is None else _growth(channels.stolen_time(seen.traces), span)
+    if span is None or stolen_s is None or not busy:
+        return None
+    share = stolen_s / (len(busy) * (span[1] - span[0]) / 1e9)
+    if share <= STOLEN_SHARE:
+        return None
+    message = f"the hypervisor took {share:.1%} of the CPUs' time away meanwhile"
+    return Reason(code="cpu_stolen", message=message, figures={"share": share})
+
+
+def swapped(seen: Evidence) -> Reason | None:
+    """Part of the runner lay on the disk."""
+    span = seen.span
+    parts = [] if span is None else [s.inside(span) for s in channels.runner_swap(seen.traces)]
+    most = max((float(part.max()) for part in parts if len(part)), default=0.0)
+    if most <= MAX_SWAP_BYTES:
+        return None
+    message = f"{most / (1 << 20):.0f} MiB of the runner were swapped out"
+    return Reason(code="swapped", message=message, figures={"swap_bytes": most})
+
+
+def read_from_disk(seen: Evidence) -> Reason | None:
+    """Weights had to be read again while it was measured."""
+    span = seen.span
+    faults = None if span is None else _growth(channels.runner_major_faults(seen.traces), span)
+    if span is None or not faults:
+        return None
+    rate = faults / ((span[1] - span[0]) / 1e9)
+    if rate <= MAX_MAJOR_FAULTS_PER_S:
+        return None
+    message = f"{faults:.0f} times the runner waited for the disk: the model does not stay in memory"
+    return Reason(code="read_from_disk", message=message, figures={"major_faults": faults})
+
+
+def charging(seen: Evidence) -> Reason | None:
+    """A battery was charged meanwhile, which heats the device and hides its consumption."""
+    span = seen.span
+    if span is None or not any((s.inside(span) > 0).any() for s in channels.charging(seen.traces)):
+        return None
+    return Reason(code="charging", message="the battery was being charged meanwhile")
+
+
+def _growth(series: Sequence[Series], span: Span) -> float | None:
+    grown = [value for s in series if (value := s.growth(span)) is not None]
+    return math.fsum(grown) if grown else None
+
+
+CHECKS: tuple[Check, ...] = (throttled, background_load, cpu_stolen, swapped, read_from_disk, charging)

@@ -1,0 +1,113 @@
+"""Energy over exact spans: differences of hardware counters, or power integrated by trapezoids with interpolated edges.
+
+Figures are gross: what the sensor's scope took in the span, idle consumption included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from melt.analysis import channels
+from melt.analysis.figures import NOT_REACHED, Figure
+from melt.analysis.repetitions import Repetition
+from melt.analysis.series import Series, Span
+from melt.traces import Times, Trace, Values
+
+NO_SENSOR = "no power sensor"
+_SOURCE = "sensor"
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """A power sensor. `scope` says what it covers; the series, one per package or board, add up."""
+
+    scope: str
+    series: tuple[Series, ...]
+
+    @property
+    def name(self) -> str:
+        """What was read, for a reader: scope and sites."""
+        return f"{self.scope}: {', '.join(s.stream.site for s in self.series)}"
+
+    def energy_j(self, span: Span) -> float | None:
+        """Return the energy in the span, None when one of the series does not cover it."""
+        parts = [series_energy_j(s, span) for s in self.series]
+        return None if any(p is None for p in parts) else sum(p for p in parts if p is not None)
+
+    def samples(self, span: Span) -> int:
+        """Return how many samples the sparsest series has inside the span."""
+        return min(len(s.inside(span)) for s in self.series)
+
+
+def find_meter(traces: Sequence[Trace]) -> Meter | None:
+    """Return the sensor with the widest scope, None when there is none."""
+    found = channels.power_meter(traces)
+    return None if found is None else Meter(found[0], tuple(found[1]))
+
+
+def series_energy_j(series: Series, span: Span) -> float | None:
+    """Return the energy in joules of one stream of energy counts or of power; None when it does not cover the span."""
+    if series.stream.cumulative:
+        return series.growth(span)
+    found = series.around(span)
+    if found is None or (series.longest_gap_ns(span) or 0) > series.max_gap_ns:
+        return None
+    return integrate(found[0], found[1], span)
+
+
+def integrate(t_ns: Times, values: Values, span: Span) -> float:
+    """Integrate samples over the span by trapezoids, in the samples' unit times seconds.
+
+    The values at both edges are interpolated. `t_ns` (n,) never decreases and encloses the span.
+    """
+    # Relative to the span: a float64 cannot hold nanoseconds since boot and the fraction of a sample.
+    t_s = (t_ns - span[0]).astype(np.float64) / 1e9
+    end_s = (span[1] - span[0]) / 1e9
+    inner = (t_s > 0.0) & (t_s < end_s)
+    knots = np.concatenate(([0.0], t_s[inner], [end_s]))
+    heights = np.concatenate((np.interp([0.0], t_s, values), values[inner], np.interp([end_s], t_s, values)))
+    return float(np.sum((heights[1:] + heights[:-1]) / 2 * np.diff(knots)))
+
+
+def energy(meter: Meter | None, repetition: Repetition) -> dict[str, Figure]:
+    """Return energy per phase and per decoded token, and the mean power, of a repetition."""
+    span = repetition.span
+    if meter is None or span is None:
+        missing = Figure(None, NO_SENSOR if meter is None else NOT_REACHED, _SOURCE)
+        return dict.fromkeys(("power_mean_w", "energy_prefill_j", "energy_decode_j", "energy_per_token_j"), missing)
+    total = _over(meter, [span])
+    decode = _phase(meter, repetition, "decode")
+    n_tokens = sum(w.n_tokens or 0 for w in repetition.phase("decode"))
+    duration_s = (span[1] - span[0]) / 1e9
+    return {
+        "power_mean_w": _divided(total, duration_s),
+        "energy_prefill_j": _phase(meter, repetition, "prefill"),
+        "energy_decode_j": decode,
+        "energy_per_token_j": _divided(decode, n_tokens),
+    }
+
+
+def _phase(meter: Meter, repetition: Repetition, name: str) -> Figure:
+    windows = repetition.phase(name)
+    if not windows:
+        return Figure(None, f"the workload has no {name} phase", _SOURCE)
+    return _over(meter, [(w.t0_ns, w.t1_ns) for w in windows])
+
+
+def _over(meter: Meter, spans: Sequence[Span]) -> Figure:
+    parts = [meter.energy_j(span) for span in spans]
+    if any(p is None for p in parts):
+        return Figure(None, f"{meter.name} does not cover the span", _SOURCE)
+    samples = sum(meter.samples(span) for span in spans)
+    return Figure(sum(p for p in parts if p is not None), f"{meter.name}; {samples} samples inside", _SOURCE)
+
+
+def _divided(figure: Figure, by: float) -> Figure:
+    return (
+        Figure(figure.value / by, figure.note, _SOURCE)
+        if figure.value is not None and by > 0
+        else Figure(None, figure.note if figure.value is None else NOT_REACHED, _SOURCE)
+    )

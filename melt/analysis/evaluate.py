@@ -1,0 +1,161 @@
+"""A run's raw material made into what is stored of it: windows, metrics, token times, outcome and verdict. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from melt.analysis.bandwidth import mbu
+from melt.analysis.energy import Meter, energy, find_meter
+from melt.analysis.evidence import Evidence
+from melt.analysis.figures import NOT_REACHED, Figure, median_figure, to_metric
+from melt.analysis.memory import engine_memory, peak_rss
+from melt.analysis.names import METRICS
+from melt.analysis.outcome import outcome
+from melt.analysis.overhead import Overhead, overhead, overhead_figures
+from melt.analysis.rates import itl_percentiles, rates
+from melt.analysis.repetitions import Repetition, repetitions_of, token_trace, windows_of
+from melt.analysis.series import Span
+from melt.analysis.thermal import thermal
+from melt.analysis.verdict import judge
+from melt.engines.base import RunnerReport
+from melt.records import Metric, Outcome, Reason, RunStart, Verdict, Window
+from melt.telemetry.journal import Event
+from melt.traces import Trace
+
+_RATES = ("prefill_tps", "decode_tps")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """What a run came to. `reasons` explain an outcome that is not ok, then each doubt; `traces` are those given."""
+
+    windows: tuple[Window, ...]
+    metrics: tuple[Metric, ...]
+    traces: tuple[Trace, ...]
+    token_trace: Trace
+    outcome: Outcome
+    verdict: Verdict
+    reasons: tuple[Reason, ...]
+    used: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class _Material:
+    start: RunStart
+    report: RunnerReport
+    traces: tuple[Trace, ...]
+    repetitions: tuple[Repetition, ...]
+    windows: tuple[Window, ...]
+    meter: Meter | None
+    overhead: Overhead
+    max_rss_bytes: float | None
+
+
+def evaluate(
+    start: RunStart,
+    report: RunnerReport,
+    traces: Sequence[Trace],
+    events: Sequence[Event],
+    *,
+    torn: bool,
+    end: Mapping[str, object] | None,
+    stderr: str = "",
+) -> Evaluation:
+    """Evaluate one run, whatever became of it; what was measured before it failed is kept.
+
+    `events` are the agent's; `end` is its end document, None when it was never seen; `torn`: the journal breaks off.
+    """
+    windows = windows_of(report)
+    measured = tuple(r for r in repetitions_of(windows, report.generations) if not r.warmup)
+    material = _Material(
+        start=start,
+        report=report,
+        traces=tuple(traces),
+        repetitions=measured,
+        windows=windows,
+        meter=find_meter(traces),
+        overhead=overhead(events),
+        max_rss_bytes=_max_rss_bytes(events),
+    )
+    per_repetition = [_repetition_figures(material, r) for r in measured]
+    how, why = outcome(report, events, end, stderr)
+    verdict = Verdict.INVALID
+    reasons: tuple[Reason, ...] = () if why is None else (why,)
+    if how is Outcome.OK:
+        judgement = judge(
+            Evidence(
+                start=start,
+                used=report.used,
+                events=tuple(events),
+                traces=material.traces,
+                repetitions=measured,
+                rates={name: _values(per_repetition, name) for name in _RATES},
+                overhead=material.overhead,
+                torn=torn,
+            )
+        )
+        verdict, reasons = judgement.verdict, judgement.reasons
+    return Evaluation(
+        windows=windows,
+        metrics=_metrics(material, per_repetition),
+        traces=material.traces,
+        token_trace=token_trace(report.generations),
+        outcome=how,
+        verdict=verdict,
+        reasons=reasons,
+        used=report.used,
+    )
+
+
+def _metrics(material: _Material, per_repetition: Sequence[Mapping[str, Figure]]) -> tuple[Metric, ...]:
+    summary = _summary_figures(material, per_repetition)
+    metrics = [to_metric(name, summary[name]) for name in METRICS]
+    for repetition, figures in zip(material.repetitions, per_repetition, strict=True):
+        metrics += [to_metric(name, figures[name], repetition.index) for name in METRICS if name in figures]
+    return tuple(metrics)
+
+
+def _repetition_figures(material: _Material, repetition: Repetition) -> dict[str, Figure]:
+    """Return the figures that each repetition has of its own."""
+    figures = rates(repetition, material.start.spec.workload)
+    decode_tps = figures["decode_tps"].value
+    figures["mbu_ratio"] = mbu(material.start, material.report.used, repetition.phase("decode"), decode_tps)
+    span = repetition.span
+    if span is not None:
+        figures["peak_rss_bytes"] = peak_rss(material.traces, span)
+        figures |= thermal(material.traces, span)
+        figures |= energy(material.meter, repetition)
+    return figures
+
+
+def _summary_figures(material: _Material, per_repetition: Sequence[Mapping[str, Figure]]) -> dict[str, Figure]:
+    """Return the run's own figures: medians over repetitions, but extremes and pooled gaps where those mean more."""
+    workload = material.start.spec.workload
+    figures = {name: median_figure([f[name] for f in per_repetition if name in f]) for name in METRICS}
+    load = [w.duration_s for w in material.windows if w.phase == "load"]
+    figures["load_s"] = Figure(sum(load)) if load else Figure(None, NOT_REACHED)
+    no_gaps = NOT_REACHED if workload.n_gen > 1 else "the workload decodes nothing"
+    figures |= itl_percentiles([g for r in material.repetitions for g in r.generations], no_gaps)
+    figures["peak_rss_bytes"] = peak_rss(material.traces, None, material.max_rss_bytes)
+    figures |= engine_memory(material.report.memory, material.start.artifact)
+    span = _whole_span(material)
+    if span is not None:
+        figures |= thermal(material.traces, span)
+    figures |= overhead_figures(material.overhead)
+    return figures
+
+
+def _whole_span(material: _Material) -> Span | None:
+    """From loading to the last measured phase: a device is warmed by all of it."""
+    ends = [w.t1_ns for w in material.windows]
+    return (min(w.t0_ns for w in material.windows), max(ends)) if ends else None
+
+
+def _values(per_repetition: Sequence[Mapping[str, Figure]], name: str) -> tuple[float, ...]:
+    return tuple(v for figures in per_repetition if (v := figures[name].value) is not None)
+
+
+def _max_rss_bytes(events: Sequence[Event]) -> float | None:
+    value = next((e.data.get("max_rss_bytes") for e in reversed(events) if e.name == "runner_exited"), None)
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None

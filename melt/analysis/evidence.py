@@ -1,0 +1,33 @@
+"""What the judges of a run look at, gathered once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from melt.analysis.overhead import Overhead
+from melt.analysis.repetitions import Repetition
+from melt.analysis.series import Span
+from melt.records import RunStart
+from melt.telemetry.journal import Event
+from melt.traces import Trace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """A run that came to its end. `repetitions` are the measured ones; `rates` has their throughput by metric name."""
+
+    start: RunStart
+    used: Mapping[str, object]
+    events: tuple[Event, ...]
+    traces: tuple[Trace, ...]
+    repetitions: tuple[Repetition, ...]
+    rates: Mapping[str, tuple[float, ...]]
+    overhead: Overhead
+    torn: bool
+
+    @property
+    def span(self) -> Span | None:
+        """From the start of the first measured repetition to the end of the last; None when there is none."""
+        spans = [span for r in self.repetitions if (span := r.span) is not None]
+        return (min(s[0] for s in spans), max(s[1] for s in spans)) if spans else None

@@ -1,0 +1,45 @@
+"""Every metric of a run: name, unit, what people call it, which way is better. docs/metrics.md defines them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """`title` is the standard term; `better` is +1 when higher is better, -1 when lower is, 0 when neither."""
+
+    unit: str
+    title: str
+    better: int
+
+
+METRICS = MappingProxyType(
+    {
+        "load_s": Info("s", "load time", -1),
+        "tokenize_s": Info("s", "tokenize", -1),
+        "ttft_s": Info("s", "TTFT", -1),
+        "tpot_s": Info("s", "TPOT", -1),
+        "itl_p50_s": Info("s", "ITL p50", -1),
+        "itl_p95_s": Info("s", "ITL p95", -1),
+        "itl_p99_s": Info("s", "ITL p99", -1),
+        "e2e_s": Info("s", "E2E latency", -1),
+        "prefill_tps": Info("tok/s", "prefill", 1),
+        "decode_tps": Info("tok/s", "decode", 1),
+        "mbu_ratio": Info("ratio", "MBU (decode)", 1),
+        "peak_rss_bytes": Info("bytes", "peak memory", -1),
+        "model_bytes": Info("bytes", "model in memory", -1),
+        "kv_cache_bytes": Info("bytes", "KV cache", -1),
+        "temperature_mean_c": Info("c", "temperature mean", -1),
+        "temperature_max_c": Info("c", "temperature max", -1),
+        "power_mean_w": Info("w", "power mean", -1),
+        "energy_prefill_j": Info("j", "energy prefill", -1),
+        "energy_decode_j": Info("j", "energy decode", -1),
+        "energy_per_token_j": Info("j/tok", "energy per token", -1),
+        "agent_cpu_ratio": Info("ratio", "agent CPU", -1),
+        "agent_rss_bytes": Info("bytes", "agent memory", -1),
+        "missed_ticks": Info("1", "missed ticks", -1),
+    }
+)
+"""In the order in which a report shows them."""

@@ -1,0 +1,139 @@
+"""How a run ended, from everything that was left of it: what the runner said, how it exited, what the agent saw."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from melt.engines.base import RunnerReport
+from melt.records import Outcome, Reason
+from melt.telemetry.journal import Event
+
+_FAILURES = {
+    "out_of_memory": Outcome.OOM,
+    "unsupported_model": Outcome.UNSUPPORTED,
+    "context_too_long": Outcome.UNSUPPORTED,
+}
+"""Outcome of a failure that the runner named itself; all others are `failed`."""
+
+_ALLOCATION_FAILED = re.compile(
+    r"out of memory|bad_alloc|MemoryError|cannot allocate memory"
+    r"|(failed|unable) to allocate|alloc\w*(\(\))? failed|cudaErrorMemoryAllocation",
+    re.IGNORECASE,
+)
+_MAX_QUOTE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How the runner's process ended; None where nobody saw it. `oom_kill`: the kernel killed for memory meanwhile."""
+
+    exit_code: int | None = None
+    signal: int | None = None
+    oom_kill: bool | None = None
+
+
+def exit_of(events: Sequence[Event], end: Mapping[str, object] | None) -> Exit:
+    """Read how the runner's process ended from `runner_exited`, else from the `end` document."""
+    data = next((e.data for e in reversed(events) if e.name == "runner_exited"), end or {})
+    oom_kill = data.get("oom_kill")
+    return Exit(_int(data.get("exit_code")), _int(data.get("signal")), oom_kill if isinstance(oom_kill, bool) else None)
+
+
+def outcome(
+    report: RunnerReport, events: Sequence[Event], end: Mapping[str, object] | None, stderr: str
+) -> tuple[Outcome, Reason | None]:
+    """Return how the run ended and, unless it is ok, why: one sentence.
+
+    A cause is preferred to its effect: what the runner named itself, then what the agent did to it, then its exit.
+    """
+    if end is None:
+        end = next((e.data for e in reversed(events) if e.name == "end"), None)
+    how = str(end.get("reason")) if end else None
+    if report.failure is not None:
+        return _FAILURES.get(report.failure.code, Outcome.FAILED), report.failure
+    if how == "runner_not_started":
+        return _not_started(events)
+    if how in _ENDED_BY_AGENT:
+        kind, message = _ENDED_BY_AGENT[how]
+        return kind, Reason(code=how, message=message, figures=_trip_figures(events) if how == "tripped" else {})
+    exited = exit_of(events, end)
+    memory = _out_of_memory(exited, stderr)
+    if memory is not None:
+        return Outcome.OOM, memory
+    if how is None and exited == Exit():
+        message = "the journal ends in the middle of the run: the device went away, or its agent did"
+        return Outcome.DEVICE_LOST, Reason(code="no_end", message=message)
+    return _by_exit(report, exited, how, stderr)
+
+
+_ENDED_BY_AGENT = {
+    "timeout": (Outcome.TIMEOUT, "the runner took longer than the run's timeout and was ended"),
+    "tripped": (Outcome.FAILED, "the device became hotter than the limit `trip_c` and the runner was ended"),
+    "stopped": (Outcome.ABORTED, "the run was stopped before it was done"),
+}
+
+
+def _not_started(events: Sequence[Event]) -> tuple[Outcome, Reason]:
+    data = next((e.data for e in events if e.name == "runner_not_started"), {})
+    why = str(data.get("message") or "the system gave no reason")
+    return Outcome.FAILED, Reason(code="runner_not_started", message=f"the runner could not be started: {why}")
+
+
+def _out_of_memory(exited: Exit, stderr: str) -> Reason | None:
+    if exited.signal == signal.SIGKILL and exited.oom_kill:
+        return Reason(code="killed_by_oom", message="the kernel killed the runner because memory ran out")
+    if exited.exit_code == 0:
+        return None
+    line = next((ln for ln in reversed(stderr.splitlines()) if _ALLOCATION_FAILED.search(ln)), None)
+    if line is None:
+        return None
+    return Reason(code="allocation_failed", message=f"the runner could not get the memory it needs: {_quote(line)}")
+
+
+def _by_exit(report: RunnerReport, exited: Exit, how: str | None, stderr: str) -> tuple[Outcome, Reason | None]:
+    if how == "agent_killed":
+        return Outcome.FAILED, Reason(code=how, message="the agent was killed on the device, and the runner with it")
+    if exited.signal is not None:
+        code, message = "runner_killed", f"the runner was ended by signal {exited.signal}{_name(exited.signal)}"
+        if exited.signal == signal.SIGKILL and exited.oom_kill is None:
+            message += "; whether memory had run out is not known"
+        return Outcome.FAILED, Reason(code=code, message=_with_stderr(message, stderr))
+    if exited.exit_code:
+        message = f"the runner ended with exit code {exited.exit_code}"
+        return Outcome.FAILED, Reason(code="runner_failed", message=_with_stderr(message, stderr))
+    if how == "recovered" and not report.complete:
+        message = "the agent was gone before the run had ended (killed, or the device started anew)"
+        return Outcome.FAILED, Reason(code=how, message=message)
+    if not report.complete:
+        message = "the runner ended without an error but before it was done"
+        return Outcome.FAILED, Reason(code="incomplete", message=_with_stderr(message, stderr))
+    return Outcome.OK, None
+
+
+def _trip_figures(events: Sequence[Event]) -> dict[str, float]:
+    value = next((e.data.get("value") for e in events if e.name == "tripped"), None)
+    return {"value": float(value)} if isinstance(value, (int, float)) else {}
+
+
+def _with_stderr(message: str, stderr: str) -> str:
+    last = next((line for line in reversed(stderr.splitlines()) if line.strip()), None)
+    return message if last is None else f"{message}: {_quote(last)}"
+
+
+def _quote(line: str) -> str:
+    line = line.strip()
+    return line if len(line) <= _MAX_QUOTE else line[: _MAX_QUOTE - 1] + "…"
+
+
+def _name(number: int) -> str:
+    try:
+        return f" ({signal.Signals(number).name})"
+    except ValueError:
+        return ""
+
+
+def _int(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -1,0 +1,134 @@
+"""What a runner reported, cut into repetitions; decode windows and token times made of its generations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from melt.analysis.series import Span
+from melt.engines.base import Generation, RunnerReport
+from melt.records import Stream, Window
+from melt.traces import Trace
+
+TOKENS = "tokens"
+"""The collector's name of the trace with every token's time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repetition:
+    """One repetition of the workload: its phases and requests."""
+
+    index: int
+    warmup: bool
+    windows: tuple[Window, ...]
+    generations: tuple[Generation, ...]
+
+    @property
+    def span(self) -> Span | None:
+        """From the first submission to the last token or phase; None when nothing happened."""
+        starts = [*(w.t0_ns for w in self.windows), *(g.submit_ns for g in self.generations)]
+        ends = [*(w.t1_ns for w in self.windows), *(g.token_ns[-1] for g in self.generations if g.token_ns)]
+        return (min(starts), max(ends)) if starts and ends else None
+
+    def phase(self, name: str) -> list[Window]:
+        """Return the windows of a phase that last."""
+        return [w for w in self.windows if w.phase == name and w.t1_ns > w.t0_ns]
+
+
+def windows_of(report: RunnerReport) -> tuple[Window, ...]:
+    """Return every window in the order of time; decode windows are made of token times where the adapter gave none."""
+    windows = list(report.windows)
+    if not any(w.phase == "decode" for w in windows):
+        windows += filter(None, map(decode_window, report.generations))
+    return tuple(sorted(windows, key=lambda w: (w.t0_ns, w.t1_ns)))
+
+
+def decode_window(generation: Generation) -> Window | None:
+    """Return the span in which a request was decoded; None when it decoded nothing.
+
+    After a prefill the first token comes out of the prompt: decoding begins with it and makes the other N-1 tokens.
+    Without one, every token is decoded and decoding begins at submission.
+    """
+    after_prefill = generation.n_prompt > 0
+    n_tokens = len(generation.token_ns) - after_prefill
+    if n_tokens < 1:
+        return None
+    return Window(
+        phase="decode",
+        t0_ns=generation.token_ns[0] if after_prefill else generation.submit_ns,
+        t1_ns=generation.token_ns[-1],
+        repetition=generation.repetition,
+        warmup=generation.warmup,
+        n_tokens=n_tokens,
+        depth=generation.depth + generation.n_prompt,
+    )
+
+
+def repetitions_of(windows: Iterable[Window], generations: Iterable[Generation]) -> list[Repetition]:
+    """Put windows and requests together by repetition, warm-ups first."""
+    windows, generations = list(windows), list(generations)
+    keys = {(w.warmup, w.repetition) for w in windows if w.repetition is not None}
+    keys |= {(g.warmup, g.repetition) for g in generations}
+    return [
+        Repetition(
+            index=index,
+            warmup=warmup,
+            windows=tuple(w for w in windows if (w.warmup, w.repetition) == (warmup, index)),
+            generations=tuple(g for g in generations if (g.warmup, g.repetition) == (warmup, index)),
+        )
+        for warmup, index in sorted(keys, key=lambda key: (not key[0], key[1]))
+    ]
+
+
+def token_gaps_s(generations: Iterable[Generation]) -> list[float]:
+    """Return the time between each token and the one before it, within each request, in seconds."""
+    return [float(gap) / 1e9 for g in generations for gap in np.diff(np.array(g.token_ns, np.int64))]
+
+
+def token_trace(generations: Sequence[Generation]) -> Trace:
+    """Return a row per token. `itl_s` is NaN for a request's first token, `token_id` where the runner gave none."""
+    rows = [
+        (
+            t_ns,
+            g.repetition,
+            g.warmup,
+            request,
+            index,
+            _gap_s(g, index),
+            _token_id(g, index),
+            g.depth + g.n_prompt + index,
+        )
+        for request, g in enumerate(generations)
+        for index, t_ns in enumerate(g.token_ns)
+    ]
+    rows.sort(key=lambda row: row[0])
+    names = (
+        ("repetition", "count", "1"),
+        ("warmup", "state", "1"),
+        ("request", "count", "1"),
+        ("index", "count", "1"),
+        ("itl_s", "duration", "s"),
+        ("token_id", "count", "1"),
+        ("depth", "count", "1"),
+    )
+    return Trace(
+        collector=TOKENS,
+        t_ns=np.array([row[0] for row in rows], np.int64),
+        columns={name: np.array([row[i] for row in rows], np.float64) for i, (name, _, _) in enumerate(names, start=1)},
+        streams=tuple(
+            Stream(
+                collector=TOKENS, name=name, quantity=quantity, unit=unit, site="runner", source="runner", rate_hz=0.0
+            )
+            for name, quantity, unit in names
+        ),
+    )
+
+
+def _gap_s(generation: Generation, index: int) -> float:
+    return (generation.token_ns[index] - generation.token_ns[index - 1]) / 1e9 if index else float("nan")
+
+
+def _token_id(generation: Generation, index: int) -> float:
+    return float(generation.token_ids[index]) if index < len(generation.token_ids) else float("nan")

@@ -1,0 +1,30 @@
+"""Whether the numbers of a run may be believed: every doubt is a reason with a code, a sentence and its figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from melt.analysis import conditions, disturbance
+from melt.analysis.evidence import Evidence
+from melt.records import Reason, Verdict
+
+INVALID = frozenset({"wrong_threads", "wrong_backend", "wrong_settings", "affinity_not_applied"})
+"""Codes that mean: this is not the run that was asked for. All others leave the numbers suspect."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """The verdict and what led to it; no reasons means valid."""
+
+    verdict: Verdict
+    reasons: tuple[Reason, ...]
+
+
+def judge(evidence: Evidence) -> Judgement:
+    """Hold everything that was seen against what a believable run looks like."""
+    found = (check(evidence) for check in (*conditions.CHECKS, *disturbance.CHECKS))
+    reasons = tuple(reason for reason in found if reason is not None)
+    if not reasons:
+        return Judgement(Verdict.VALID, ())
+    invalid = any(reason.code in INVALID for reason in reasons)
+    return Judgement(Verdict.INVALID if invalid else Verdict.SUSPECT, reasons)
