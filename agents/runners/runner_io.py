@@ -1,0 +1,150 @@
+"""What every Python runner shares: reading its job, printing its events, naming its failures, ending when told to.
+
+Runs on the device's own Python, 3.8 and later, standard library only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from types import SimpleNamespace
+
+_NUMBER = (int, float)
+_JOB = {
+    "workload": {
+        "kind": (str, "synthetic"),
+        "n_prompt": (int, 0),
+        "n_gen": (int, 0),
+        "n_depth": (int, 0),
+        "duration_s": (_NUMBER, None),
+        "prompts": (list, ()),
+    },
+    "settings": {
+        "threads": (int, None),
+        "threads_batch": (int, None),
+        "n_batch": (int, 2048),
+        "n_ubatch": (int, 512),
+        "cache_type_k": (str, "f16"),
+        "cache_type_v": (str, "f16"),
+        "flash_attn": (str, "auto"),
+        "n_gpu_layers": (int, 0),
+        "mmap": (bool, True),
+        "page_cache": (str, "warm"),
+        "seed": (int, 0),
+        "temperature": (_NUMBER, 0.0),
+        "ignore_eos": (bool, True),
+    },
+    "repeat": {"warmup": (int, 1), "repetitions": (int, 5)},
+}
+_CHOICES = {
+    "kind": ("synthetic", "prompts", "sustained"),
+    "flash_attn": ("auto", "on", "off"),
+    "page_cache": ("warm", "cold"),
+}
+_AT_LEAST_ONE = ("threads", "threads_batch", "n_batch", "n_ubatch", "repetitions")
+_MAY_BE_NEGATIVE = ("n_gpu_layers", "seed")
+_NEVER_NS = 2**63
+
+
+class Failure(Exception):
+    """A run that cannot be, with one of the codes of agents/PROTOCOL.md and one sentence for a person."""
+
+    def __init__(self, code, message):
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class Stop:
+    """When to end: a point of the monotonic clock, so that a timed loop asks one question for deadline and signal.
+
+    `at_ns` lies in the past once the process was told to end.
+    """
+
+    def __init__(self):
+        self.at_ns = _NEVER_NS
+        self.told = False
+        signal.signal(signal.SIGTERM, self._tell)
+
+    def _tell(self, _number, _frame):
+        self.told = True
+        self.at_ns = 0
+
+    def set(self, at_ns):
+        """Set a deadline, or None for none. A signal that already came stays."""
+        self.at_ns = 0 if self.told else _NEVER_NS if at_ns is None else at_ns
+
+    @property
+    def reason(self):
+        """Why a loop that met `at_ns` ends, as the generation's `stop` says it."""
+        return "stopped" if self.told else "time"
+
+
+class Events:
+    """The events of the protocol, one JSON object a line, on what was stdout when the process started.
+
+    From then on file descriptor 1 is stderr: a stray print of a library cannot come between two events.
+    """
+
+    def __init__(self):
+        self._out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        sys.stdout.flush()
+        os.dup2(2, 1)
+
+    def say(self, event, **fields):
+        """Print one event at once. Never called inside a timed phase."""
+        self._out.write(json.dumps(dict(event=event, **fields), separators=(",", ":")) + "\n")
+        self._out.flush()
+
+
+def read_job(path):
+    """Read a job: `model`, `n_ctx_train` and the fields of a Workload, Settings and Repeat. Raises Failure bad_request.
+
+    Returns a namespace of namespaces; what the job leaves out has the same default as in melt/records.py.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            data = json.load(file)
+    except (OSError, ValueError) as error:
+        raise Failure("bad_request", "cannot read the job %s: %s" % (path, error)) from None
+    if not isinstance(data, dict):
+        raise Failure("bad_request", "the job %s is not a JSON object" % path)
+    job = SimpleNamespace(
+        model=_field(data, "model", str, None), n_ctx_train=_field(data, "n_ctx_train", int, None), path=path
+    )
+    if not job.model:
+        raise Failure("bad_request", "the job %s names no model" % path)
+    for section, fields in _JOB.items():
+        values = data.get(section, {})
+        if not isinstance(values, dict):
+            raise Failure("bad_request", "%s must be an object" % section)
+        setattr(job, section, SimpleNamespace(**{n: _field(values, n, *kind) for n, kind in fields.items()}))
+    _check_together(job.workload)
+    return job
+
+
+def _field(values, name, kind, default):
+    value = values.get(name)
+    if value is None:
+        return default
+    # bool is an int to Python, not to a job.
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise Failure("bad_request", "%s has the wrong type: %r" % (name, value))
+    if name in _CHOICES and value not in _CHOICES[name]:
+        raise Failure("bad_request", "%s must be one of %s, not %r" % (name, ", ".join(_CHOICES[name]), value))
+    least = 1 if name in _AT_LEAST_ONE else 0
+    if isinstance(value, _NUMBER) and name not in _MAY_BE_NEGATIVE and not least <= value < 2**31:
+        raise Failure("bad_request", "%s is out of range: %r" % (name, value))
+    return value
+
+
+def _check_together(workload):
+    if workload.kind == "prompts":
+        if not workload.prompts or not all(isinstance(text, str) and text for text in workload.prompts):
+            raise Failure("bad_request", "a workload of prompts needs a list of texts that are not empty")
+    elif workload.n_prompt + workload.n_gen == 0:
+        raise Failure("bad_request", "the workload asks for no tokens: n_prompt and n_gen are both 0")
+    if workload.kind == "sustained" and not workload.duration_s:
+        raise Failure("bad_request", "a sustained workload needs duration_s")

@@ -1,0 +1,48 @@
+"""llama.cpp through llama-cpp-python: starts agents/runners/llama_cpp.py."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+from melt._layout import agents_dir
+from melt.engines.base import Command, RunnerReport
+from melt.engines.runner_events import parse_events
+from melt.records import Artifact, RunSpec
+
+_RUNNER = "llama_cpp.py"
+_BESIDE = ("llama_api.py", "llama_facts.py", "llama_work.py", "page_cache.py", "runner_io.py")
+_JOB = "runner.json"
+
+
+class LlamaCpp:
+    """The engine `llama.cpp`: GGUF models on the CPU, and on the GPU that the device's build of it serves."""
+
+    name = "llama.cpp"
+    formats = ("gguf",)
+
+    def runner_files(self) -> tuple[Path, ...]:
+        """Return the runner and the files that it imports; the runner itself first."""
+        return tuple(agents_dir() / "runners" / name for name in (_RUNNER, *_BESIDE))
+
+    def command(self, spec: RunSpec, artifact: Artifact, *, model_path: str, runner_dir: str, python: str) -> Command:
+        """Say how to start the runner: its job is `runner.json` in the job's folder."""
+        job = {
+            "model": model_path,
+            "n_ctx_train": artifact.n_ctx_train,
+            "workload": asdict(spec.workload),
+            "settings": asdict(spec.settings),
+            "repeat": asdict(spec.repeat),
+        }
+        return Command(
+            argv=(python, f"{runner_dir}/{_RUNNER}", f"{{dir}}/{_JOB}"),
+            files={_JOB: json.dumps(job, indent=1, ensure_ascii=False).encode()},
+            # When ggml aborts it starts a debugger on itself, if there is one, and so outlives its own end.
+            env={"GGML_NO_BACKTRACE": "1"},
+        )
+
+    def parse(self, lines: Iterable[bytes]) -> RunnerReport:
+        """Read the runner's stdout lines; see melt.engines.runner_events."""
+        return parse_events(lines)

@@ -1,0 +1,27 @@
+"""The engines that melt knows, by the name a plan uses. An engine's module is imported when it is first asked for."""
+
+from __future__ import annotations
+
+import difflib
+from importlib import import_module
+
+from melt.engines.base import Engine
+from melt.errors import UsageError
+
+_ENGINES = {"llama.cpp": ("melt.engines.llama_cpp", "LlamaCpp")}
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of every engine, sorted."""
+    return tuple(sorted(_ENGINES))
+
+
+def get(name: str) -> Engine:
+    """Return the engine called `name`. Raises UsageError with the nearest name."""
+    if name not in _ENGINES:
+        close = difflib.get_close_matches(name.lower(), _ENGINES, n=1)
+        hint = f"did you mean '{close[0]}'?" if close else f"melt knows {', '.join(names())}"
+        raise UsageError(f"unknown engine '{name}': {hint}")
+    module, kind = _ENGINES[name]
+    engine: Engine = getattr(import_module(module), kind)()
+    return engine
