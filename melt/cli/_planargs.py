@@ -24,7 +24,7 @@ _SETTINGS: tuple[tuple[tuple[str, ...], str, str, str], ...] = (
     (("-ctk", "--cache-type-k"), "cache_type_k", "TYPE", "type of the KV cache's keys (f16, q8_0, ...)"),
     (("-ctv", "--cache-type-v"), "cache_type_v", "TYPE", "type of the KV cache's values"),
     (("-fa", "--flash-attn"), "flash_attn", "WORD", "flash attention: auto, on or off"),
-    (("-ngl", "--n-gpu-layers"), "n_gpu_layers", "N", "layers on the GPU"),
+    (("-ngl", "--n-gpu-layers"), "n_gpu_layers", "N", "layers on the GPU; -1: all"),
     (("-mmp", "--mmap"), "mmap", "BOOL", "map the model file instead of reading it"),
     (("--page-cache",), "page_cache", "WORD", "load the model from a warm or a cold page cache"),
     (("--seed",), "seed", "N", "seed of the sampler and of made-up prompts"),

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from melt.plan.dryrun import CellEstimate, DryRun, clock
 from melt.plan.expand import cell_of
-from melt.records import Repeat, RunSpec, Workload
+from melt.records import RunSpec, Workload
 from melt.units import human
 
 GUESSED_BANDWIDTH_BYTES_PER_S = 5e9
@@ -46,30 +46,28 @@ def _estimate_cell(runs: list[RunSpec], sizes: Sizes, earlier_s: float | None) -
     expected_s: float | None = None
     basis = "unknown"
     if earlier_s is not None:
-        expected_s, basis = sum(earlier_s * _repetitions(spec.repeat) for spec in runs), "earlier"
+        expected_s, basis = sum(earlier_s * (spec.repeat.warmup + spec.repeat.repetitions) for spec in runs), "earlier"
     elif size_bytes is not None:
         expected_s, basis = sum(_guess_run_s(spec, size_bytes) for spec in runs), "guess"
     return CellEstimate(cell=cell, runs=len(runs), expected_s=expected_s, basis=basis)
 
 
-def _repetitions(repeat: Repeat) -> int:
-    return repeat.warmup + repeat.repetitions
-
-
 def _guess_run_s(spec: RunSpec, size_bytes: int) -> float:
-    load_s = _GUESSED_RUN_OVERHEAD_S + size_bytes / _GUESSED_LOAD_BYTES_PER_S
-    return load_s + _repetitions(spec.repeat) * _guess_repetition_s(spec.workload, size_bytes)
-
-
-def _guess_repetition_s(workload: Workload, size_bytes: int) -> float:
-    n_prefill, n_decode = workload.n_prompt, workload.n_gen
-    if workload.kind == "prompts":
-        n_prefill = sum(math.ceil(len(prompt) / _CHARACTERS_PER_TOKEN) for prompt in workload.prompts)
-        n_decode *= len(workload.prompts)
     prefill_s = 2 * size_bytes / GUESSED_FLOP_PER_S
-    request_s = n_prefill * prefill_s + n_decode * size_bytes / GUESSED_BANDWIDTH_BYTES_PER_S
-    # The context up to the depth is filled outside the measured windows, but it takes its time.
-    return workload.n_depth * prefill_s + max(request_s, workload.duration_s or 0.0)
+    request_s = _guess_request_s(spec.workload, prefill_s, size_bytes / GUESSED_BANDWIDTH_BYTES_PER_S)
+    # A sustained request fills its time, but not while warming up.
+    measured_s = max(request_s, spec.workload.duration_s or 0.0)
+    # The context up to the depth is filled outside the measured windows, once: it is kept between repetitions.
+    before_s = _GUESSED_RUN_OVERHEAD_S + size_bytes / _GUESSED_LOAD_BYTES_PER_S + spec.workload.n_depth * prefill_s
+    return before_s + spec.repeat.warmup * request_s + spec.repeat.repetitions * measured_s
+
+
+def _guess_request_s(workload: Workload, prefill_s: float, decode_s: float) -> float:
+    """Guess one request, or all of a prompt file, from the seconds a token takes."""
+    if workload.kind != "prompts":
+        return workload.n_prompt * prefill_s + workload.n_gen * decode_s
+    n_prefill = sum(math.ceil(len(prompt) / _CHARACTERS_PER_TOKEN) for prompt in workload.prompts)
+    return n_prefill * prefill_s + len(workload.prompts) * workload.n_gen * decode_s
 
 
 def _total(seconds: Iterable[float | None]) -> float | None:

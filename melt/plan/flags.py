@@ -79,7 +79,7 @@ def integers(text: str) -> tuple[int, ...]:
     """Read `512`, or a range as llama-bench takes it: `1-4`, `128-512+128`, `128-1024*2`. Raises UsageError."""
     match = re.fullmatch(r"([0-9]{1,12})-([0-9]{1,12})(?:([+*])([0-9]{1,12}))?", text)
     if match is None:
-        return (values.whole(0, 10**12)(text),)
+        return (values.whole(-(10**12), 10**12)(text),)
     first, last, step = int(match[1]), int(match[2]), int(match[4] or 1)
     grows = step > 1 and first > 0 if match[3] == "*" else step > 0
     if first > last or not grows:
@@ -119,9 +119,6 @@ def _workloads(
     for workload in asked:
         if workload.n_depth:
             raise UsageError(f"-d: the workload '{workload.name}' names its depth already: leave out one of them")
-    for workload in asked or base:
-        if workload.kind == "prompts":
-            raise UsageError(f"-d: the workload '{workload.name}' has prompts of its own and no depth")
     check_size(len(asked or base) * len(depths))
     at_depths = (replace(workload, n_depth=depth) for workload in asked or base for depth in depths)
     return tuple(dict.fromkeys(at_depths))

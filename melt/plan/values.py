@@ -140,7 +140,7 @@ SETTINGS: Mapping[str, Reader[object]] = {
     "cache_type_k": _CACHE_TYPE,
     "cache_type_v": _CACHE_TYPE,
     "flash_attn": flash_attention,
-    "n_gpu_layers": whole(0, 100_000),
+    "n_gpu_layers": whole(-1, 100_000),
     "mmap": truth,
     "page_cache": word("warm", "cold"),
     "seed": whole(0, 2**32 - 1),

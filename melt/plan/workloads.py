@@ -28,7 +28,7 @@ _WORD = re.compile(
     re.IGNORECASE,
 )
 _EXAMPLES = "pp512, tg128, pp512+tg128, tg128 @ d512, pp128+tg128 for 60s or questions.jsonl+tg64"
-_PROMPTS_WORD = re.compile(r"(?P<path>.+\.jsonl?)\+tg(?P<gen>[0-9]+)", re.IGNORECASE)
+_PROMPTS_WORD = re.compile(r"(?P<path>.+\.jsonl?)\+tg(?P<gen>[0-9]+)(?:\s*@\s*d(?P<depth>[0-9]+))?", re.IGNORECASE)
 
 
 def parse_workload(text: str) -> Workload:
@@ -39,7 +39,7 @@ def parse_workload(text: str) -> Workload:
     return synthetic(
         n_prompt=tokens(match["prompt"]) if match["prompt"] else 0,
         n_gen=tokens(match["gen"]) if match["gen"] else 0,
-        n_depth=depth(match["depth"]) if match["depth"] else 0,
+        n_depth=depth(match["depth"] or "0"),
         duration_s=duration(match["seconds"].lower()) if match["seconds"] else None,
     )
 
@@ -52,12 +52,13 @@ def synthetic(*, n_prompt: int = 0, n_gen: int = 0, n_depth: int = 0, duration_s
     return Workload(kind=kind, n_prompt=n_prompt, n_gen=n_gen, n_depth=n_depth, duration_s=duration_s)
 
 
-def from_prompts(path: str, n_gen: int, load: LoadPrompts | None) -> Workload:
+def from_prompts(path: str, n_gen: int, n_depth: int, load: LoadPrompts | None) -> Workload:
     """Make a workload of the prompts in a JSONL file. Only the file's own name is kept, not its folders."""
     if load is None:
         raise UsageError(f"prompt files cannot be read here: {shown(path)}")
     prompts = parse_prompts(load(path), path)
-    return Workload(kind="prompts", n_gen=n_gen, prompts=prompts, prompts_name=PurePath(path).name)
+    name = PurePath(path).name
+    return Workload(kind="prompts", n_gen=n_gen, n_depth=n_depth, prompts=prompts, prompts_name=name)
 
 
 def read_workload(text: str, load: LoadPrompts | None) -> Workload:
@@ -65,11 +66,11 @@ def read_workload(text: str, load: LoadPrompts | None) -> Workload:
     match = _PROMPTS_WORD.fullmatch(text.strip())
     if match is None:
         return parse_workload(text)
-    return from_prompts(match["path"], tokens(match["gen"]), load)
+    return from_prompts(match["path"], tokens(match["gen"]), depth(match["depth"] or "0"), load)
 
 
 def from_fields(fields: Mapping[str, Any], load: LoadPrompts | None) -> Workload:
-    """Make a workload of the mapping form: prompt, gen, depth, sustained; or prompts and gen. Raises UsageError."""
+    """Make a workload of the mapping form: prompt, gen, depth, sustained; or prompts, gen, depth. Raises UsageError."""
     if "prompts" not in fields:
         return synthetic(
             n_prompt=fields.get("prompt", 0),
@@ -77,9 +78,9 @@ def from_fields(fields: Mapping[str, Any], load: LoadPrompts | None) -> Workload
             n_depth=fields.get("depth", 0),
             duration_s=fields.get("sustained"),
         )
-    extra = sorted(fields.keys() - {"prompts", "gen"})
+    extra = sorted(fields.keys() - {"prompts", "gen", "depth"})
     if extra:
         raise UsageError(f"'{extra[0]}' does not go together with 'prompts'")
     if "gen" not in fields:
         raise UsageError("'prompts' needs 'gen', the most tokens to generate for each")
-    return from_prompts(fields["prompts"], fields["gen"], load)
+    return from_prompts(fields["prompts"], fields["gen"], fields.get("depth", 0), load)

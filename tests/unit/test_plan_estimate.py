@@ -59,6 +59,13 @@ def test_each_file_is_pushed_once_to_each_device_and_never_to_this_machine() -> 
     assert estimate(runs(several), sizes, {}).bytes_to_push == 2 * 150 * MB
 
 
+def test_warming_up_is_one_request_and_the_depth_is_filled_once() -> None:
+    workload = Workload(kind="sustained", n_gen=50, n_depth=250, duration_s=60)
+    plan = replace(PLAN, workloads=(workload,), repeat=Repeat(warmup=2, repetitions=3))
+    dry = estimate(runs(plan), {("m", "q8_0"): 100 * MB}, {})
+    assert dry.cells[0].expected_s == pytest.approx(0.6 + 1 + 2 * 1 + 3 * 60)
+
+
 @pytest.mark.parametrize(
     ("workload", "seconds"),
     [

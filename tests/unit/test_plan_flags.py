@@ -54,7 +54,7 @@ def test_ranges_are_those_of_llama_bench(text: str, values: tuple[int, ...]) -> 
 
 
 @pytest.mark.parametrize(
-    "text", ["4-1", "1-4+0", "1-4*1", "0-4*2", "1-99999999", "1-", "-1", "1--4", "1-4/2", "", "1-4-8"]
+    "text", ["4-1", "1-4+0", "1-4*1", "0-4*2", "1-99999999", "1-", "--1", "1--4", "1-4/2", "", "1-4-8"]
 )
 def test_ranges_that_never_end_or_are_none_are_refused(text: str) -> None:
     with pytest.raises(UsageError):
@@ -160,9 +160,15 @@ def test_errors_name_the_flag(
     assert "\n" not in str(caught.value)
 
 
-def test_prompts_have_no_depth(plan_file: str) -> None:
-    with pytest.raises(UsageError, match="has prompts of its own and no depth"):
-        plan_of(plan_file, "-d", "8")
+def test_prompts_have_a_depth_too(plan_file: str) -> None:
+    plan = plan_of(plan_file, "-d", "8")
+    assert [workload.name for workload in plan.workloads] == ["pp64 @ d8", "questions.jsonl+tg8 @ d8"]
+
+
+def test_minus_one_is_all_layers_and_no_length() -> None:
+    assert plan_of("-m", "m", "-ngl", "-1").settings[0].n_gpu_layers == -1
+    with pytest.raises(UsageError, match="-p: expected a whole number from 0"):
+        plan_of("-m", "m", "-p", "-1")
 
 
 def test_files_that_cannot_be_read_get_one_sentence(tmp_path: Path, plan_file: str) -> None:

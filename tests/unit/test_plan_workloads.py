@@ -61,6 +61,7 @@ def test_a_prompt_file_has_a_word_too_and_keeps_its_own_name_only() -> None:
     assert asked == ["sets/questions.jsonl"]
     assert workload == Workload(kind="prompts", n_gen=64, prompts=("Why?",), prompts_name="questions.jsonl")
     assert workload.name == "questions.jsonl+tg64"
+    assert read_workload("questions.jsonl+tg64@d8", lambda _: '"Why?"').name == "questions.jsonl+tg64 @ d8"
 
 
 def test_prompts_come_in_three_forms_and_may_hold_odd_line_separators() -> None:
