@@ -108,14 +108,18 @@ class _PlanReader:
         entries = node.value if isinstance(node, yaml.SequenceNode) else [node]
         if not entries:
             raise self._wrong(node, "settings: the list is empty")
-        return tuple(settings for entry in entries for settings in self._swept(entry))
+        swept = [self._swept(entry) for entry in entries]
+        # Counted before they are made: a few lists and aliases can ask for millions.
+        self._check_size(sum(math.prod(len(choices) for choices in entry.values()) for entry in swept), node)
+        return tuple(
+            Settings(**dict(zip(entry, chosen, strict=True)))
+            for entry in swept
+            for chosen in itertools.product(*entry.values())
+        )
 
-    def _swept(self, node: yaml.Node) -> list[Settings]:
+    def _swept(self, node: yaml.Node) -> dict[str, tuple[Any, ...]]:
         children = self._mapping("settings", tuple(values.SETTINGS), node)
-        readers = {key: self._setting(key, read) for key, read in values.SETTINGS.items()}
-        given = self._each(readers, children)
-        self._check_size(math.prod(len(choices) for choices in given.values()), node)
-        return [Settings(**dict(zip(given, chosen, strict=True))) for chosen in itertools.product(*given.values())]
+        return self._each({key: self._setting(key, read) for key, read in values.SETTINGS.items()}, children)
 
     def _setting(self, key: str, read: values.Reader[object]) -> Callable[[yaml.Node], tuple[object, ...]]:
         if getattr(Settings(), key) is None:
