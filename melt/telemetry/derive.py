@@ -1,4 +1,4 @@
-"""Columns that follow from others of the same trace: load from counters, a battery's power from volts and amperes."""
+"""Columns that follow from others of the same trace: load from counters, power from volts and amperes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def with_derived(trace: Trace) -> Trace:
     A rate in a row is that of the span since the row before; the first row has none, nor has one where a counter fell.
     """
     measured = [(stream, trace.columns[stream.name]) for stream in trace.streams]
-    derived = [*_cpu_load(measured), *_runner_cpus(trace, measured), *_battery_power(measured)]
+    derived = [*_cpu_load(measured), *_runner_cpus(trace, measured), *_power(measured)]
     if not derived:
         return trace
     return replace(
@@ -48,18 +48,20 @@ def _runner_cpus(trace: Trace, columns: list[Column]) -> Iterator[Column]:
         yield _declare(stream, "cpus_used", "count"), _ratio(used, _rise(trace.t_ns / 1e9))
 
 
-def _battery_power(columns: list[Column]) -> Iterator[Column]:
-    """Power at a battery that reports only volts and amperes. Its sign is dropped: makers do not agree on it."""
-    sites: dict[str, dict[str, Column]] = {}
+def _power(columns: list[Column]) -> Iterator[Column]:
+    """Power of batteries and rails that report only volts and amperes.
+
+    The sign is dropped: makers do not agree which way a battery's current counts.
+    """
+    sites: dict[tuple[str, str], dict[str, Column]] = {}
     for stream, values in columns:
-        if "/power_supply/" in stream.source:
-            sites.setdefault(stream.site, {})[stream.quantity] = (stream, values)
-    for site, found in sites.items():
+        folder = stream.source.rpartition("/")[0]
+        sites.setdefault((folder, stream.site), {})[stream.quantity] = (stream, values)
+    for found in sites.values():
         if "voltage" in found and "current" in found and "power" not in found:
-            yield (
-                _declare(found["current"][0], f"{site.lower()}_power", "power"),
-                np.abs(found["voltage"][1] * found["current"][1]),
-            )
+            stream, amperes = found["current"]
+            base = stream.name.removesuffix("_a").removesuffix("_current")
+            yield _declare(stream, f"{base}_power", "power"), np.abs(found["voltage"][1] * amperes)
 
 
 def _declare(like: Stream, base: str, quantity: str) -> Stream:

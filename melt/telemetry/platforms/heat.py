@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from melt.targets.probe import Snapshot, text_of
+from melt.targets.probe import Snapshot, int_of, text_of
 from melt.telemetry.base import FileSource
 from melt.telemetry.parsers import number
 from melt.telemetry.platforms.columns import Collector, folders, matching, slug
@@ -40,6 +40,8 @@ GLOBS: tuple[str, ...] = (
 
 _PLAUSIBLE_C = (-100.0, 250.0)
 """Sensors that are off say -256 or -273."""
+
+_WHOLE_DEGREES = (5, 150)
 
 _NOT_SENSORS = frozenset({"int3400_thermal", "pmic_die"})
 """Zones whose temperature is a constant: Intel's policy device says 20, the Jetson's PMIC-Die 100."""
@@ -77,7 +79,7 @@ def thermal_zones(snapshot: Snapshot, sensors: Collector) -> list[FileSource]:
         folder = path.rpartition("/")[0]
         zone = text_of(snapshot, f"{folder}/type") or folder.rpartition("/")[2]
         if slug(zone) not in _NOT_SENSORS and text_of(snapshot, path) is not None:
-            found.append(_thermometer(sensors, path, zone, zone))
+            found.append(_thermometer(snapshot, sensors, path, zone))
     return found
 
 
@@ -115,12 +117,14 @@ def _chip(snapshot: Snapshot, folder: str, chip: str, collector: Collector) -> l
             p for ending in kind.endings for p in matching(snapshot, f"{folder}/{kind.prefix}[0-9]*_{ending}")
         ):
             channel = path.rpartition("/")[2].partition("_")[0]
-            if text_of(snapshot, path) is None or channel in seen:
+            label = text_of(snapshot, f"{folder}/{channel}_label") or channel
+            # The INA3221 adds its shunt voltages up in one more channel, which is no rail.
+            if text_of(snapshot, path) is None or channel in seen or "shunt" in label:
                 continue
             seen.add(channel)
-            site = f"{chip} {text_of(snapshot, f'{folder}/{channel}_label') or channel}"
+            site = f"{chip} {label}"
             if kind.quantity == "temperature":
-                found.append(_thermometer(collector, path, site, site))
+                found.append(_thermometer(snapshot, collector, path, site))
             else:
                 found.append(
                     collector.sensor(
@@ -130,7 +134,11 @@ def _chip(snapshot: Snapshot, folder: str, chip: str, collector: Collector) -> l
     return found
 
 
-def _thermometer(collector: Collector, path: str, base: str, site: str) -> FileSource:
-    stream = collector.stream(base, "temperature", site=site, source=path)
-    per_c = None if _NOT_A_CHIP.search(slug(site)) else 1e3
-    return collector.file(path, (stream,), number(1e3, valid=_PLAUSIBLE_C), max_bytes=64, per_c=per_c)
+def _thermometer(snapshot: Snapshot, collector: Collector, path: str, site: str) -> FileSource:
+    # Thousandths of a degree are the rule, but some vendors' kernels count in whole ones: no chip is at 0.05 degrees.
+    now = int_of(snapshot, path)
+    per_c = 1.0 if now is not None and _WHOLE_DEGREES[0] <= now <= _WHOLE_DEGREES[1] else 1e3
+    stream = collector.stream(site, "temperature", site=site, source=path)
+    may_trip = _NOT_A_CHIP.search(slug(site)) is None
+    parse = number(per_c, valid=_PLAUSIBLE_C)
+    return collector.file(path, (stream,), parse, max_bytes=64, per_c=per_c if may_trip else None)

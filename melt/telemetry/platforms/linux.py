@@ -114,7 +114,7 @@ def _gpus(snapshot: Snapshot, sensors: Collector) -> list[FileSource]:
     found = []
     for path in matching(snapshot, "/sys/class/devfreq/*/cur_freq"):
         site = path.split("/")[4]
-        found.append(sensors.sensor(path, f"{site}_freq", "frequency", site=site))
+        found.append(sensors.sensor(path, f"devfreq_{site}", "frequency", site=site))
     for path in matching(snapshot, f"{_AMD_GPU}/gpu_busy_percent"):
         site = path.split("/")[4]
         found.append(sensors.sensor(path, f"{site}_busy", "utilization", site=site, per_unit=100))
@@ -208,6 +208,10 @@ def _process(sampling: Sampling) -> list[FileSource]:
     ]
 
 
+def _is_x86(snapshot: Snapshot) -> bool:
+    return b"vendor_id" in snapshot.get("/proc/cpuinfo", b"")
+
+
 def _absent(snapshot: Snapshot, found: Discovery, private_rapl: bool) -> list[str]:
     """Say what is not there, and what would help; on a virtual machine nothing would."""
     quantities = {stream.quantity for stream in found.streams}
@@ -219,7 +223,8 @@ def _absent(snapshot: Snapshot, found: Discovery, private_rapl: bool) -> list[st
         help_ = "" if virtual else "; load the driver of the processor's sensors (coretemp, k10temp: `sensors-detect`)"
         sentences.append(f"temperature is not measured: no thermal zone and no hwmon chip{where}{help_}")
     if not has_power and not private_rapl:
-        help_ = "" if virtual else "; load intel_rapl_msr, or attach a power meter"
+        meter = "attach a power meter"
+        help_ = "" if virtual else f"; load intel_rapl_msr, or {meter}" if _is_x86(snapshot) else f"; {meter}"
         sentences.append(f"power and energy are not measured: no RAPL, battery or power sensor{where}{help_}")
     if not any(stream.quantity == "frequency" and stream.site.startswith("cpu") for stream in found.streams):
         sentences.append(f"CPU frequency is not measured: the kernel has no cpufreq driver{where}")

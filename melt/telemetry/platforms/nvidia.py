@@ -15,7 +15,7 @@ from melt.telemetry.platforms.columns import Collector
 
 GLOBS: tuple[str, ...] = ("/proc/driver/nvidia/version",)
 
-NO_TOOL = "the NVIDIA driver is loaded but nvidia-smi answers nothing: install it to measure the GPU"
+NO_TOOL = "the NVIDIA driver is loaded but nvidia-smi shows no GPU: install it, or see what it says"
 
 _FIELDS = (
     ("temperature.gpu", "temp", "temperature", 1.0),
