@@ -14,7 +14,7 @@ from melt.analysis.names import METRICS
 from melt.analysis.outcome import outcome
 from melt.analysis.overhead import Overhead, overhead, overhead_figures
 from melt.analysis.rates import itl_percentiles, rates
-from melt.analysis.repetitions import Repetition, repetitions_of, token_trace, windows_of
+from melt.analysis.repetitions import Repetition, repetitions_of, token_trace
 from melt.analysis.series import Span
 from melt.analysis.thermal import thermal
 from melt.analysis.verdict import judge
@@ -66,7 +66,7 @@ def evaluate(
 
     `events` are the agent's; `end` is its end document, None when it was never seen; `torn`: the journal breaks off.
     """
-    windows = windows_of(report)
+    windows = tuple(sorted(report.windows, key=lambda w: (w.t0_ns, w.t1_ns)))
     measured = tuple(r for r in repetitions_of(windows, report.generations) if not r.warmup)
     material = _Material(
         start=start,
@@ -76,7 +76,7 @@ def evaluate(
         windows=windows,
         meter=find_meter(traces),
         overhead=overhead(events),
-        max_rss_bytes=_max_rss_bytes(events),
+        max_rss_bytes=_max_rss_bytes(report, events),
     )
     per_repetition = [_repetition_figures(material, r) for r in measured]
     how, why = outcome(report, events, end, stderr)
@@ -156,6 +156,8 @@ def _values(per_repetition: Sequence[Mapping[str, Figure]], name: str) -> tuple[
     return tuple(v for figures in per_repetition if (v := figures[name].value) is not None)
 
 
-def _max_rss_bytes(events: Sequence[Event]) -> float | None:
-    value = next((e.data.get("max_rss_bytes") for e in reversed(events) if e.name == "runner_exited"), None)
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+def _max_rss_bytes(report: RunnerReport, events: Sequence[Event]) -> float | None:
+    """Return the runner's peak as the kernel kept it, told by the agent or by the runner itself."""
+    said: list[object] = [report.memory.get("peak_rss_bytes")]
+    said += [e.data.get("max_rss_bytes") for e in events if e.name == "runner_exited"]
+    return max((float(v) for v in said if isinstance(v, (int, float)) and not isinstance(v, bool)), default=None)

@@ -1,4 +1,4 @@
-"""What a runner reported, cut into repetitions; decode windows and token times made of its generations."""
+"""What a runner reported, cut into repetitions; and the time of every token."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from melt.analysis.series import Span
-from melt.engines.base import Generation, RunnerReport
+from melt.engines.base import Generation
 from melt.records import Stream, Window
 from melt.traces import Trace
 
@@ -35,35 +35,6 @@ class Repetition:
     def phase(self, name: str) -> list[Window]:
         """Return the windows of a phase that last."""
         return [w for w in self.windows if w.phase == name and w.t1_ns > w.t0_ns]
-
-
-def windows_of(report: RunnerReport) -> tuple[Window, ...]:
-    """Return every window in the order of time; decode windows are made of token times where the adapter gave none."""
-    windows = list(report.windows)
-    if not any(w.phase == "decode" for w in windows):
-        windows += filter(None, map(decode_window, report.generations))
-    return tuple(sorted(windows, key=lambda w: (w.t0_ns, w.t1_ns)))
-
-
-def decode_window(generation: Generation) -> Window | None:
-    """Return the span in which a request was decoded; None when it decoded nothing.
-
-    After a prefill the first token comes out of the prompt: decoding begins with it and makes the other N-1 tokens.
-    Without one, every token is decoded and decoding begins at submission.
-    """
-    after_prefill = generation.n_prompt > 0
-    n_tokens = len(generation.token_ns) - after_prefill
-    if n_tokens < 1:
-        return None
-    return Window(
-        phase="decode",
-        t0_ns=generation.token_ns[0] if after_prefill else generation.submit_ns,
-        t1_ns=generation.token_ns[-1],
-        repetition=generation.repetition,
-        warmup=generation.warmup,
-        n_tokens=n_tokens,
-        depth=generation.depth + generation.n_prompt,
-    )
 
 
 def repetitions_of(windows: Iterable[Window], generations: Iterable[Generation]) -> list[Repetition]:

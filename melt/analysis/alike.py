@@ -1,0 +1,135 @@
+"""Which runs may stand side by side: what a column is, what makes a group, and what must agree within it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+
+from melt.errors import UsageError
+from melt.records import RunStart
+from melt.traces import RunBundle
+
+_NOT_PERFORMANCE = ("timeout_s", "trip_c")
+"""Settings that end a run early but do not change how fast it is."""
+
+
+class IncomparableError(UsageError):
+    """The runs differ in something that must agree. The message names it; a filter or another `--by` is the way out."""
+
+
+def _quant(start: RunStart) -> str:
+    return start.spec.quant or start.artifact.quant or "as it is"
+
+
+_ASPECTS: Mapping[str, tuple[Callable[[RunStart], Hashable], Callable[[RunStart], str]]] = MappingProxyType(
+    {
+        "device": (lambda s: s.device.device_id, lambda s: s.device.name),
+        "model": (lambda s: s.spec.model, lambda s: s.spec.model),
+        "quant": (_quant, _quant),
+        "engine": (lambda s: s.spec.engine, lambda s: s.spec.engine),
+        "threads": (lambda s: s.spec.settings.threads, lambda s: _threads(s.spec.settings.threads)),
+        "workload": (lambda s: s.spec.workload, lambda s: s.spec.workload.name),
+    }
+)
+"""What may be compared: how two runs are told apart in it, and what it is called."""
+
+BY = tuple(_ASPECTS)
+
+
+def _threads(n: int | None) -> str:
+    return "threads?" if n is None else f"{n} thread{'' if n == 1 else 's'}"
+
+
+def check_by(by: str) -> None:
+    """Raise UsageError for a `by` that is none of `BY`."""
+    if by not in BY:
+        raise UsageError(f"runs cannot be compared by {by!r}: choose {', '.join(BY)}")
+
+
+def column_key(start: RunStart, by: str) -> Hashable:
+    """Return what makes two runs stand in the same column."""
+    return _ASPECTS[by][0](start)
+
+
+def column_label(start: RunStart, by: str) -> str:
+    """Return a column's heading."""
+    return _ASPECTS[by][1](start)
+
+
+def group_key(start: RunStart, by: str) -> tuple[Hashable, ...]:
+    """Return what else was asked for: only runs that agree in it are set side by side."""
+    settings = dataclasses.asdict(start.spec.settings)
+    others = tuple(v for k, v in settings.items() if k not in (*_NOT_PERFORMANCE, "threads"))
+    return (*(key(start) for name, (key, _) in _ASPECTS.items() if name != by), *others)
+
+
+def group_labels(starts: Sequence[RunStart], by: str) -> list[str]:
+    """Name groups, one start of each, by their workload and by whatever else sets them apart."""
+    aspects = {
+        name: [label(s) for s in starts] for name, (_, label) in _ASPECTS.items() if name not in (by, "workload")
+    }
+    aspects |= _differing_settings(starts)
+    varying = [values for values in aspects.values() if len(set(values)) > 1]
+    workloads = [""] * len(starts) if by == "workload" else [s.spec.workload.name for s in starts]
+    return [", ".join(filter(None, (w, *(v[i] for v in varying)))) for i, w in enumerate(workloads)]
+
+
+def _differing_settings(starts: Sequence[RunStart]) -> dict[str, list[str]]:
+    names = [f.name for f in dataclasses.fields(starts[0].spec.settings)] if starts else []
+    return {
+        name: [f"{name}={getattr(s.spec.settings, name)}" for s in starts]
+        for name in names
+        if name not in (*_NOT_PERFORMANCE, "threads")
+    }
+
+
+_MUST_AGREE: tuple[tuple[str, Callable[[RunBundle], Hashable], tuple[str, ...]], ...] = (
+    ("OS build", lambda b: b.start.device.os_build, ("device",)),
+    ("kernel", lambda b: b.start.device.kernel, ("device",)),
+    ("CPU governor", lambda b: ", ".join(sorted({c.governor for c in b.start.device.cpus if c.governor})), ("device",)),
+    ("engine revision", lambda b: _text(b.stop.used.get("engine_revision")), ("engine",)),
+    ("backend", lambda b: _text(b.stop.used.get("backend")), ("device", "engine")),
+    ("model architecture", lambda b: b.start.artifact.architecture, ("model", "engine")),
+    ("model the levels were made of", lambda b: b.start.artifact.origin_sha256, ("model", "engine")),
+)
+"""What was not asked for but found, how it is read, and by what comparison it may differ."""
+
+
+def check_alike(bundles: Iterable[RunBundle], by: str) -> None:
+    """Raise IncomparableError when conditions differ between the runs of a group. Unknown is no difference."""
+    groups: dict[tuple[Hashable, ...], list[RunBundle]] = {}
+    for bundle in bundles:
+        groups.setdefault(group_key(bundle.start, by), []).append(bundle)
+    for members in groups.values():
+        for name, value, exempt in _MUST_AGREE:
+            if by not in exempt:
+                _check(name, members, value)
+        columns: dict[Hashable, list[RunBundle]] = {}
+        for bundle in members:
+            columns.setdefault(column_key(bundle.start, by), []).append(bundle)
+        for column in columns.values():
+            _check("model file", column, lambda b: b.start.artifact.sha256)
+
+
+def _check(name: str, bundles: Sequence[RunBundle], value: Callable[[RunBundle], Hashable]) -> None:
+    found: dict[Hashable, RunBundle] = {}
+    for bundle in bundles:
+        if value(bundle):
+            found.setdefault(value(bundle), bundle)
+    if len(found) < 2:
+        return
+    (a, first), (b, second) = list(found.items())[:2]
+    raise IncomparableError(
+        f"these runs cannot be compared: the {name} is {_short(a)} in run {first.start.spec.run_id} and {_short(b)} "
+        f"in run {second.start.spec.run_id}; narrow them down, with --sweep for example"
+    )
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return f"{text[:12]}…" if len(text) == 64 else repr(text)

@@ -1,0 +1,209 @@
+"""Runs side by side. The session is the unit: a column holds the median of session medians, and says of how many."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from melt.analysis import alike
+from melt.analysis.judgement import Judgement, judge_difference
+from melt.analysis.names import METRICS, Info
+from melt.analysis.statistics import Summary, detectable_effect, measured, summarize
+from melt.records import Artifact, Outcome, RunStart, Verdict
+from melt.traces import RunBundle
+
+_OF_THE_FILE: Mapping[str, tuple[Info, Callable[[Artifact], float | None]]] = MappingProxyType(
+    {
+        "file_bytes": (Info("bytes", "file size", -1), lambda a: float(a.size_bytes)),
+        "bits_per_weight": (Info("1", "bits per weight", 0), lambda a: a.bits_per_weight),
+    }
+)
+"""Rows that are facts of the model file: exact, hence never judged."""
+
+DEFAULT = (
+    "prefill_tps",
+    "decode_tps",
+    "ttft_s",
+    "tpot_s",
+    "itl_p95_s",
+    "load_s",
+    "peak_rss_bytes",
+    "file_bytes",
+    "bits_per_weight",
+    "mbu_ratio",
+    "temperature_max_c",
+    "power_mean_w",
+    "energy_per_token_j",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One figure of one column. `difference` is relative to the first column, 0.05 for 5 % more; None without one.
+
+    `detectable` is the smallest relative difference that these sessions would show; None where it cannot be estimated.
+    """
+
+    summary: Summary | None
+    difference: float | None = None
+    judgement: Judgement | None = None
+    detectable: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One metric over the columns."""
+
+    metric: str
+    info: Info
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One thing that is compared. `outcomes` and `verdicts` count its sessions; verdicts those of ok runs only."""
+
+    label: str
+    run_ids: tuple[str, ...]
+    outcomes: Mapping[Outcome, int]
+    verdicts: Mapping[Verdict, int]
+
+    @property
+    def n_ok(self) -> int:
+        """How many sessions have figures."""
+        return self.outcomes.get(Outcome.OK, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Runs that agree in everything asked for but the columns. `label` is the workload and what else sets it apart."""
+
+    label: str
+    start: RunStart
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Everything a report shows. `unmeasured` maps a metric that no run has to the reason; `notes` are sentences."""
+
+    by: str
+    groups: tuple[Group, ...]
+    unmeasured: Mapping[str, str]
+    notes: tuple[str, ...]
+
+
+def info(metric: str) -> Info:
+    """Return unit and title of a row. Raises KeyError for a name that is none."""
+    return _OF_THE_FILE[metric][0] if metric in _OF_THE_FILE else METRICS[metric]
+
+
+def compare(bundles: Sequence[RunBundle], by: str = "quant", metrics: Sequence[str] = DEFAULT) -> Comparison:
+    """Set runs side by side, a column for each value of `by`, in the order in which they were run.
+
+    Runs that differ in something else that was asked for (workload, threads, ...) form groups of their own.
+    Raises UsageError for an unknown `by`, IncomparableError when conditions differ that were not asked for.
+    """
+    alike.check_by(by)
+    ordered = sorted(bundles, key=lambda b: (b.start.started_utc_ns, b.start.spec.position))
+    alike.check_alike(ordered, by)
+    members = _by_key(ordered, lambda b: alike.group_key(b.start, by))
+    labels = alike.group_labels([runs[0].start for runs in members], by)
+    groups = [_group(label, runs, by, metrics) for label, runs in zip(labels, members, strict=True)]
+    shown = {row.metric for group in groups for row in group.rows}
+    return Comparison(
+        by=by,
+        groups=tuple(groups),
+        unmeasured={name: _why(name, ordered) for name in metrics if name not in shown},
+        notes=_notes(ordered, by),
+    )
+
+
+def _by_key(bundles: Iterable[RunBundle], key: Callable[[RunBundle], Hashable]) -> list[list[RunBundle]]:
+    found: dict[Hashable, list[RunBundle]] = {}
+    for bundle in bundles:
+        found.setdefault(key(bundle), []).append(bundle)
+    return list(found.values())
+
+
+def _group(label: str, bundles: Sequence[RunBundle], by: str, metrics: Sequence[str]) -> Group:
+    columns = _by_key(bundles, lambda b: alike.column_key(b.start, by))
+    rows = (Row(name, info(name), _cells(name, columns)) for name in metrics)
+    return Group(
+        label=label,
+        start=bundles[0].start,
+        columns=tuple(_column(runs, by) for runs in columns),
+        rows=tuple(row for row in rows if any(cell.summary for cell in row.cells)),
+    )
+
+
+def _column(bundles: Sequence[RunBundle], by: str) -> Column:
+    ok = [b for b in bundles if b.stop.outcome is Outcome.OK]
+    return Column(
+        label=alike.column_label(bundles[0].start, by),
+        run_ids=tuple(b.start.spec.run_id for b in bundles),
+        outcomes=Counter(b.stop.outcome for b in bundles),
+        verdicts=Counter(b.stop.verdict for b in ok),
+    )
+
+
+def _cells(metric: str, columns: Sequence[Sequence[RunBundle]]) -> tuple[Cell, ...]:
+    exact = metric in _OF_THE_FILE
+    sessions = [measured(_value(metric, bundle) for bundle in column) for column in columns]
+    cells = [_cell(sessions[0], values, exact) for values in sessions[1:]]
+    return (Cell(summarize(sessions[0])), *cells)
+
+
+def _cell(base: Sequence[float], values: Sequence[float], exact: bool) -> Cell:
+    own, first = summarize(values), summarize(base)
+    if own is None or first is None or first.median <= 0:
+        return Cell(own)
+    difference = own.median / first.median - 1
+    if exact:
+        return Cell(own, difference)
+    return Cell(own, difference, judge_difference(base, values), detectable_effect(base, values))
+
+
+def _value(metric: str, bundle: RunBundle) -> float | None:
+    """Return a run's own figure: of its file whatever became of it, of its measurement only if it is ok."""
+    if metric in _OF_THE_FILE:
+        return _OF_THE_FILE[metric][1](bundle.start.artifact)
+    if bundle.stop.outcome is not Outcome.OK:
+        return None
+    return next((m.value for m in bundle.metrics if m.name == metric and m.repetition is None), None)
+
+
+def _why(metric: str, bundles: Sequence[RunBundle]) -> str:
+    """Return why nobody measured it, in the words of a run that ended well if there is one."""
+    for bundle in sorted(bundles, key=lambda b: b.stop.outcome is not Outcome.OK):
+        note = next((m.note for m in bundle.metrics if m.name == metric and m.repetition is None), None)
+        if note:
+            return note
+    return "not recorded"
+
+
+def _notes(bundles: Sequence[RunBundle], by: str) -> tuple[str, ...]:
+    """Return what a reader must know of the files and the runs: a sentence for each thing, and whom it is about."""
+    about: dict[tuple[str, str], dict[str, None]] = {}
+    messages: dict[tuple[str, str], list[str]] = {}
+    for bundle in bundles:
+        stop = bundle.stop
+        found = [("", note, note) for note in bundle.start.artifact.notes]
+        if stop.outcome is not Outcome.OK:
+            found += [(f" {stop.outcome}", r.code, r.message) for r in stop.reasons[:1]]
+        elif stop.verdict is not Verdict.VALID:
+            found += [(f" {stop.verdict}", r.code, r.message) for r in stop.reasons]
+        for state, code, message in found:
+            about.setdefault((state, code), {})[alike.column_label(bundle.start, by)] = None
+            messages.setdefault((state, code), []).append(message)
+    return tuple(
+        f"{', '.join(labels)}{key[0]}{_times(len(messages[key])) if key[0] else ''}: {messages[key][0]}"
+        for key, labels in about.items()
+    )
+
+
+def _times(n: int) -> str:
+    return f" ({n} runs, such as)" if n > 1 else ""
