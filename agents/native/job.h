@@ -1,0 +1,53 @@
+/* The job file, as agents/PROTOCOL.md has it. */
+#ifndef MELT_JOB_H
+#define MELT_JOB_H
+
+#include "util.h"
+
+struct job_file {
+    uint16_t cid, max_bytes;
+    char *path;
+    bool of_runner; /* the path holds {pid} */
+};
+
+struct job_group {
+    uint16_t gid;
+    int64_t period_ns;
+    struct job_file *files;
+    size_t n_files;
+};
+
+struct job_stream {
+    uint16_t sid;
+    char **argv;
+};
+
+struct job_trip {
+    uint16_t cid;
+    int64_t limit;
+};
+
+struct job_restore {
+    bool is_exec;
+    char **args; /* of a write: path, value */
+};
+
+struct job {
+    char *run, *cwd, *affinity;
+    char **runner;
+    char **env; /* "NAME=VALUE", ends in NULL */
+    size_t n_env;
+    int64_t timeout_ms, linger_ms; /* timeout 0: none */
+    struct job_group *groups;
+    struct job_stream *streams;
+    struct job_trip *trips;
+    struct job_restore *restores;
+    size_t n_groups, n_streams, n_trips, n_restores;
+};
+
+/* Reads DIR/job. On failure puts one sentence with the line's number into `problem`. */
+bool job_read(int dir, struct job *job, struct text *problem);
+/* Writes the job as it was understood: the same language, one order. */
+void job_write(const struct job *job, struct text *into);
+
+#endif

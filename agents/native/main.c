@@ -1,0 +1,74 @@
+/* melt-agent: samples files, supervises a runner, journals. The contract is agents/PROTOCOL.md. */
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "control.h"
+#include "verbs.h"
+#include "util.h"
+
+static int usage(void) {
+    fputs("usage: melt-agent VERB ...\n"
+          "  version\n"
+          "  check|start|status|stop|recover JOBDIR\n"
+          "  tail JOBDIR OFFSET [--follow]\n"
+          "  clock\n"
+          "  hash PATH...\n"
+          "  read GLOB...\n"
+          "  bandwidth [--threads N] [--bytes B] [--seconds S]\n",
+          stderr);
+    return 2;
+}
+
+static int tail(int n, char **args) {
+    int64_t offset;
+    bool follow = n == 3 && !strcmp(args[2], "--follow");
+    if (n < 2 || (n > 2 && !follow) || !parse_int(args[1], 0, INT64_MAX, &offset))
+        return usage();
+    return verb_tail(args[0], offset, follow);
+}
+
+static int bandwidth(int n, char **args) {
+    int64_t threads = 0, bytes = 0, seconds = 0;
+    for (; n >= 2; n -= 2, args += 2) {
+        bool ok = !strcmp(args[0], "--threads")   ? parse_int(args[1], 1, 1024, &threads)
+                  : !strcmp(args[0], "--bytes")   ? parse_int(args[1], 1 << 20, 1LL << 40, &bytes)
+                  : !strcmp(args[0], "--seconds") ? parse_int(args[1], 1, 600, &seconds)
+                                                  : false;
+        if (!ok)
+            return usage();
+    }
+    return n ? usage() : verb_bandwidth(threads, bytes, seconds);
+}
+
+int main(int argc, char **argv) {
+    static const struct {
+        const char *name;
+        int (*act)(const char *job_dir);
+    } JOB_VERBS[] = {
+        {"start", verb_start}, {"status", verb_status},   {"stop", verb_stop},
+        {"check", verb_check}, {"recover", verb_recover},
+    };
+    if (argc < 2)
+        return usage();
+    const char *verb = argv[1];
+    int n = argc - 2;
+    char **args = argv + 2;
+    signal(SIGPIPE, SIG_IGN); /* whoever listened is told apart by write() */
+    for (size_t i = 0; i < sizeof JOB_VERBS / sizeof *JOB_VERBS; i++)
+        if (!strcmp(verb, JOB_VERBS[i].name))
+            return n == 1 ? JOB_VERBS[i].act(args[0]) : usage();
+    if (!strcmp(verb, "tail"))
+        return tail(n, args);
+    if (!strcmp(verb, "version"))
+        return n ? usage() : verb_version();
+    if (!strcmp(verb, "clock"))
+        return n ? usage() : verb_clock();
+    if (!strcmp(verb, "hash"))
+        return n ? verb_hash(args) : usage();
+    if (!strcmp(verb, "read"))
+        return n ? verb_read(args) : usage();
+    if (!strcmp(verb, "bandwidth"))
+        return bandwidth(n, args);
+    return usage();
+}

@@ -1,0 +1,38 @@
+/* Everything that differs between Linux (Android included) and macOS. One file implements it for each. */
+#ifndef MELT_PLATFORM_H
+#define MELT_PLATFORM_H
+
+#include "util.h"
+
+extern const char PLATFORM_OS[];
+
+int64_t monotonic_ns(void); /* what Python's time.monotonic_ns() reads here */
+int64_t realtime_ns(void);
+int64_t boottime_ns(void); /* goes on while the machine sleeps */
+void sleep_until_ns(int64_t t_ns); /* returns early when a signal arrives */
+
+/* A number that together with `pid` names one process of this boot; 0 when there is no such process. */
+uint64_t process_start(pid_t pid);
+/* Identity of this boot, "" when the system does not say. */
+const char *boot_id(void);
+int64_t own_rss_bytes(void); /* -1: unknown */
+bool sync_data(int fd);
+int pipe_cloexec(int fds[2]);
+
+/* CPU lists as the kernel writes them ("0-3,6"). Both return false where the system has no affinity. */
+bool affinity_valid(const char *list);
+bool affinity_set_self(const char *list);
+bool affinity_get(pid_t pid, struct text *list);
+
+/* How many processes the out-of-memory killer has ended in our memory cgroup, else on the machine; -1: unknown. */
+int64_t oom_kill_count(void);
+/* Factor that makes bytes of getrusage's ru_maxrss. */
+extern const int64_t MAXRSS_UNIT_BYTES;
+
+void thread_wants_exact_timers(void);
+void thread_accepts_late_timers(void);
+void adopt_orphans(void);         /* children whose parent dies become ours */
+void die_with_parent(void);       /* in a child before exec */
+void be_first_out_of_memory(void); /* in a child before exec: the runner goes before the agent does */
+
+#endif

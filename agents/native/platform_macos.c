@@ -1,0 +1,81 @@
+#include "platform.h"
+
+#include <fcntl.h>
+#include <mach/mach.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/sysctl.h>
+#include <time.h>
+#include <unistd.h>
+
+const char PLATFORM_OS[] = "macos";
+const int64_t MAXRSS_UNIT_BYTES = 1;
+
+int64_t monotonic_ns(void) { return (int64_t)clock_gettime_nsec_np(CLOCK_UPTIME_RAW); }
+int64_t realtime_ns(void) { return (int64_t)clock_gettime_nsec_np(CLOCK_REALTIME); }
+int64_t boottime_ns(void) { return (int64_t)clock_gettime_nsec_np(CLOCK_MONOTONIC_RAW); }
+
+/* macOS has no clock_nanosleep. The grid is absolute all the same: each sleep is measured anew against it. */
+void sleep_until_ns(int64_t t_ns) {
+    int64_t left = t_ns - monotonic_ns();
+    if (left > 0) {
+        struct timespec t = {left / NS_PER_S, left % NS_PER_S};
+        nanosleep(&t, NULL);
+    }
+}
+
+uint64_t process_start(pid_t pid) {
+    struct kinfo_proc info;
+    size_t size = sizeof info;
+    int name[4] = {CTL_KERN, KERN_PROC, KERN_PROC_PID, pid};
+    memset(&info, 0, sizeof info);
+    if (sysctl(name, 4, &info, &size, NULL, 0) || !size || info.kp_proc.p_stat == 5 /* SZOMB */)
+        return 0;
+    return (uint64_t)info.kp_proc.p_starttime.tv_sec * 1000000u + (uint64_t)info.kp_proc.p_starttime.tv_usec;
+}
+
+const char *boot_id(void) {
+    static char id[64];
+    size_t size = sizeof id;
+    if (!*id && sysctlbyname("kern.bootsessionuuid", id, &size, NULL, 0))
+        *id = 0;
+    return id;
+}
+
+int64_t own_rss_bytes(void) {
+    struct mach_task_basic_info info;
+    mach_msg_type_number_t count = MACH_TASK_BASIC_INFO_COUNT;
+    if (task_info(mach_task_self(), MACH_TASK_BASIC_INFO, (task_info_t)&info, &count) != KERN_SUCCESS)
+        return -1;
+    return (int64_t)info.resident_size;
+}
+
+bool sync_data(int fd) { return fcntl(fd, F_FULLFSYNC) == 0 || fsync(fd) == 0; }
+
+int pipe_cloexec(int fds[2]) {
+    if (pipe(fds))
+        return -1;
+    fcntl(fds[0], F_SETFD, FD_CLOEXEC);
+    fcntl(fds[1], F_SETFD, FD_CLOEXEC);
+    return 0;
+}
+
+bool affinity_valid(const char *list) { return *list != 0; }
+
+bool affinity_set_self(const char *list) {
+    (void)list;
+    return false;
+}
+
+bool affinity_get(pid_t pid, struct text *list) {
+    (void)pid, (void)list;
+    return false;
+}
+
+int64_t oom_kill_count(void) { return -1; }
+
+void thread_wants_exact_timers(void) {}
+void thread_accepts_late_timers(void) {}
+void adopt_orphans(void) {}
+void die_with_parent(void) {}
+void be_first_out_of_memory(void) {}

@@ -1,0 +1,386 @@
+#include "supervise.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "child.h"
+#include "jobdir.h"
+#include "journal.h"
+#include "lines.h"
+#include "platform.h"
+#include "sampler.h"
+#include "streams.h"
+#include "version.h"
+
+#define PATIENCE_NS (2 * NS_PER_S)         /* from SIGTERM to SIGKILL */
+#define DRAIN_NS (NS_PER_S / 2)            /* for output that is still in the pipes */
+#define STREAM_PATIENCE_NS (NS_PER_S / 4)
+#define SELF_EVERY_NS NS_PER_S
+
+enum phase { BEFORE, RUNNING, DRAINING, AFTER, CLOSING, OVER };
+
+struct worker {
+    const struct job *job;
+    int dir;
+    struct journal journal;
+    struct sampler sampler;
+    struct pids pids;
+    enum phase phase;
+    int64_t phase_ends_ns; /* INT64_MAX: something else ends it */
+    int64_t kill_ns;       /* when the runner, asked to end, is killed; 0: not asked */
+    bool in_a_hurry;       /* somebody said stop: no lingering */
+    const char *reason;
+    struct child runner;
+    struct child_exit ended;
+    struct lines out, err;
+    int64_t oom_before;
+    struct stream *streams;
+    struct pollfd *polls;
+    int64_t self_ns;
+};
+
+static int wake_pipe[2];
+static volatile sig_atomic_t stop_signalled;
+
+static void on_signal(int signal) {
+    int error = errno;
+    if (signal == SIGTERM)
+        stop_signalled = 1;
+    (void)!write(wake_pipe[1], "", 1);
+    errno = error;
+}
+
+static void on_nudge(int signal) { (void)signal; } /* only ends the sampler's sleep */
+
+/* Signals reach the main thread alone: block them here, start the threads, then unblock them. */
+static void take_signals(sigset_t *ours) {
+    struct sigaction wake = {.sa_handler = on_signal}, nudge = {.sa_handler = on_nudge};
+    sigaction(SIGTERM, &wake, NULL);
+    sigaction(SIGCHLD, &wake, NULL);
+    sigaction(SIGUSR1, &nudge, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGHUP, SIG_IGN);
+    signal(SIGINT, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes is told by write() */
+    sigemptyset(ours);
+    sigaddset(ours, SIGTERM);
+    sigaddset(ours, SIGCHLD);
+    sigprocmask(SIG_BLOCK, ours, NULL);
+}
+
+static void write_meta(struct worker *w) {
+    struct text meta = {0};
+    text_format(&meta, "{\"run\":");
+    text_json_string(&meta, w->job->run);
+    text_format(&meta, ",\"agent\":\"%s\",\"protocol\":%d,\"t_ns\":%lld,\"realtime_ns\":%lld,\"boottime_ns\":%lld",
+                MELT_AGENT_VERSION, PROTOCOL, (long long)monotonic_ns(), (long long)realtime_ns(),
+                (long long)boottime_ns());
+    text_format(&meta, ",\"boot_id\":");
+    text_json_string(&meta, *boot_id() ? boot_id() : NULL);
+    text_format(&meta, ",\"pid\":%d,\"os\":\"%s\",\"arch\":\"%s\",\"page_size\":%ld,\"clock_ticks_per_s\":%ld}",
+                (int)getpid(), PLATFORM_OS, PLATFORM_ARCH, sysconf(_SC_PAGESIZE), sysconf(_SC_CLK_TCK));
+    journal_add_text(&w->journal, 'M', &meta);
+    text_free(&meta);
+}
+
+static void write_self(struct worker *w) {
+    struct timespec cpu;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
+    struct text event = event_begin("self");
+    int64_t rss_bytes = own_rss_bytes();
+    text_format(&event, ",\"cpu_ns\":%lld", (long long)(cpu.tv_sec * NS_PER_S + cpu.tv_nsec));
+    text_format(&event, rss_bytes < 0 ? ",\"rss_bytes\":null" : ",\"rss_bytes\":%lld", (long long)rss_bytes);
+    text_format(&event, ",\"journal_bytes\":%lld", (long long)w->journal.bytes);
+    sampler_counts(&w->sampler, &event);
+    event_end(&w->journal, &event);
+}
+
+/* Called whenever a child has a number but does not run yet. */
+static void record_pids(void *argument) {
+    struct worker *w = argument;
+    if (w->runner.pid && !w->pids.runner.pid)
+        w->pids.runner = process_of(w->runner.pid);
+    for (size_t i = 0; i < w->job->n_streams; i++)
+        if (w->streams[i].child.pid && w->streams[i].child.pid != w->pids.streams[i].pid)
+            w->pids.streams[i] = process_of(w->streams[i].child.pid);
+    pids_write(w->dir, &w->pids);
+}
+
+static void enter(struct worker *w, enum phase phase, int64_t lasts_ns) {
+    w->phase = phase;
+    w->phase_ends_ns = lasts_ns == INT64_MAX ? INT64_MAX : monotonic_ns() + lasts_ns;
+}
+
+static void close_down(struct worker *w) {
+    for (size_t i = 0; i < w->job->n_streams; i++)
+        child_signal(&w->streams[i].child, SIGTERM);
+    enter(w, CLOSING, STREAM_PATIENCE_NS);
+}
+
+static void add_affinity(struct worker *w, struct text *event) {
+    struct text list = {0};
+    text_format(event, ",\"affinity_asked\":");
+    text_json_string(event, w->job->affinity);
+    text_format(event, ",\"affinity\":");
+    text_json_string(event, affinity_get(w->runner.pid, &list) ? list.data : NULL);
+    text_free(&list);
+}
+
+static void start_runner(struct worker *w) {
+    w->oom_before = oom_kill_count();
+    int out = lines_open(&w->out, 0), err = lines_open(&w->err, 1);
+    struct child_plan plan = {w->job->runner, w->job->cwd, w->job->env, w->job->affinity, true, out, err};
+    struct child_failure failure = {0};
+    bool started = child_start(&w->runner, &plan, record_pids, w, &failure);
+    close(out), close(err);
+    struct text event = event_begin(started ? "runner_started" : "runner_not_started");
+    if (started) {
+        text_format(&event, ",\"pid\":%d", (int)w->runner.pid);
+        add_affinity(w, &event);
+        w->sampler.runner = w->runner.pid;
+        enter(w, RUNNING, w->job->timeout_ms ? w->job->timeout_ms * NS_PER_MS : INT64_MAX);
+    } else {
+        text_format(&event, ",\"errno\":%d,\"message\":", failure.error);
+        text_json_string(&event, failure.message.data);
+        w->reason = "runner_not_started";
+        lines_close(&w->out, &w->journal);
+        lines_close(&w->err, &w->journal);
+        close_down(w);
+    }
+    event_end(&w->journal, &event);
+    text_free(&failure.message);
+}
+
+static void end_runner(struct worker *w, const char *reason) {
+    if (w->kill_ns)
+        return;
+    w->reason = reason;
+    w->kill_ns = monotonic_ns() + PATIENCE_NS;
+    child_signal(&w->runner, SIGTERM);
+}
+
+static void runner_has_ended(struct worker *w) {
+    const struct rusage *usage = &w->ended.usage;
+    int64_t oom_after = oom_kill_count();
+    struct text event = event_begin("runner_exited");
+    w->sampler.runner = 0;
+    text_format(&event, w->ended.exit_code < 0 ? ",\"exit_code\":null" : ",\"exit_code\":%d", w->ended.exit_code);
+    text_format(&event, w->ended.signal < 0 ? ",\"signal\":null" : ",\"signal\":%d", w->ended.signal);
+    text_format(&event, ",\"user_cpu_ns\":%lld,\"system_cpu_ns\":%lld",
+                (long long)(usage->ru_utime.tv_sec * NS_PER_S + usage->ru_utime.tv_usec * 1000),
+                (long long)(usage->ru_stime.tv_sec * NS_PER_S + usage->ru_stime.tv_usec * 1000));
+    text_format(&event, ",\"max_rss_bytes\":%lld,\"minor_faults\":%ld,\"major_faults\":%ld",
+                (long long)(usage->ru_maxrss * MAXRSS_UNIT_BYTES), usage->ru_minflt, usage->ru_majflt);
+    text_format(&event, ",\"voluntary_switches\":%ld,\"involuntary_switches\":%ld", usage->ru_nvcsw, usage->ru_nivcsw);
+    text_format(&event, ",\"oom_kill\":%s",
+                w->oom_before < 0 || oom_after < 0 ? "null" : oom_after > w->oom_before ? "true" : "false");
+    event_end(&w->journal, &event);
+    if (!w->reason)
+        w->reason = "completed";
+    enter(w, DRAINING, DRAIN_NS);
+}
+
+/* Ends the job before its time, whatever it is doing. */
+static void cut_short(struct worker *w, const char *reason) {
+    if (w->phase == RUNNING)
+        end_runner(w, reason);
+    else if (w->phase == BEFORE || w->phase == AFTER) {
+        if (!w->reason)
+            w->reason = reason;
+        close_down(w);
+    }
+}
+
+static void check_requests(struct worker *w) {
+    if (stop_signalled && !w->in_a_hurry) {
+        struct text event = event_begin("stop_requested");
+        event_end(&w->journal, &event);
+        w->in_a_hurry = true;
+        cut_short(w, "stopped");
+    }
+    int tripped = w->sampler.tripped;
+    if (tripped > 0) {
+        struct text event = event_begin("tripped");
+        text_format(&event, ",\"cid\":%u,\"value\":%lld", w->job->trips[tripped - 1].cid,
+                    (long long)w->sampler.tripped_value);
+        event_end(&w->journal, &event);
+        w->sampler.tripped = -1; /* told; it stays set for the sampler */
+        if (w->phase == BEFORE || w->phase == RUNNING)
+            cut_short(w, "tripped");
+    }
+}
+
+static void step(struct worker *w) {
+    int64_t now_ns = monotonic_ns();
+    bool due = now_ns >= w->phase_ends_ns, streams_left = false;
+    check_requests(w);
+    for (size_t i = 0; i < w->job->n_streams; i++) {
+        struct stream *stream = &w->streams[i];
+        stream_check(stream, w->phase < CLOSING, &w->journal);
+        if (w->phase < CLOSING)
+            stream_start_if_due(stream, &w->journal, record_pids, w);
+        streams_left |= stream->child.pid != 0;
+    }
+    if (w->phase == RUNNING) {
+        if (child_ended(&w->runner, &w->ended)) {
+            runner_has_ended(w);
+        } else if (w->kill_ns && now_ns >= w->kill_ns) {
+            child_signal(&w->runner, SIGKILL);
+            w->kill_ns = INT64_MAX;
+        } else if (due && !w->kill_ns) {
+            struct text event = event_begin("timeout");
+            event_end(&w->journal, &event);
+            end_runner(w, "timeout");
+        }
+    } else if (w->phase == BEFORE && due) {
+        if (w->job->runner) {
+            start_runner(w);
+        } else {
+            w->reason = "completed";
+            close_down(w);
+        }
+    } else if (w->phase == DRAINING && (due || (w->out.fd < 0 && w->err.fd < 0))) {
+        lines_close(&w->out, &w->journal);
+        lines_close(&w->err, &w->journal);
+        enter(w, AFTER, w->in_a_hurry ? 0 : w->job->linger_ms * NS_PER_MS);
+    } else if (w->phase == AFTER && due) {
+        close_down(w);
+    } else if (w->phase == CLOSING && !streams_left) {
+        w->phase = OVER;
+    } else if (w->phase == CLOSING && due) {
+        for (size_t i = 0; i < w->job->n_streams; i++)
+            child_signal(&w->streams[i].child, SIGKILL);
+        w->phase_ends_ns = INT64_MAX;
+    }
+    if (now_ns >= w->self_ns) {
+        write_self(w);
+        w->self_ns = now_ns + SELF_EVERY_NS;
+    }
+}
+
+static int64_t next_deadline_ns(const struct worker *w) {
+    int64_t next_ns = w->self_ns;
+    bool asked = w->phase == RUNNING && w->kill_ns;
+    int64_t phase_ns = asked ? w->kill_ns : w->phase_ends_ns;
+    if (phase_ns < next_ns)
+        next_ns = phase_ns;
+    for (size_t i = 0; i < w->job->n_streams && w->phase < CLOSING; i++)
+        if (w->streams[i].start_ns < next_ns)
+            next_ns = w->streams[i].start_ns;
+    return next_ns;
+}
+
+/* Sleeps until there is output, a signal, a trip or a deadline, and journals the output. */
+static void wait_and_read(struct worker *w) {
+    struct pollfd *polls = w->polls;
+    size_t n = 0, n_streams = w->job->n_streams;
+    polls[n++].fd = wake_pipe[0];
+    polls[n++].fd = w->out.fd;
+    polls[n++].fd = w->err.fd;
+    for (size_t i = 0; i < n_streams; i++) {
+        polls[n++].fd = w->streams[i].out.fd;
+        polls[n++].fd = w->streams[i].err;
+    }
+    for (size_t i = 0; i < n; i++) {
+        polls[i].events = POLLIN;
+        polls[i].revents = 0;
+    }
+    int64_t left_ns = next_deadline_ns(w) - monotonic_ns();
+    if (poll(polls, (nfds_t)n, left_ns <= 0 ? 0 : (int)((left_ns + NS_PER_MS - 1) / NS_PER_MS)) <= 0)
+        return;
+    char drain[64];
+    if (polls[0].revents)
+        (void)!read(wake_pipe[0], drain, sizeof drain);
+    if (polls[1].revents)
+        lines_read(&w->out, &w->journal);
+    if (polls[2].revents)
+        lines_read(&w->err, &w->journal);
+    for (size_t i = 0; i < n_streams; i++) {
+        if (polls[3 + 2 * i].revents)
+            lines_read(&w->streams[i].out, &w->journal);
+        if (polls[4 + 2 * i].revents)
+            stream_read_err(&w->streams[i]);
+    }
+}
+
+static bool begin(struct worker *w, int answer_fd) {
+    struct text answer = {0};
+    bool ok = !pipe_cloexec(wake_pipe);
+    if (ok) {
+        fcntl(wake_pipe[0], F_SETFL, O_NONBLOCK);
+        fcntl(wake_pipe[1], F_SETFL, O_NONBLOCK);
+        ok = journal_open(&w->journal, w->dir);
+    }
+    if (ok) {
+        write_meta(w);
+        end_reserve(w->dir);
+        ok = pids_write(w->dir, &w->pids);
+    }
+    if (ok)
+        text_format(&answer, "ok %d", (int)getpid());
+    else if (errno == EEXIST)
+        text_format(&answer, "this job was started before: use a new folder");
+    else
+        text_format(&answer, "the journal cannot be opened: %s", strerror(errno));
+    write_all(answer_fd, answer.data, answer.length);
+    close(answer_fd);
+    text_free(&answer);
+    return ok;
+}
+
+static void finish(struct worker *w) {
+    struct text restored = {0}, event = {0};
+    sampler_stop(&w->sampler);
+    write_self(w);
+    restores_run(w->job, &restored);
+    struct end end = {w->reason, monotonic_ns(), w->ended.exit_code, w->ended.signal, &restored, w->journal.full_errno};
+    text_format(&event, "{\"event\":\"end\",");
+    end_fields(&end, &event);
+    journal_add_text(&w->journal, 'E', &event);
+    journal_close(&w->journal);
+    end.journal_errno = w->journal.full_errno;
+    end_write(w->dir, &end);
+    text_free(&restored);
+    text_free(&event);
+}
+
+int supervise(const struct job *job, int dir, int answer_fd) {
+    static struct worker w; /* too large for a small stack, and there is one */
+    sigset_t signals;
+    w = (struct worker){.job = job, .dir = dir, .out.fd = -1, .err.fd = -1};
+    w.ended.exit_code = w.ended.signal = -1;
+    w.pids.guardian = process_of(getppid());
+    w.pids.worker = process_of(getpid());
+    strcpy(w.pids.boot_id, *boot_id() ? boot_id() : "-");
+    w.pids.n_streams = job->n_streams;
+    w.pids.streams = calloc(job->n_streams + 1, sizeof *w.pids.streams);
+    w.streams = calloc(job->n_streams + 1, sizeof *w.streams);
+    w.polls = calloc(3 + 2 * job->n_streams, sizeof *w.polls);
+    if (!w.pids.streams || !w.streams || !w.polls)
+        return EXIT_NOT_BEGUN;
+    child_raise_file_limit();
+    take_signals(&signals);
+    if (!begin(&w, answer_fd))
+        return EXIT_NOT_BEGUN;
+    int64_t now_ns = monotonic_ns();
+    w.self_ns = now_ns;
+    for (size_t i = 0; i < job->n_streams; i++)
+        stream_prepare(&w.streams[i], &job->streams[i], now_ns);
+    enter(&w, BEFORE, job->linger_ms * NS_PER_MS);
+    if (!sampler_start(&w.sampler, job, &w.journal, wake_pipe[1]))
+        return 1; /* no thread to be had: the guardian sees to the end */
+    sigprocmask(SIG_UNBLOCK, &signals, NULL);
+    while (w.phase != OVER) {
+        step(&w);
+        if (w.phase != OVER)
+            wait_and_read(&w);
+    }
+    finish(&w);
+    return 0;
+}

@@ -1,0 +1,126 @@
+#include "verbs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <glob.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "platform.h"
+#include "sha256.h"
+#include "version.h"
+
+#define MAX_READ_BYTES 65536u
+
+int verb_version(void) {
+    printf("{\"agent\":\"%s\",\"protocol\":%d,\"os\":\"%s\",\"arch\":\"%s\"}\n", MELT_AGENT_VERSION, PROTOCOL, PLATFORM_OS,
+           PLATFORM_ARCH);
+    return 0;
+}
+
+int verb_clock(void) {
+    char chunk[4096], answer[128];
+    ssize_t n;
+    while ((n = read(0, chunk, sizeof chunk)) > 0)
+        for (ssize_t i = 0; i < n; i++) {
+            if (chunk[i] != '\n')
+                continue;
+            int length = snprintf(answer, sizeof answer, "{\"t_ns\":%lld,\"realtime_ns\":%lld,\"boottime_ns\":%lld}\n",
+                                  (long long)monotonic_ns(), (long long)realtime_ns(), (long long)boottime_ns());
+            if (!write_all(1, answer, (size_t)length))
+                return 1;
+        }
+    return n < 0;
+}
+
+/* Opens a regular file only: a pipe or a device could keep us for ever. -1 with errno set. */
+static int open_regular(const char *path) {
+    struct stat info;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0 || (!fstat(fd, &info) && S_ISREG(info.st_mode)))
+        return fd;
+    close(fd);
+    errno = S_ISDIR(info.st_mode) ? EISDIR : EINVAL;
+    return -1;
+}
+
+static bool hash_one(const char *path, char digits[65], long long *size) {
+    static char chunk[1 << 18];
+    struct sha256 hash;
+    int fd = open_regular(path);
+    if (fd < 0)
+        return false;
+    sha256_begin(&hash);
+    ssize_t n;
+    while ((n = read(fd, chunk, sizeof chunk)) > 0)
+        sha256_add(&hash, chunk, (size_t)n);
+    int error = errno;
+    close(fd);
+    errno = error;
+    *size = (long long)hash.bytes;
+    sha256_end(&hash, digits);
+    return n == 0;
+}
+
+int verb_hash(char **paths) {
+    for (; *paths; paths++) {
+        char digits[65];
+        long long size;
+        struct text line = {0};
+        text_format(&line, "{\"path\":");
+        text_json_string(&line, *paths);
+        if (hash_one(*paths, digits, &size)) {
+            text_format(&line, ",\"sha256\":\"%s\",\"size\":%lld}\n", digits, size);
+        } else {
+            text_format(&line, ",\"error\":");
+            text_json_string(&line, strerror(errno));
+            text_format(&line, "}\n");
+        }
+        bool ok = write_all(1, line.data, line.length);
+        text_free(&line);
+        if (!ok)
+            return 1;
+    }
+    return 0;
+}
+
+static void add_file(struct text *out, const char *path) {
+    static char content[MAX_READ_BYTES];
+    ssize_t n = -1, length = 0;
+    int fd = open_regular(path);
+    if (fd >= 0) {
+        while (length < (ssize_t)sizeof content && (n = read(fd, content + length, sizeof content - (size_t)length)) > 0)
+            length += n;
+        close(fd);
+    }
+    text_field(out, path, strlen(path));
+    text_format(out, " %zd\n", n < 0 ? (ssize_t)-1 : length);
+    if (n >= 0) {
+        text_add(out, content, (size_t)length);
+        text_add(out, "\n", 1);
+    }
+}
+
+int verb_read(char **patterns) {
+    struct text out = {0};
+    for (; *patterns; patterns++) {
+        glob_t found;
+        if (glob(*patterns, 0, NULL, &found))
+            continue;
+        for (size_t i = 0; i < found.gl_pathc; i++) {
+            struct stat info;
+            if (!stat(found.gl_pathv[i], &info) && S_ISDIR(info.st_mode))
+                continue;
+            add_file(&out, found.gl_pathv[i]);
+            if (out.length >= MAX_READ_BYTES && !write_all(1, out.data, out.length))
+                return 1;
+            out.length = out.length >= MAX_READ_BYTES ? 0 : out.length;
+        }
+        globfree(&found);
+    }
+    bool ok = write_all(1, out.data, out.length);
+    text_free(&out);
+    return !ok;
+}
