@@ -21,7 +21,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 class Selection:
     """Runs that meet every condition given; None or empty asks nothing.
 
-    `runs` are ids or their beginnings, one of which must match. `device` is an id or a name. `quant` "none" means
+    `sweep` and `runs` are full ids: `Store.resolve` finds them. `device` is an id or a name. `quant` "none" means
     models without one. `since_utc_ns` compares with the start. `limit` keeps the newest so many.
     """
 
@@ -87,7 +87,7 @@ def _conditions(selection: Selection) -> list[ColumnElement[bool]]:
     if selection.quant is not None:
         asked.append(table.quant.is_(None) if selection.quant == "none" else table.quant == selection.quant)
     if selection.runs:
-        asked.append(or_(*(begins_with(table.run_id, prefix) for prefix in selection.runs)))
+        asked.append(table.run_id.in_(selection.runs))
     if selection.device is not None:
         asked.append(or_(table.device_id == selection.device, table.device_name == selection.device))
     if selection.tag is not None:

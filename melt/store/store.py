@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +19,7 @@ from melt.store import schema
 from melt.store.database import Database
 from melt.store.files import store_error
 from melt.store.layout import Layout
+from melt.store.listing import FIGURE_COLUMNS, RunLine, figure_rows, list_runs
 from melt.store.parquet import read_trace
 from melt.store.publish import publish
 from melt.store.rows import bundle_of
@@ -43,6 +44,9 @@ class SweepSummary:
 
 class Store:
     """An open results store. Several processes may have it open, and publish, at the same time."""
+
+    FIGURE_COLUMNS = FIGURE_COLUMNS
+    """Names of what `figures` gives; the columns of the view of that name."""
 
     def __init__(self, layout: Layout, database: Database) -> None:
         self.layout = layout
@@ -130,15 +134,38 @@ class Store:
 
     def bundles(self, selection: Selection | None = None) -> list[RunBundle]:
         """Return the selected runs in the order they were made, without traces and files."""
-        query = select_runs(
-            selection or Selection(), schema.runs.c.run_id, schema.runs.c.start_json, schema.runs.c.stop_json
-        )
+        return list(self.each_bundle(selection))
+
+    def each_bundle(self, selection: Selection | None = None) -> Iterator[RunBundle]:
+        """Give what `bundles` gives, a few hundred runs in memory at a time."""
+        ids = self.run_ids(selection)[::-1]
+        table = schema.runs.c
+        query = select(table.run_id, table.start_json, table.stop_json)
+        for begin in range(0, len(ids), _BATCH):
+            batch = ids[begin : begin + _BATCH]
+            with self.database.read() as connection:
+                found = {row.run_id: row for row in connection.execute(query.where(table.run_id.in_(batch)))}
+                windows = _parts(connection, schema.windows, batch)
+                metrics = _parts(connection, schema.metrics, batch)
+            for run_id in batch:
+                row = found[run_id]
+                yield bundle_of(row.start_json, row.stop_json, windows[run_id], metrics[run_id])
+
+    def listing(self, selection: Selection | None = None) -> list[RunLine]:
+        """Return the selected runs as lines of a list, newest first: quick over tens of thousands of runs."""
         with self.database.read() as connection:
-            found = connection.execute(query).all()[::-1]
-            ids = [row.run_id for row in found]
-            windows = _parts(connection, schema.windows, ids)
-            metrics = _parts(connection, schema.metrics, ids)
-        return [bundle_of(r.start_json, r.stop_json, windows[r.run_id], metrics[r.run_id]) for r in found]
+            return list_runs(connection, selection or Selection())
+
+    def figures(self, selection: Selection | None = None) -> Iterator[tuple[Any, ...]]:
+        """Give every metric of the selected runs as `FIGURE_COLUMNS`, by run in the order of their ids."""
+        with self.database.read() as connection:
+            yield from figure_rows(connection, selection or Selection())
+
+    def count(self, selection: Selection | None = None) -> int:
+        """Return how many runs are selected."""
+        query = select_runs(selection or Selection(), schema.runs.c.run_id).subquery()
+        with self.database.read() as connection:
+            return connection.execute(select(func.count()).select_from(query)).scalar_one()
 
     def bundle(self, run: str) -> RunBundle:
         """Return one run, by its id, the beginning of it, or "last". Raises UsageError."""
@@ -238,8 +265,7 @@ class Store:
 def _parts(connection: Any, table: Table, ids: Sequence[str]) -> dict[str, list[Row[Any]]]:
     """Return the rows of a table by run, in their order."""
     found: dict[str, list[Row[Any]]] = defaultdict(list)
-    for begin in range(0, len(ids), _BATCH):
-        query = select(table).where(table.c.run_id.in_(ids[begin : begin + _BATCH]))
-        for row in connection.execute(query.order_by(table.c.run_id, table.c.position)):
-            found[row.run_id].append(row)
+    query = select(table).where(table.c.run_id.in_(ids)).order_by(table.c.run_id, table.c.position)
+    for row in connection.execute(query):
+        found[row.run_id].append(row)
     return found

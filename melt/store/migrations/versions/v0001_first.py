@@ -191,7 +191,7 @@ def _views() -> None:
         CREATE VIEW figures AS
         SELECT r.run_id, r.sweep_id, r.session_id, r.cell_key, r.block, r.started_utc_ns, r.device_id, r.device_name,
                r.os_build, r.model, r.quant, r.bits_per_weight, r.engine, r.engine_revision, r.workload, r.threads,
-               r.outcome, r.verdict, m.name AS metric, m.value, m.unit, m.repetition, m.note
+               r.outcome, r.verdict, m.position, m.name AS metric, m.value, m.unit, m.repetition, m.note
         FROM runs AS r JOIN metrics AS m ON m.run_id = r.run_id
         """
     )

@@ -1,0 +1,99 @@
+"""`melt runs`: what is in the store, newest first."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from melt.cli._storeargs import add_selection_arguments, add_store_argument, open_store, selection_from_args
+
+if TYPE_CHECKING:
+    from melt.store.listing import RunLine
+
+NAME = "runs"
+HELP = "list the runs in the store, newest first"
+FORMATS = ("table", "md", "json", "jsonl", "csv")
+
+_SHOWN = 50
+"""Lines of a table when nobody asked for a number; data formats give everything."""
+
+_HEADERS = ("run", "when", "device", "model", "workload", "prefill tok/s", "decode tok/s", "outcome", "verdict")
+_NUMERIC = (5, 6)
+_KEYS = (
+    "run_id",
+    "sweep_id",
+    "cell_key",
+    "block",
+    "started",
+    "started_utc_ns",
+    "device",
+    "os_build",
+    "model",
+    "quant",
+    "bits_per_weight",
+    "engine",
+    "engine_revision",
+    "workload",
+    "threads",
+    "prefill_tps",
+    "decode_tps",
+    "outcome",
+    "verdict",
+    "reasons",
+    "tags",
+)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of this verb."""
+    add_store_argument(parser)
+    parser.add_argument("-o", "--output", choices=FORMATS, default="table", help="form of the list (default: table)")
+    add_selection_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the list."""
+    from dataclasses import replace
+
+    from melt.report.table import render_table, write_rows
+
+    with open_store(args) as store:
+        selection = selection_from_args(args, store)
+        as_table = args.output in ("table", "md")
+        capped = as_table and selection.limit is None
+        lines = store.listing(replace(selection, limit=_SHOWN) if capped else selection)
+        total = store.count(selection) if capped and len(lines) == _SHOWN else len(lines)
+    if not as_table:
+        sys.stdout.write(write_rows(_KEYS, [_record(line) for line in lines], args.output))
+        return 0
+    if not lines:
+        print("melt: no such runs" if total == 0 and _filtered(args) else "melt: no runs yet", file=sys.stderr)
+        return 0
+    sys.stdout.write(render_table(None, _HEADERS, [_row(line) for line in lines], args.output, numeric=_NUMERIC))
+    if total > len(lines):
+        print(f"melt: the newest {len(lines)} of {total} runs; more with --limit {total}", file=sys.stderr)
+    return 0
+
+
+def _filtered(args: argparse.Namespace) -> bool:
+    names = ("sweep", "device", "model", "quant", "workload", "engine", "outcome", "verdict", "tag", "since")
+    return any(getattr(args, name) is not None for name in names)
+
+
+def _row(line: RunLine) -> list[str]:
+    when = datetime.fromtimestamp(line.started_utc_ns // 1_000_000_000).strftime("%Y-%m-%d %H:%M")
+    model = "/".join(filter(None, (line.model, line.quant)))
+    verdict = " ".join(filter(None, (line.verdict, ", ".join(line.reasons))))
+    rates = (_rate(line.prefill_tps), _rate(line.decode_tps))
+    return [line.run_id, when, line.device, model, line.workload, *rates, line.outcome, verdict]
+
+
+def _rate(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _record(line: RunLine) -> dict[str, Any]:
+    started = datetime.fromtimestamp(line.started_utc_ns // 1_000_000_000, UTC).isoformat()
+    return {**{key: getattr(line, key) for key in _KEYS if key != "started"}, "started": started}

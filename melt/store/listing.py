@@ -1,0 +1,125 @@
+"""Runs and their figures as plain rows, from the columns alone: no document is parsed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, column, select, table
+
+from melt.store.schema import metrics, reasons, runs, tags
+from melt.store.selection import Selection, select_runs
+
+FIGURE_COLUMNS = (
+    "run_id",
+    "sweep_id",
+    "session_id",
+    "cell_key",
+    "block",
+    "started_utc_ns",
+    "device_id",
+    "device_name",
+    "os_build",
+    "model",
+    "quant",
+    "bits_per_weight",
+    "engine",
+    "engine_revision",
+    "workload",
+    "threads",
+    "outcome",
+    "verdict",
+    "position",
+    "metric",
+    "value",
+    "unit",
+    "repetition",
+    "note",
+)
+"""The columns of the view `figures`."""
+
+_ROWS = 10_000
+_PREFILL, _DECODE = "prefill_tps", "decode_tps"
+
+
+@dataclass(frozen=True, slots=True)
+class RunLine:
+    """What a list says of a run. Rates are in tokens per second over the whole run, None: not measured."""
+
+    run_id: str
+    sweep_id: str
+    cell_key: str
+    block: int
+    started_utc_ns: int
+    device: str
+    os_build: str | None
+    model: str
+    quant: str | None
+    bits_per_weight: float | None
+    engine: str
+    engine_revision: str | None
+    workload: str
+    threads: int | None
+    outcome: str
+    verdict: str
+    prefill_tps: float | None
+    decode_tps: float | None
+    reasons: tuple[str, ...]
+    tags: tuple[str, ...]
+
+
+_LINE = (
+    runs.c.run_id,
+    runs.c.sweep_id,
+    runs.c.cell_key,
+    runs.c.block,
+    runs.c.started_utc_ns,
+    runs.c.device_name.label("device"),
+    runs.c.os_build,
+    runs.c.model,
+    runs.c.quant,
+    runs.c.bits_per_weight,
+    runs.c.engine,
+    runs.c.engine_revision,
+    runs.c.workload,
+    runs.c.threads,
+    runs.c.outcome,
+    runs.c.verdict,
+)
+"""What a line takes from its run."""
+
+
+def list_runs(connection: Connection, selection: Selection) -> list[RunLine]:
+    """Return the selected runs, newest first."""
+    chosen = select_runs(selection, runs.c.run_id)
+    wanted = (metrics.c.run_id.in_(chosen), metrics.c.name.in_((_PREFILL, _DECODE)), metrics.c.repetition.is_(None))
+    figures = select(metrics.c.run_id, metrics.c.name, metrics.c.value).where(*wanted)
+    rates = {(run_id, name): value for run_id, name, value in connection.execute(figures)}
+    codes, names = defaultdict(list), defaultdict(list)
+    why = select(reasons.c.run_id, reasons.c.code).where(reasons.c.run_id.in_(chosen))
+    for run_id, code in connection.execute(why.order_by(reasons.c.run_id, reasons.c.position)):
+        codes[run_id].append(code)
+    tagged = select(tags.c.run_id, tags.c.tag).where(tags.c.run_id.in_(chosen))
+    for run_id, tag in connection.execute(tagged.order_by(tags.c.tag)):
+        names[run_id].append(tag)
+    return [
+        RunLine(
+            **row._mapping,
+            prefill_tps=rates.get((row.run_id, _PREFILL)),
+            decode_tps=rates.get((row.run_id, _DECODE)),
+            reasons=tuple(codes[row.run_id]),
+            tags=tuple(names[row.run_id]),
+        )
+        for row in connection.execute(select_runs(selection, *_LINE))
+    ]
+
+
+def figure_rows(connection: Connection, selection: Selection) -> Iterator[tuple[Any, ...]]:
+    """Give every metric of the selected runs, by run in the order of their ids."""
+    view = table("figures", *map(column, FIGURE_COLUMNS))
+    chosen = view.c.run_id.in_(select_runs(selection, runs.c.run_id))
+    query = select(view).where(chosen).order_by(view.c.run_id, view.c.position)
+    for row in connection.execution_options(yield_per=_ROWS).execute(query):
+        yield tuple(row)
