@@ -57,7 +57,7 @@ def int_of(snapshot: Snapshot, path: str) -> int | None:
 def dump_snapshot(snapshot: Snapshot) -> bytes:
     """Write a snapshot as JSON: text as it is, anything else as {"base64": …}."""
     document = {"format": _FORMAT, "version": 1, "files": {path: _encode(snapshot[path]) for path in sorted(snapshot)}}
-    return json.dumps(document, ensure_ascii=False, indent=1).encode()
+    return json.dumps(document, indent=1).encode()
 
 
 def load_snapshot(data: bytes | str) -> dict[str, bytes]:
