@@ -1,0 +1,186 @@
+"""Say what a model file really holds, and how much memory it will take to run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from melt.errors import ModelError
+from melt.models.digest import sha256_of
+from melt.models.files import explained
+from melt.models.ggml import BY_NAME, LEVELS, Level, find_level, label_of
+from melt.models.gguf import MAX_COUNT, Header, Tensor, read_header
+from melt.records import Artifact
+from melt.units import human
+
+_EMBEDDING = "token_embd.weight"
+_OUTPUT = "output.weight"
+_F16_BYTES = 2
+_F32_BYTES = 4
+_KV_PADDING_TOKENS = 256
+_COMMON_BLOCK = 32
+"""Rows of nearly all models are multiples of this; larger blocks are what falls back."""
+_MAX_LAYERS = 10_000
+_HIDDEN_STATES = 8
+"""Rows of n_embd floats alive at once per token while a layer is computed: fitted to llama.cpp's own reports."""
+
+
+def inspect(path: Path | str, *, quant: str | None = None, name: str | None = None) -> Artifact:
+    """Read a model file's header and hash the file. Raises ModelError.
+
+    `quant` overrides the label that the file gives itself; `name` its file name.
+    """
+    path = Path(path).expanduser().absolute()
+    header = read_header(path)
+    return describe(path, header, sha256=sha256_of(path), quant=quant, name=name)
+
+
+def describe(path: Path, header: Header, *, sha256: str, quant: str | None, name: str | None) -> Artifact:
+    """Write down a file whose header was read and whose sha256 is known. Raises ModelError."""
+    _refuse_incomplete(path, header)
+    with explained("read", path):
+        size_bytes = path.stat().st_size
+    label = find_level(quant).name if quant is not None else label_of(header.count("general.file_type"))
+    types: Counter[str] = Counter()
+    for tensor in header.tensors:
+        types[tensor.type.name] += tensor.size_bytes
+    weight_bytes, n_params = types.total(), sum(t.n_weights for t in header.tensors)
+    by_name = {t.name: t for t in header.tensors}
+    architecture = header.text("general.architecture")
+    return Artifact(
+        name=name or path.stem,
+        quant=label,
+        format="gguf",
+        sha256=sha256,
+        size_bytes=size_bytes,
+        path=str(path),
+        architecture=architecture,
+        n_params=n_params,
+        bits_per_weight=8 * weight_bytes / n_params,
+        tensor_types=dict(types.most_common()),
+        weight_bytes=weight_bytes,
+        embedding_bytes=_looked_up_bytes(by_name),
+        n_layers=header.count(f"{architecture}.block_count"),
+        n_ctx_train=header.count(f"{architecture}.context_length"),
+        n_vocab=_n_vocab(by_name),
+        n_embd=header.count(f"{architecture}.embedding_length"),
+        kv_bytes_per_token=_kv_bytes_per_token(header),
+        license=header.text("general.license"),
+        notes=tuple(_notes(header, label)),
+    )
+
+
+def is_lossy(artifact: Artifact) -> bool:
+    """Whether weights were rounded to a quantization, in this file or in the one it was made from."""
+    return bool(artifact.lossy_origin) or any(BY_NAME[name].is_quantized for name in artifact.tensor_types)
+
+
+def expected_memory(
+    artifact: Artifact, n_ctx: int, cache_type_k: str = "f16", cache_type_v: str = "f16", *, n_ubatch: int = 512
+) -> int:
+    """Estimate the bytes an engine needs to run a model with room for `n_ctx` tokens.
+
+    weights + KV cache + compute buffers, where
+    KV = n_ctx rounded up to 256 * kv_bytes_per_token / 2 * (bits of K + bits of V) / 16, and
+    compute = n_ubatch * (4 * (n_vocab + 8 * n_embd) + 2 * n_ctx): logits, activations and the attention mask.
+    Keys and values are taken to be of equal size. What a file does not say counts as nothing; a sliding window makes
+    the cache smaller than this. Raises ModelError for an unknown cache type.
+    """
+    tokens = -(-max(n_ctx, 1) // _KV_PADDING_TOKENS) * _KV_PADDING_TOKENS
+    bits = _cache_bits(cache_type_k) + _cache_bits(cache_type_v)
+    cache = tokens * (artifact.kv_bytes_per_token or 0) * bits / (2 * 8 * _F16_BYTES)
+    per_token = _F32_BYTES * ((artifact.n_vocab or 0) + _HIDDEN_STATES * (artifact.n_embd or 0)) + _F16_BYTES * tokens
+    return round((artifact.weight_bytes or artifact.size_bytes) + cache + n_ubatch * per_token)
+
+
+def _cache_bits(cache_type: str) -> float:
+    try:
+        return BY_NAME[cache_type.upper()].bits
+    except KeyError:
+        raise ModelError(f"unknown type {cache_type!r} of the KV cache: choose f16, q8_0, q4_0 or f32") from None
+
+
+def _refuse_incomplete(path: Path, header: Header) -> None:
+    n_parts = header.count("split.count") or 1
+    if n_parts > 1:
+        part = (header.count("split.no") or 0) + 1
+        raise ModelError(
+            f"{path} is part {part} of a model split into {n_parts} files: merge them first (llama-gguf-split --merge)"
+        )
+    if not header.tensors:
+        raise ModelError(f"{path} holds no weights: it is a vocabulary, not a model")
+
+
+def _looked_up_bytes(by_name: dict[str, Tensor]) -> int | None:
+    if _EMBEDDING not in by_name:
+        return None
+    return by_name[_EMBEDDING].size_bytes if _OUTPUT in by_name else 0
+
+
+def _n_vocab(by_name: dict[str, Tensor]) -> int | None:
+    """Count the tokens by the weights: the metadata's list of tokens may be padded or absent."""
+    tensor = by_name.get(_EMBEDDING)
+    return tensor.dims[1] if tensor is not None and len(tensor.dims) > 1 else None
+
+
+def _kv_bytes_per_token(header: Header) -> int | None:
+    """Sum keys and values of one token over all layers, as llama.cpp sizes its f16 cache."""
+    prefix = header.text("general.architecture")
+    n_layers = header.count(f"{prefix}.block_count")
+    n_heads = header.metadata.get(f"{prefix}.attention.head_count")
+    n_kv_heads = header.metadata.get(f"{prefix}.attention.head_count_kv", n_heads)
+    n_embd = header.count(f"{prefix}.embedding_length")
+    if n_layers is None or n_embd is None:
+        return None
+    heads, kv_heads = _per_layer(n_heads, n_layers), _per_layer(n_kv_heads, n_layers)
+    if heads is None or kv_heads is None or not any(heads):
+        return None
+    width = n_embd // max(heads)
+    key = header.count(f"{prefix}.attention.key_length")
+    value = header.count(f"{prefix}.attention.value_length")
+    row = (width if key is None else key) + (width if value is None else value)
+    return sum(kv_heads) * row * _F16_BYTES
+
+
+def _per_layer(value: object, n_layers: int) -> list[int] | None:
+    """Spread one number over all layers, or take one per layer: models that mix layer kinds write a list."""
+    values = list(value) if isinstance(value, tuple) else [value] * min(n_layers, _MAX_LAYERS)
+    numbers = [v for v in values if isinstance(v, int) and 0 <= v <= MAX_COUNT]
+    return numbers if len(numbers) == n_layers else None
+
+
+def _notes(header: Header, label: str | None) -> Iterable[str]:
+    level = LEVELS.get(label or "")
+    if level is not None and level.main.block > _COMMON_BLOCK:
+        yield from _fallback_note(header.tensors, level)
+    architecture = header.text("general.architecture")
+    n_experts = header.count(f"{architecture}.expert_count")
+    n_used = header.count(f"{architecture}.expert_used_count")
+    if n_experts and n_used:
+        yield f"mixture of experts: decoding a token reads {n_used} of {n_experts} experts, not all weights"
+
+
+def _fallback_note(tensors: Iterable[Tensor], level: Level) -> Iterable[str]:
+    """Say which share of the weights is not in the 256-wide blocks that the label promises, and why."""
+    # Norms, biases and routers stay F32 in every level: they are no fallback.
+    matrices = [t for t in tensors if len(t.dims) > 1 and t.type.name != "F32"]
+    total = sum(t.size_bytes for t in matrices)
+    others: Counter[str] = Counter()
+    for tensor in matrices:
+        if tensor.type.block != level.main.block:
+            others[tensor.type.name] += tensor.size_bytes
+    if not total or not others:
+        return
+    shares = ", ".join(f"{name} {human(n / total, 'ratio', 2)}" for name, n in others.most_common())
+    note = f"labelled {level.name}, but {human(others.total() / total, 'ratio', 2)} of it is in other types ({shares})"
+    if all(t.type != level.main for t in matrices):
+        note += f" and none in {level.main.name}"
+    odd_rows = sorted({t.dims[0] for t in matrices if t.dims[0] % level.main.block})
+    if odd_rows:
+        note += f": its rows of {_listed(odd_rows)} weights are no multiple of {level.main.block}"
+    yield note
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers[:3])) + (", ..." if len(numbers) > 3 else "")
