@@ -47,6 +47,9 @@ _CAUSES = (
 """What llama.cpp's log says (src/llama-model.cpp, llama-context.cpp, ggml-alloc.c) -> the code of the failure."""
 
 
+_AbortCallback = ctypes.CFUNCTYPE(None, ctypes.c_char_p)
+
+
 class _ThreadpoolParams(ctypes.Structure):
     # ggml.h: struct ggml_threadpool_params
     _fields_ = [
@@ -78,7 +81,8 @@ def import_bindings():
     try:
         api = importlib.import_module("llama_cpp.llama_cpp")
     except (ImportError, RuntimeError, OSError) as error:
-        code = "out_of_memory" if "allocate memory" in str(error) else "internal"
+        starved = any(text in str(error) for text in ("allocate memory", "failed to map segment"))
+        code = "out_of_memory" if starved else "internal"
         raise Failure(code, "llama-cpp-python does not load: %s" % error) from None
     with open(os.path.join(package.__path__[0], "__init__.py"), encoding="utf-8") as file:
         version = re.search(r'__version__ = "([^"]+)"', file.read())
@@ -119,13 +123,23 @@ class Log:
 
 
 class Engine:
-    """One model and one context of llama.cpp."""
+    """One model and one context of llama.cpp.
 
-    def __init__(self, api):
+    Where ggml can only abort the process, `aborting` is called with the Failure just before.
+    """
+
+    def __init__(self, api, aborting):
         self.api = api
         self.log = Log(api)
         self.model = self.context = self.vocab = None
+        # In place of ggml's own callback, which starts a debugger on the process if there is one.
+        self._abort = _AbortCallback(lambda text: aborting(self._aborted(text)))
+        api._lib.ggml_set_abort_callback(self._abort)
         api.llama_backend_init()
+
+    def _aborted(self, text):
+        place = re.sub(r"^\S*/", "", text.decode("utf-8", "replace"))
+        return self.log.failure("internal", "llama.cpp aborted at %s" % place)
 
     def check_file(self, path):
         """Refuse what is plainly no GGUF file, before the engine touches it. Raises Failure."""

@@ -37,14 +37,14 @@ def main(argv):
     try:
         return _run(read_job(argv[1]), events, stop)
     except Failure as failure:
-        events.say("error", code=failure.code, message=failure.message)
+        events.fail(failure)
     except MemoryError:
-        events.say("error", code="out_of_memory", message="Python ran out of memory")
+        events.fail(Failure("out_of_memory", "Python ran out of memory"))
     except BrokenPipeError:
         print("nobody reads the events any more", file=sys.stderr)
     except Exception as error:
         traceback.print_exc()
-        events.say("error", code="internal", message="%s: %s" % (type(error).__name__, error))
+        events.fail(Failure("internal", "%s: %s" % (type(error).__name__, error)))
     return 1
 
 
@@ -60,7 +60,7 @@ def _run(job, events, stop):
         pid=os.getpid(),
         python=sys.version.split()[0],
     )
-    engine = Engine(api)
+    engine = Engine(api, aborting=events.fail)
     engine.check_file(job.model)
     n_ctx = _needed_context(job, engine)
     cache = page_cache.prepare(job.model, job.settings.page_cache)

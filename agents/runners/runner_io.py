@@ -98,6 +98,10 @@ class Events:
         self._out.write(json.dumps(dict(event=event, **fields), separators=(",", ":")) + "\n")
         self._out.flush()
 
+    def fail(self, failure):
+        """Print a Failure as an `error` event."""
+        self.say("error", code=failure.code, message=failure.message)
+
 
 def read_job(path):
     """Read a job: `model`, `n_ctx_train` and the fields of a Workload, Settings and Repeat. Raises Failure bad_request.

@@ -39,8 +39,6 @@ class LlamaCpp:
         return Command(
             argv=(python, f"{runner_dir}/{_RUNNER}", f"{{dir}}/{_JOB}"),
             files={_JOB: json.dumps(job, indent=1, ensure_ascii=False).encode()},
-            # When ggml aborts it starts a debugger on itself, if there is one, and so outlives its own end.
-            env={"GGML_NO_BACKTRACE": "1"},
         )
 
     def parse(self, lines: Iterable[bytes]) -> RunnerReport:
