@@ -78,10 +78,14 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Runs that agree in everything asked for but the columns. `label` is the workload and what else sets it apart."""
+    """Runs that agree in everything asked for but the columns. `label` is the workload and what else sets it apart.
+
+    `start` is that of the first run, `revision` its engine's.
+    """
 
     label: str
     start: RunStart
+    revision: str | None
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
 
@@ -135,6 +139,7 @@ def _group(label: str, bundles: Sequence[RunBundle], by: str, metrics: Sequence[
     return Group(
         label=label,
         start=bundles[0].start,
+        revision=next((str(r) for b in bundles if (r := b.stop.used.get("engine_revision"))), None),
         columns=tuple(_column(runs, by) for runs in columns),
         rows=tuple(row for row in rows if any(cell.summary for cell in row.cells)),
     )
@@ -193,17 +198,20 @@ def _notes(bundles: Sequence[RunBundle], by: str) -> tuple[str, ...]:
         stop = bundle.stop
         found = [("", note, note) for note in bundle.start.artifact.notes]
         if stop.outcome is not Outcome.OK:
-            found += [(f" {stop.outcome}", r.code, r.message) for r in stop.reasons[:1]]
+            found += [(str(stop.outcome), r.code, r.message) for r in stop.reasons[:1]]
         elif stop.verdict is not Verdict.VALID:
-            found += [(f" {stop.verdict}", r.code, r.message) for r in stop.reasons]
+            found += [(str(stop.verdict), r.code, r.message) for r in stop.reasons]
         for state, code, message in found:
             about.setdefault((state, code), {})[alike.column_label(bundle.start, by)] = None
             messages.setdefault((state, code), []).append(message)
     return tuple(
-        f"{', '.join(labels)}{key[0]}{_times(len(messages[key])) if key[0] else ''}: {messages[key][0]}"
-        for key, labels in about.items()
+        f"{', '.join(labels)}: {_counted(state, len(messages[state, code]))}{messages[state, code][0]}"
+        for (state, code), labels in about.items()
     )
 
 
-def _times(n: int) -> str:
-    return f" ({n} runs, such as)" if n > 1 else ""
+def _counted(state: str, n: int) -> str:
+    """Introduce a sentence that stands for `n` runs."""
+    if not state:
+        return ""
+    return f"{state}, " if n == 1 else f"{state} in {n} runs, for example "

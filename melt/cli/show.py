@@ -1,0 +1,32 @@
+"""`melt show`: one run in full."""
+
+from __future__ import annotations
+
+import argparse
+
+from melt.cli._storeargs import add_store_argument, open_store
+
+NAME = "show"
+HELP = "show a run in full: conditions, metrics, repetitions, reasons, evidence"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of this verb."""
+    parser.add_argument(
+        "run_id", metavar="RUN", nargs="?", default="last", help='its id, the beginning of it, or "last"'
+    )
+    parser.add_argument("--evidence", action="store_true", help="also what a failed run left: stderr, exit, logs")
+    parser.add_argument(
+        "-o", "--output", choices=("table", "md", "json"), default="table", help="form (default: table)"
+    )
+    add_store_argument(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the run. Raises UsageError for an id that is none."""
+    from melt.report.run import render_run
+
+    with open_store(args) as store:
+        bundle = store.bundle(args.run_id)
+    print(render_run(bundle, args.output, evidence=args.evidence), end="")
+    return 0

@@ -1,0 +1,176 @@
+"""A comparison for people: a table for each group, then what must be known to read it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+
+from melt.analysis.compare import Cell, Column, Comparison, Group, Row, info
+from melt.analysis.judgement import Judgement
+from melt.analysis.statistics import MIN_SESSIONS
+from melt.records import Outcome, Verdict
+from melt.report.comparison_data import flat, nested
+from melt.report.scale import Scale, percent, scale_for
+from melt.report.table import render_table, write_rows
+from melt.report.words import counted, joined
+
+_GAP_CELLS = 3
+_NO_DIFFERENCE = "≈"
+
+
+def render(comparison: Comparison, fmt: str) -> str:
+    """Write a comparison as `table`, `md`, `json`, `jsonl` or `csv`; the text ends a line. Raises UsageError."""
+    if fmt == "json":
+        return nested(comparison)
+    if fmt in ("jsonl", "csv"):
+        headers, records = flat(comparison)
+        return write_rows(headers, records, fmt)
+    captions = [_caption(group) for group in comparison.groups]
+    alike = len(set(captions)) == 1
+    parts = [captions[0] + "\n"] if alike else []
+    for group, caption in zip(comparison.groups, captions, strict=True):
+        title = group.label if alike else ": ".join(filter(None, (group.label, caption)))
+        parts += _tables(title, comparison.by, group, fmt)
+    bullet = "- " if fmt == "md" else ""
+    parts.append("".join(f"{bullet}{line}\n" for line in _footers(comparison)))
+    return "\n".join(parts)
+
+
+def _caption(group: Group) -> str:
+    """Say on what and with what the runs were made."""
+    start, device = group.start, group.start.device
+    threads = start.spec.settings.threads
+    return joined(
+        (
+            start.spec.model,
+            device.name,
+            device.soc,
+            counted(len(device.cpus), "CPU") if device.cpus else None,
+            " ".join(filter(None, (device.os_build or device.os, device.arch))),
+            device.virtualization,
+            " ".join(filter(None, (start.spec.engine, group.revision))),
+            None if threads is None else counted(threads, "thread"),
+        )
+    )
+
+
+def _tables(title: str, by: str, group: Group, fmt: str) -> Iterator[str]:
+    """Yield one table, or several with the first column in each where the screen is too narrow for all columns."""
+    room = shutil.get_terminal_size().columns
+    lines = [_Line(row, group.columns) for row in group.rows]
+    n = len(group.columns)
+    for joint in ("  ", "\n"):
+        texts = [[line.label, line.unit, *(line.cell(i, joint) for i in range(n))] for line in lines]
+        headers = [by, "", *(_heading(column) for column in group.columns)]
+        if fmt == "md" or _width(headers, texts, range(n + 2)) <= room:
+            break
+    chunks = [list(range(1, n))]
+    while (
+        fmt == "table"
+        and len(chunks[-1]) > 1
+        and _width(headers, texts, [0, 1, 2, *(i + 2 for i in chunks[-1])]) > room
+    ):
+        chunks = _split(chunks, len(chunks) + 1)
+    for chunk in chunks:
+        shown = [0, 1, 2, *(i + 2 for i in chunk)]
+        rows = [[row[i] for i in shown] for row in texts]
+        yield render_table(title or None, [headers[i] for i in shown], rows, fmt, numeric=range(2, len(shown)))
+
+
+def _split(chunks: Sequence[Sequence[int]], n: int) -> list[list[int]]:
+    """Deal the columns out to n tables, as evenly as can be; the last is never the largest."""
+    columns = [i for chunk in chunks for i in chunk]
+    size = -(-len(columns) // n)
+    return [columns[i : i + size] for i in range(0, len(columns), size)]
+
+
+def _width(headers: Sequence[str], rows: Sequence[Sequence[str]], shown: Sequence[int]) -> int:
+    return sum(max(len(line) for row in (headers, *rows) for line in row[i].split("\n")) + _GAP_CELLS for i in shown)
+
+
+class _Line:
+    """A row being written: all of its cells share a scale."""
+
+    def __init__(self, row: Row, columns: Sequence[Column]) -> None:
+        self._row = row
+        self._columns = columns
+        self._scale: Scale = scale_for((c.summary.median for c in row.cells if c.summary), row.info.unit)
+        self.label = row.info.title
+        self.unit = self._scale.symbol
+
+    def cell(self, index: int, joint: str) -> str:
+        """Write a median with its spread and, after `joint`, its difference from the first column."""
+        cell, column = self._row.cells[index], self._columns[index]
+        if cell.summary is None:
+            return _outcome(column) if column.n_ok == 0 else "-"
+        return joint.join(filter(None, (self._value(cell), _difference(cell))))
+
+    def _value(self, cell: Cell) -> str:
+        summary = cell.summary
+        if summary is None:
+            return ""
+        median = self._scale.write(summary.median)
+        half = (summary.high - summary.low) / 2
+        return f"{median} ±{self._scale.write(half)}" if half > 0 else median
+
+
+def _difference(cell: Cell) -> str:
+    if cell.difference is None:
+        return ""
+    mark = f" {_NO_DIFFERENCE}" if cell.judgement is Judgement.NO_DIFFERENCE else ""
+    return percent(cell.difference) + mark
+
+
+def _heading(column: Column) -> str:
+    """Name a column, and say when not all of its sessions are good."""
+    total = sum(column.outcomes.values())
+    doubts = [f"{column.n_ok} of {total} ok"] if 0 < column.n_ok < total else []
+    doubts += [
+        str(v) if n == column.n_ok else f"{n} of {column.n_ok} {v}"
+        for v, n in column.verdicts.items()
+        if v is not Verdict.VALID
+    ]
+    return "\n".join((column.label, *doubts))
+
+
+def _outcome(column: Column) -> str:
+    bad = {outcome: n for outcome, n in column.outcomes.items() if outcome is not Outcome.OK}
+    return str(max(bad, key=lambda outcome: bad[outcome])) if bad else "-"
+
+
+def _footers(comparison: Comparison) -> Iterator[str]:
+    yield _how_to_read(comparison)
+    yield from _how_sure(comparison)
+    if comparison.unmeasured:
+        reasons: dict[str, list[str]] = {}
+        for name, why in comparison.unmeasured.items():
+            reasons.setdefault(why, []).append(info(name).title)
+        listed = "; ".join(f"{', '.join(titles)} ({why})" for why, titles in reasons.items())
+        yield f"Not measured here: {listed}."
+    yield from comparison.notes
+
+
+def _how_to_read(comparison: Comparison) -> str:
+    counts = sorted({column.n_ok for group in comparison.groups for column in group.columns if column.n_ok})
+    spreads = {c.summary.spread_kind for g in comparison.groups for r in g.rows for c in r.cells if c.summary}
+    against = sorted({g.columns[0].label for g in comparison.groups if len(g.columns) > 1})
+    if not counts:
+        return "No session ended well."
+    if counts == [1]:
+        text = "One session a column: its medians, without spread"
+    else:
+        sessions = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+        ranges = " or ".join(sorted(spreads))
+        text = f"Medians of {sessions} sessions, ± half their {ranges} range"
+    return f"{text}; differences are from {' or '.join(against)}." if against else f"{text}."
+
+
+def _how_sure(comparison: Comparison) -> Iterator[str]:
+    cells = [(row, cell) for group in comparison.groups for row in group.rows for cell in row.cells]
+    judgements = {cell.judgement for _, cell in cells}
+    if Judgement.TOO_FEW in judgements:
+        seen = [c.detectable for row, c in cells if c.detectable is not None and row.metric == "decode_tps"]
+        effect = f"; a difference in decode under about {max(seen):.1%} would not be seen" if seen else ""
+        yield f"Too few sessions to judge whether differences are real: {MIN_SESSIONS} a column are needed{effect}."
+    if Judgement.NO_DIFFERENCE in judgements:
+        yield f"{_NO_DIFFERENCE}: no difference seen (its 95 % interval includes none); all others are told apart."

@@ -1,0 +1,179 @@
+"""One run, told in full: what was asked, on what, what came of it, and whether it may be believed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+
+from melt.analysis.names import METRICS
+from melt.codec import to_dict
+from melt.errors import UsageError
+from melt.records import Metric, RunStart, Settings, Stream
+from melt.report.scale import scale_for
+from melt.report.table import render_table
+from melt.report.words import counted, joined
+from melt.traces import RunBundle
+from melt.units import human
+
+_PER_REPETITION = (
+    "ttft_s",
+    "tpot_s",
+    "itl_p95_s",
+    "prefill_tps",
+    "decode_tps",
+    "mbu_ratio",
+    "temperature_max_c",
+    "energy_per_token_j",
+)
+"""What the table of repetitions shows, of what was measured; JSON has all."""
+
+
+_FACT_INDENT = 20
+_LEAST_WIDTH = 80
+_SAID_ALREADY = ("engine", "engine_revision", "backend")
+
+
+def render_run(bundle: RunBundle, fmt: str, *, evidence: bool = False) -> str:
+    """Write a run as `table`, `md` or `json`; the text ends a line. JSON always has the evidence. Raises UsageError."""
+    if fmt == "json":
+        document = {key: to_dict(getattr(bundle, key)) for key in ("start", "stop", "windows", "metrics")}
+        return json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    if fmt not in ("table", "md"):
+        raise UsageError(f"a run cannot be written as {fmt!r}: choose table, md or json")
+    return "\n".join(_sections(bundle, fmt, evidence))
+
+
+def _sections(bundle: RunBundle, fmt: str, evidence: bool) -> Iterator[str]:
+    start, stop = bundle.start, bundle.stop
+    bullet = "- " if fmt == "md" else "  "
+    yield _fact_sheet(f"Run {start.spec.run_id}", _facts(bundle), fmt)
+    if stop.reasons:
+        title = "Why it ended so, or may not be believed:"
+        yield _lines(title, (f"{reason.code}: {reason.message}" for reason in stop.reasons), bullet)
+    yield _summary(bundle.metrics, fmt)
+    repetitions = _repetitions(bundle.metrics, fmt)
+    if repetitions is not None:
+        yield repetitions
+    if start.streams:
+        headers = ("collector", "rate", "streams", "what")
+        yield render_table("Sampled", headers, list(_collectors(start.streams)), fmt, numeric=(1, 2))
+    if start.missing:
+        yield _lines("Not to be had on this device:", start.missing, bullet)
+    if evidence:
+        yield from (_lines(f"{name}:", text.splitlines(), "    ") for name, text in stop.evidence.items())
+    elif stop.evidence:
+        yield f"Evidence is kept ({', '.join(stop.evidence)}): show it with --evidence\n"
+
+
+def _lines(title: str, lines: Iterable[str], lead: str) -> str:
+    return "\n".join((title, "", *(f"{lead}{line}" for line in lines))) + "\n"
+
+
+def _fact_sheet(title: str, facts: Sequence[tuple[str, str]], fmt: str) -> str:
+    if fmt == "md":
+        return render_table(title, ("", ""), facts, fmt)
+    room = max(_LEAST_WIDTH, shutil.get_terminal_size().columns)
+    lead = "\n" + " " * _FACT_INDENT
+    lines = [
+        f"  {name:<{_FACT_INDENT - 2}}"
+        + lead.join(textwrap.wrap(text, room - _FACT_INDENT, break_long_words=False, break_on_hyphens=False))
+        for name, text in facts
+    ]
+    return "\n".join((title, "", *lines)) + "\n"
+
+
+def _facts(bundle: RunBundle) -> list[tuple[str, str]]:
+    start, stop = bundle.start, bundle.stop
+    spec, device, artifact = start.spec, start.device, start.artifact
+    bits = None if artifact.bits_per_weight is None else f"{artifact.bits_per_weight:.2f} bits per weight"
+    model = (spec.model, spec.quant or artifact.quant, human(float(artifact.size_bytes), "bytes"), bits)
+    repeat = spec.repeat
+    return [
+        ("outcome", f"{stop.outcome}, {stop.verdict}"),
+        ("started", datetime.fromtimestamp(start.started_utc_ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")),
+        ("sweep", f"{spec.sweep_id} ({spec.plan}), session {spec.block + 1} of {repeat.sessions}"),
+        ("model", joined(model)),
+        ("sha256", artifact.sha256),
+        *(("", note) for note in artifact.notes),
+        (
+            "workload",
+            f"{spec.workload.name}, {counted(repeat.repetitions, 'repetition')} after {repeat.warmup} to warm up",
+        ),
+        ("device", joined((device.name, device.soc, device.arch, _cpus(start), device.virtualization))),
+        ("system", joined((device.os, device.os_build, device.kernel))),
+        ("memory bandwidth", human(device.memory_bandwidth_bytes_per_s, "bytes/s")),
+        ("engine", joined((spec.engine, _text(stop.used.get("engine_revision")), _text(stop.used.get("backend"))))),
+        ("asked", _settings(spec.settings)),
+        ("used", _used(stop.used)),
+        ("clock", _clock(start)),
+    ]
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _cpus(start: RunStart) -> str | None:
+    cpus = start.device.cpus
+    if not cpus:
+        return None
+    governors = sorted({cpu.governor for cpu in cpus if cpu.governor})
+    return counted(len(cpus), "CPU") + (f" (governor {', '.join(governors)})" if governors else "")
+
+
+def _settings(settings: Settings) -> str:
+    return joined(f"{key} {value}" for key, value in to_dict(settings).items() if value is not None)
+
+
+def _used(used: object) -> str:
+    """Write what was in force; long texts and lists are for JSON."""
+    flat = to_dict(used)
+    shown = {k: v for k, v in flat.items() if k not in _SAID_ALREADY and (isinstance(v, (int, float)) or _is_short(v))}
+    return joined(f"{key} {value}" for key, value in shown.items()) or "-"
+
+
+def _is_short(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= 40
+
+
+def _clock(start: RunStart) -> str:
+    if start.clock_uncertainty_ns is None:
+        return "offset to the host not measured"
+    return f"offset to the host known to ±{human(start.clock_uncertainty_ns / 1e9, 's')}"
+
+
+def _summary(metrics: Sequence[Metric], fmt: str) -> str:
+    rows = [(_title(m.name), human(m.value, m.unit), m.source, m.note or "") for m in metrics if m.repetition is None]
+    return render_table("Metrics", ("metric", "value", "source", "note"), rows, fmt, numeric=(1,))
+
+
+def _title(name: str) -> str:
+    return METRICS[name].title if name in METRICS else name
+
+
+def _repetitions(metrics: Sequence[Metric], fmt: str) -> str | None:
+    """Write a row for each repetition, None when none was measured."""
+    values = {(m.name, m.repetition): m.value for m in metrics if m.repetition is not None and m.value is not None}
+    numbers = sorted({repetition for _, repetition in values if repetition is not None})
+    names = [name for name in _PER_REPETITION if any((name, n) in values for n in numbers)]
+    if not names:
+        return None
+    scales = {n: scale_for([v for (name, _), v in values.items() if name == n], METRICS[n].unit) for n in names}
+    headers = ["repetition", *(f"{_title(name)}\n{scales[name].symbol}" for name in names)]
+    rows = [
+        [str(n + 1), *(scales[name].write(v) if (v := values.get((name, n))) is not None else "-" for name in names)]
+        for n in numbers
+    ]
+    return render_table("Repetitions", headers, rows, fmt, numeric=range(len(headers)))
+
+
+def _collectors(streams: Sequence[Stream]) -> Iterator[tuple[str, str, str, str]]:
+    found: dict[str, list[Stream]] = {}
+    for stream in streams:
+        found.setdefault(stream.collector, []).append(stream)
+    for collector, members in found.items():
+        quantities = ", ".join(dict.fromkeys(stream.quantity for stream in members))
+        yield collector, f"{members[0].rate_hz:g} Hz", str(len(members)), quantities
