@@ -46,7 +46,7 @@ def version():
 
 def compile_agent(compiler, target, flags, output):
     """Compile and link one binary; it appears under its name only when it is whole."""
-    partial = output.with_name(output.name + ".partial")
+    partial = output.with_name(f"{output.name}.{os.getpid()}.partial")  # two builds at once must not meet
     define = f'-DMELT_AGENT_VERSION="{version()}"'
     command = [*compiler, *flags, define, *map(str, sources(target)), "-o", str(partial)]
     result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
@@ -88,7 +88,7 @@ def build(targets=TARGETS, out=AGENTS / "bin", say=print):
         compile_agent(compiler, target, (*FLAGS, "-fno-sanitize=all"), output)
         output.chmod(0o755)
         manifest["targets"][target] = describe(output)
-    partial = manifest_path.with_suffix(".partial")
+    partial = manifest_path.with_name(f"manifest.json.{os.getpid()}.partial")
     partial.write_text(json.dumps(manifest, indent=2) + "\n")
     partial.replace(manifest_path)
     return manifest
@@ -119,16 +119,14 @@ def install_into(package):
         shutil.copy2(profile, package / "_devices")
 
 
-try:
+if __name__ != "__main__":  # as a script it needs no setuptools, which takes longer to import than all else here
     from setuptools.command.build_py import build_py
-except ImportError:  # run as a script where there is no setuptools
-    pass
-else:
 
     class BuildPy(build_py):
         """The step of a package build that puts the agent's binaries into the wheel."""
 
         def run(self):
+            """Build the Python part, then the agent."""
             super().run()
             build(say=lambda text: print(text, file=sys.stderr))
             if not self.editable_mode:  # an editable install finds agents/ and devices/ in the checkout

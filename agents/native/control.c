@@ -57,6 +57,7 @@ static int print_status(int dir) {
         text_add(&json, end.data, strcspn(end.data, "\n"));
     else
         text_format(&json, "null");
+    text_format(&json, "}");
     puts(json.data);
     text_free(&json);
     text_free(&end);
