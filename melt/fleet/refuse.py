@@ -25,7 +25,7 @@ def refusal(spec: RunSpec, artifact: Artifact, device: DeviceFacts) -> RunBundle
         return None
     reason = Reason(
         code="does_not_fit",
-        message=f"{artifact.name} needs about {human(needed, 'bytes')}, the device has {human(total, 'bytes')}: not tried",
+        message=f"{artifact.name} needs about {human(needed, 'bytes')}, the device has {human(total, 'bytes')}",
         figures={"needed_bytes": float(needed), "total_bytes": float(total)},
     )
     now = time.time_ns()
