@@ -1,55 +1,40 @@
-"""What the agent is asked to read and when, made of a discovery; the same discovery always gives the same numbers."""
+"""What the agent is asked to read and when, made of a discovery; the same discovery always gives the same numbers.
+
+The parts of a schedule are those of a job, each with its source, which says what the bytes mean that come back.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
+from melt.targets import jobfile
 from melt.telemetry.base import Discovery, FileSource, LineSource
 
 FIRST_SID = 2
 """Streams are numbered from here: 0 and 1 are the runner's stdout and stderr."""
 
 
-@dataclass(frozen=True, slots=True)
-class ScheduledFile:
-    """A file and its number in the job."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduledFile(jobfile.File):
+    """A file of a job and what is in it."""
 
-    cid: int
     source: FileSource
 
-    @property
-    def path(self) -> str:
-        """The file on the device; `{pid}` stands for the runner."""
-        return self.source.path
 
-    @property
-    def max_bytes(self) -> int:
-        """How much of it is read."""
-        return self.source.max_bytes
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group(jobfile.Group):
+    """The files of one collector."""
 
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """The files of one collector, read one after the other at each tick."""
-
-    gid: int
     collector: str
-    period_ns: int
     files: tuple[ScheduledFile, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ScheduledStream:
-    """A program and its number in the job."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduledStream(jobfile.StreamCommand):
+    """A program of a job and what its lines hold."""
 
-    sid: int
     source: LineSource
-
-    @property
-    def argv(self) -> tuple[str, ...]:
-        """The command."""
-        return self.source.argv
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +44,12 @@ class Schedule:
     groups: tuple[Group, ...]
     streams: tuple[ScheduledStream, ...]
 
-    def trips(self, limit_c: float | None) -> tuple[tuple[int, int], ...]:
-        """Return (cid, raw limit) of every file that can end the run when its chip gets hotter than `limit_c`."""
+    def trips(self, limit_c: float | None) -> tuple[jobfile.Trip, ...]:
+        """Return a trip for every file that can end the run when its chip gets hotter than `limit_c`."""
         if limit_c is None:
             return ()
         scales = ((file.cid, file.source.trip_per_c) for group in self.groups for file in group.files)
-        return tuple((cid, math.floor(limit_c * per_c)) for cid, per_c in scales if per_c is not None)
+        return tuple(jobfile.Trip(cid, math.floor(limit_c * per_c)) for cid, per_c in scales if per_c is not None)
 
 
 def make_schedule(discovery: Discovery) -> Schedule:
@@ -74,12 +59,13 @@ def make_schedule(discovery: Discovery) -> Schedule:
     """
     collectors: dict[str, list[ScheduledFile]] = {}
     for cid, source in enumerate(discovery.files):
-        collectors.setdefault(source.streams[0].collector, []).append(ScheduledFile(cid, source))
+        file = ScheduledFile(cid, source.path, source.max_bytes, source=source)
+        collectors.setdefault(source.streams[0].collector, []).append(file)
     groups = tuple(
-        Group(gid, collector, _period_ns(collector, files), tuple(files))
+        Group(gid=gid, period_ns=_period_ns(collector, files), files=tuple(files), collector=collector)
         for gid, (collector, files) in enumerate(collectors.items())
     )
-    streams = tuple(ScheduledStream(sid, source) for sid, source in enumerate(discovery.lines, FIRST_SID))
+    streams = tuple(ScheduledStream(sid, line.argv, source=line) for sid, line in enumerate(discovery.lines, FIRST_SID))
     names = [*collectors, *(stream.source.streams[0].collector for stream in streams)]
     if len(set(names)) < len(names):
         raise ValueError(f"one collector has several clocks: {sorted(names)}")

@@ -117,7 +117,7 @@ def test_trips_are_whole_numbers_of_the_file_and_leave_out_what_is_no_chip() -> 
     schedule = make_schedule(linux.discover(load("laptop-intel"), Sampling()))
     assert schedule.trips(None) == ()
     paths = {file.cid: file.source.streams[0].site for group in schedule.groups for file in group.files}
-    limits = {paths[cid]: limit for cid, limit in schedule.trips(94.5)}
+    limits = {paths[trip.cid]: trip.limit for trip in schedule.trips(94.5)}
     assert limits["coretemp Package id 0"] == 94_500
     assert "x86_pkg_temp" in limits
     assert not any("nvme" in site for site in limits)
