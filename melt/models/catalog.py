@@ -90,5 +90,5 @@ def _nearest(model: str) -> str:
     if Path(model).is_file():
         return f": for the file of that name write ./{model}"
     close = difflib.get_close_matches(model.lower(), catalog(), n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(catalog())};"
+    hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(catalog())}."
     return f": {hint} A file is named by its path (./model.gguf) or as hf://owner/repo/file.gguf"

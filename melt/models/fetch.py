@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import importlib.metadata
 import importlib.util
 import os
@@ -46,8 +47,12 @@ def fetch_hub_file(source: HubFile, progress: Progress | None = None) -> Path:
     where = f"hf://{source.repo}/{source.file}"
     hub = _hub()
     errors = hub.errors
+    # Its log repeats each retry; what matters of it is in the errors.
+    hub.utils.logging.set_verbosity_error()
+    if progress is not None:
+        progress(f"fetching {where}", 0, 0)
     try:
-        bar = _bar_class(where, progress)
+        bar = _bar_class(hub, where, progress)
         return Path(hub.hf_hub_download(source.repo, source.file, revision=source.revision, tqdm_class=bar))
     except errors.GatedRepoError:
         raise ModelError(
@@ -61,7 +66,7 @@ def fetch_hub_file(source: HubFile, progress: Progress | None = None) -> Path:
         raise ModelError(f"{source.repo} has no revision {source.revision}") from None
     except errors.LocalEntryNotFoundError as error:
         why = (
-            "HF_HUB_OFFLINE is set" if hub.constants.HF_HUB_OFFLINE else f"the hub cannot be reached ({_first(error)})"
+            "HF_HUB_OFFLINE is set" if hub.constants.HF_HUB_OFFLINE else f"the hub cannot be reached ({_cause(error)})"
         )
         raise ModelError(f"{where} is not in the hub's cache and {why}") from None
     except errors.EntryNotFoundError:
@@ -160,23 +165,20 @@ def _extract(entry: Entry, wheel: Path, part: Path, progress: Progress | None) -
 
 
 def _hub() -> Any:
-    # Any: the library is an extra, types are checked without it too.
+    # Imported by name: the library is an extra, and types are checked with and without it.
     try:
-        import huggingface_hub
-        import huggingface_hub.constants
-        import huggingface_hub.errors
+        hub = importlib.import_module("huggingface_hub")
+        for part in ("constants", "errors", "utils"):
+            importlib.import_module(f"huggingface_hub.{part}")
     except ImportError:
         raise ModelError("models of Hugging Face need huggingface_hub: pip install 'melt[hub]'") from None
-    return huggingface_hub
+    return hub
 
 
-def _bar_class(what: str, progress: Progress | None) -> Any:
+def _bar_class(hub: Any, what: str, progress: Progress | None) -> Any:
     """Make the hub report to `progress` where it would draw a bar of its own."""
-    from huggingface_hub import utils
 
-    plain: Any = utils.tqdm
-
-    class Bar(plain):  # type: ignore[misc]
+    class Bar(hub.utils.tqdm):  # type: ignore[misc]
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **{**kwargs, "disable": True})
             # A disabled bar does not count for itself.
@@ -192,3 +194,9 @@ def _bar_class(what: str, progress: Progress | None) -> Any:
 
 def _first(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def _cause(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return _first(error)
