@@ -7,6 +7,7 @@ way as double. Nulls are what was not measured.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -25,92 +26,77 @@ _DIGITS = {"hz": 0, "bytes": 0, "1": 0, "c": 3, "w": 6, "v": 6, "a": 6, "j": 6, 
 
 _DECIMAL_DIGITS = 18
 _LARGEST = 10**_DECIMAL_DIGITS
-_COLLECTOR = b"melt.collector"
+_COLLECTOR = "melt.collector"
+_STREAMS = "melt.streams"
+_TOLD = ("quantity", "unit", "site", "source", "rate_hz", "cumulative", "wraps_at")
 
 
 def encode_trace(trace: Trace) -> pa.Buffer:
     """Write a trace as a Parquet file in memory. Raises StoreError when its columns do not fit together."""
-    declared = {stream.name: stream for stream in trace.streams}
-    fields = [pa.field(TIME, pa.int64(), nullable=False, metadata={"unit": "ns"})]
+    units = {stream.name: stream.unit for stream in trace.streams}
+    fields = [pa.field(TIME, pa.int64(), nullable=False)]
     arrays = [pa.array(trace.t_ns, type=pa.int64())]
     encodings = {TIME: "DELTA_BINARY_PACKED"}
     for name, values in trace.columns.items():
         if name == TIME or values.shape != trace.t_ns.shape:
-            raise StoreError(
-                f"trace {trace.collector}: column {name} has {values.size} values for {trace.t_ns.size} times"
-            )
-        stream = declared.get(name)
-        array, encoding = _encode_column(values, stream.unit if stream else "")
+            raise StoreError(f"trace {trace.collector}: column {name} does not fit beside {len(trace.t_ns)} times")
+        array, encodings[name] = _encode_column(values, units.get(name, ""))
         arrays.append(array)
-        fields.append(pa.field(name, array.type, metadata=_describe(stream)))
-        encodings[name] = encoding
-    schema = pa.schema(fields, metadata={_COLLECTOR: trace.collector.encode()})
+        fields.append(pa.field(name, array.type))
+    table = pa.Table.from_arrays(arrays, schema=pa.schema(fields))
     sink = pa.BufferOutputStream()
-    pq.write_table(
-        pa.Table.from_arrays(arrays, schema=schema),
+    with pq.ParquetWriter(
         sink,
+        table.schema,
         compression="zstd",
         compression_level=3,
         use_dictionary=False,
         column_encoding=encodings,
         store_decimal_as_integer=True,
-        # Page checksums let a reader notice a flipped bit; statistics let it skip what a query does not need.
+        # Arrow's own copy of the schema and statistics of every column would double a short run's file.
+        store_schema=False,
+        write_statistics=[TIME],
         write_page_checksum=True,
-    )
+    ) as out:
+        out.write_table(table)
+        out.add_key_value_metadata({_COLLECTOR: trace.collector, _STREAMS: _dump_streams(trace)})
     return sink.getvalue()
 
 
 def read_trace(path: Path, names: Iterable[str] | None = None) -> Trace:
     """Read a trace back, bit for bit as it was published; `names` picks columns. Raises StoreError."""
     try:
-        wanted = None if names is None else [TIME, *names]
-        table = pq.read_table(path, columns=wanted, page_checksum_verification=True, partitioning=None)
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            told = file.metadata.metadata or {}
+            table = file.read(None if names is None else [TIME, *names])
     except FileNotFoundError as error:
         raise StoreError(f"{path} is missing; `melt store verify` lists what else is") from error
     except (OSError, pa.ArrowException) as error:
         raise StoreError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from error
     if TIME not in table.column_names:
         raise StoreError(f"{path} is not a trace of melt: it has no column {TIME}")
-    collector = (table.schema.metadata or {}).get(_COLLECTOR, path.stem.encode()).decode()
-    fields = [field for field in table.schema if field.name != TIME]
-    declared = [_declared(collector, field.name, field.metadata) for field in fields]
-    return Trace(
-        collector=collector,
-        t_ns=table[TIME].to_numpy(),
-        columns={field.name: _decode_column(table[field.name]) for field in fields},
-        streams=tuple(stream for stream in declared if stream is not None),
-    )
+    collector = told.get(_COLLECTOR.encode(), path.stem.encode()).decode(errors="replace")
+    columns = {name: _decode_column(table[name]) for name in table.column_names if name != TIME}
+    try:
+        streams = _load_streams(collector, told.get(_STREAMS.encode()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StoreError(f"{path} does not say what its columns are: {error}") from error
+    streams = tuple(stream for stream in streams if stream.name in columns)
+    return Trace(collector=collector, t_ns=table[TIME].to_numpy(), columns=columns, streams=streams)
 
 
-def _describe(stream: Stream | None) -> dict[str, str]:
-    """Write a declaration as the column's metadata, without defaults: a footer is not compressed."""
-    if stream is None:
-        return {}
-    told = {"unit": stream.unit, "quantity": stream.quantity, "site": stream.site, "source": stream.source}
-    told["rate_hz"] = repr(stream.rate_hz)
-    if stream.cumulative:
-        told["cumulative"] = "true"
-    if stream.wraps_at is not None:
-        told["wraps_at"] = repr(stream.wraps_at)
-    return told
+def _dump_streams(trace: Trace) -> str:
+    """Write the declarations as compact JSON, for a footer is not compressed: what is told, then that per column."""
+    told = {s.name: [getattr(s, key) for key in _TOLD] for s in trace.streams if s.name in trace.columns}
+    return json.dumps({"": _TOLD, **told}, ensure_ascii=False, separators=(",", ":"))
 
 
-def _declared(collector: str, name: str, metadata: dict[bytes, bytes] | None) -> Stream | None:
-    told = {key.decode(): value.decode() for key, value in (metadata or {}).items()}
-    if "quantity" not in told:
-        return None
-    wraps_at = told.get("wraps_at")
-    return Stream(
-        collector=collector,
-        name=name,
-        quantity=told["quantity"],
-        unit=told["unit"],
-        site=told["site"],
-        source=told["source"],
-        rate_hz=float(told["rate_hz"]),
-        cumulative=told.get("cumulative") == "true",
-        wraps_at=None if wraps_at is None else float(wraps_at),
-    )
+def _load_streams(collector: str, text: bytes | None) -> tuple[Stream, ...]:
+    if text is None:
+        return ()
+    told: dict[str, list[Any]] = json.loads(text)
+    keys = told.pop("")
+    return tuple(Stream(collector=collector, name=n, **dict(zip(keys, v, strict=True))) for n, v in told.items())
 
 
 def _encode_column(values: Values, unit: str) -> tuple[Any, str]:
