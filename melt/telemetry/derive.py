@@ -36,7 +36,9 @@ def _cpu_load(columns: list[Column]) -> Iterator[Column]:
     for stream, busy in columns:
         total = by_name.get(stream.name.replace("_busy_s", "_total_s"))
         if stream.cumulative and stream.name.endswith("_busy_s") and total is not None:
-            yield _declare(stream, f"{stream.site}_busy", "utilization"), _ratio(_rise(busy), _rise(total))
+            # Over 1 by rounding, or because iowait may fall (proc(5)).
+            load = np.clip(_ratio(_rise(busy), _rise(total)), 0.0, 1.0)
+            yield _declare(stream, f"{stream.site}_busy", "utilization"), load
 
 
 def _runner_cpus(trace: Trace, columns: list[Column]) -> Iterator[Column]:

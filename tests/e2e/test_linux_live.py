@@ -1,0 +1,83 @@
+"""This very machine, from the snapshot to the trace: the real agent reads, melt decodes."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from melt.cli.main import main
+from melt.records import Sampling
+from melt.targets.agent import AgentClient
+from melt.targets.facts import FACT_COMMANDS, FACT_GLOBS, parse_facts
+from melt.targets.jobfile import Job
+from melt.targets.probe import take_snapshot
+from melt.telemetry.decode import decode
+from melt.telemetry.journal import read_journal
+from melt.telemetry.platforms import linux
+from melt.telemetry.schedule import make_schedule
+from melt.transports.local import LocalTransport
+
+BUSY_PROGRAM = (
+    "import time\nend = time.monotonic() + 1.0\nx = bytearray(40_000_000)\nwhile time.monotonic() < end: pass"
+)
+
+
+def test_a_busy_program_is_seen_as_busy(tmp_path: Path) -> None:
+    transport = LocalTransport()
+    agent = AgentClient(transport, str(tmp_path / "device"))
+    agent.deploy()
+    snapshot = take_snapshot(transport, agent, (*FACT_GLOBS, *linux.GLOBS), {**FACT_COMMANDS, **linux.COMMANDS})
+    facts = parse_facts(snapshot, device_id_hint="local", kind="local")
+    assert facts.arch == os.uname().machine
+    assert facts.kernel == os.uname().release
+    assert len(facts.cpus) == len(os.sched_getaffinity(0))
+    schedule = make_schedule(linux.discover(snapshot, Sampling(sensors_hz=50, process_hz=50)))
+    folder = tmp_path / "job"
+    folder.mkdir()
+    job = Job(
+        run_id="live",
+        runner=(sys.executable, "-c", BUSY_PROGRAM),
+        timeout_s=30,
+        groups=schedule.groups,
+        streams=schedule.streams,
+    )
+    (folder / "job").write_bytes(job.render())
+    agent.start(str(folder))
+    deadline = time.monotonic() + 30
+    while agent.status(str(folder)).state == "running":
+        assert time.monotonic() < deadline, "the job is still running"
+        time.sleep(0.02)
+    traces = {trace.collector: trace for trace in decode(read_journal(folder / "journal"), schedule)}
+    process, memory, system = traces["process"], traces["process_memory"], traces["system"]
+    assert 30 <= len(process.t_ns) <= 120
+    assert bool((np.diff(process.t_ns) > 0).all())
+    assert np.nanmax(process.columns["cpu_user_s"]) > 0.3
+    assert 0.2 < np.nanmedian(process.columns["cpus_used"]) < 1.5
+    assert np.nanmax(memory.columns["rss_anon_bytes"]) > 40e6
+    assert np.nanmax(memory.columns["rss_peak_bytes"]) >= np.nanmax(memory.columns["rss_bytes"])
+    loads = [values for name, values in system.columns.items() if name.endswith("_busy_ratio")]
+    assert all(np.nanmin(load) >= 0 and np.nanmax(load) <= 1 for load in loads)
+    assert max(float(np.nanmean(load)) for load in loads) > 0.2
+
+
+def test_doctor_answers_in_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert main(["doctor", "-o", "json"]) in (0, 1)
+    document = json.loads(capsys.readouterr().out)
+    assert document["device"]["memory_bandwidth_bytes_per_s"] > 1e8
+    channels = {channel["name"]: channel for channel in document["channels"]}
+    assert channels["available_bytes"]["value"] > 1e6
+    assert channels["rss_bytes"]["value"] is None
+
+
+def test_doctor_of_an_unknown_device_says_what_is_known(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--device", "lokal"]) == 2
+    assert "did you mean `local`?" in capsys.readouterr().err
