@@ -125,14 +125,14 @@ def _cpus(start: RunStart) -> str | None:
 
 
 def _settings(settings: Settings) -> str:
-    return joined(f"{key} {value}" for key, value in to_dict(settings).items() if value is not None)
+    return joined(f"{key}={value}" for key, value in to_dict(settings).items() if value is not None)
 
 
 def _used(used: object) -> str:
     """Write what was in force; long texts and lists are for JSON."""
     flat = to_dict(used)
     shown = {k: v for k, v in flat.items() if k not in _SAID_ALREADY and (isinstance(v, (int, float)) or _is_short(v))}
-    return joined(f"{key} {value}" for key, value in shown.items()) or "-"
+    return joined(f"{key}={value}" for key, value in shown.items()) or "-"
 
 
 def _is_short(value: object) -> bool:
