@@ -12,7 +12,9 @@ from typing import Any
 
 from store_samples import make_bundle, make_trace
 
+from melt.errors import StoreError
 from melt.store.store import Store
+from melt.store.upkeep import verify
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["melt.store.store"])
@@ -99,3 +101,29 @@ def take_leftovers_when_told(root: Path, say: Connection) -> None:
     taken = store.leftovers()
     say.send([spool.run_id for spool in taken])
     say.recv()
+
+
+def use_as_nobody(root: Path, warm: Path, say: Connection) -> None:
+    """Read a store of somebody else, then try to write to it; say what was read and how each refusal reads."""
+    with Store.open(warm) as store:
+        # Python's own files may be out of reach for nobody: everything is imported before.
+        store.publish(sample_of("r0"))
+        list(verify(store))
+    os.setgid(65534)
+    os.setuid(65534)
+    refusals = []
+
+    def refused(act: Callable[[], object]) -> None:
+        try:
+            act()
+        except StoreError as error:
+            refusals.append(str(error))
+
+    with Store.open(root, create=False) as store:
+        runs = sorted(store.run_ids())
+        assert not [finding for finding in verify(store) if finding.harmful]
+        refused(lambda: store.publish(sample_of("new")))
+        refused(lambda: store.spool("new"))
+        refused(lambda: store.tag("r0", ["night"]))
+    refused(lambda: Store.open(root))
+    say.send([runs, *refusals])
