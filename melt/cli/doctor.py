@@ -48,7 +48,12 @@ def run(args: argparse.Namespace) -> int:
     finally:
         site.close()
     engines = _engines()
-    advice = [*found.missing, *_advice(site.target.facts, readings), *(text for _, _, text in engines if text)]
+    advice = [
+        *found.missing,
+        *_advice(site.target.facts, readings),
+        *_known(site.target.facts, readings),
+        *(text for _, _, text in engines if text),
+    ]
     if args.output == "json":
         _write_json(site, readings, engines, advice)
     else:
@@ -106,6 +111,29 @@ def _advice(facts: DeviceFacts, readings: list[Reading]) -> list[str]:
         said.append("the battery is charging, which heats the device and hides its power: unplug it to measure energy")
     if facts.virtualization:
         said.append(f"others may share the processor ({facts.virtualization}): use several sessions, watch `stolen_s`")
+    return said
+
+
+def _known(facts: DeviceFacts, readings: list[Reading]) -> list[str]:
+    """Say what a profile in devices/ adds to what the device says of itself."""
+    from melt.targets.profiles import load_profiles, matching_profile
+    from melt.units import human
+
+    profile = matching_profile(facts, load_profiles())
+    if profile is None:
+        return []
+    said = [f"{profile.title}: {note.text} ({note.source})" for note in profile.notes]
+    limit = profile.facts.get("throttles_from_c")
+    temperatures = [r.value for r in readings if r.stream.quantity == "temperature" and r.value is not None]
+    if limit is not None:
+        now = f", now {human(max(temperatures), 'c')}" if temperatures else ""
+        said.append(f"{profile.title}: clocks are cut from {human(limit.value, 'c')}{now} ({limit.source})")
+    peak = profile.facts.get("memory_peak_bytes_per_s")
+    if peak is not None and facts.memory_bandwidth_bytes_per_s is not None:
+        share = human(facts.memory_bandwidth_bytes_per_s / peak.value, "ratio")
+        said.append(
+            f"{profile.title}: {share} of the memory's {human(peak.value, 'bytes/s')} was reached ({peak.source})"
+        )
     return said
 
 
