@@ -1,0 +1,45 @@
+"""The agents that the contract is held against: the one that ships, and one that watches itself."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from agent_rig import Agent
+
+from melt.errors import AgentError
+from melt.targets.agent import AgentBinaries
+
+BUILD = Path(__file__).resolve().parents[2] / "agents" / "build.py"
+
+
+@pytest.fixture(scope="session")
+def shipped_agent() -> Path:
+    try:
+        return AgentBinaries.find().path("Linux", "x86_64")
+    except AgentError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def sanitized_agent() -> Path:
+    done = subprocess.run([sys.executable, BUILD, "--sanitize"], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(done.stderr)
+    return Path(done.stdout.strip())
+
+
+@pytest.fixture(params=["shipped", pytest.param("sanitized", marks=pytest.mark.slow)])
+def agent(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Agent]:
+    """A real agent; of the sanitized one every finding fails the test, also in the detached processes."""
+    findings = tmp_path / "findings"
+    # Leaks are no findings: what a job holds, it holds until its process ends.
+    options = f"detect_leaks=0:log_path={findings}"
+    env = {"ASAN_OPTIONS": options, "UBSAN_OPTIONS": f"print_stacktrace=1:log_path={findings}"}
+    rig = Agent(request.getfixturevalue(f"{request.param}_agent"), tmp_path, env)
+    yield rig
+    rig.close()
+    assert not [report.read_text() for report in tmp_path.glob("findings.*")]
