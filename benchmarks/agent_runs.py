@@ -1,0 +1,183 @@
+"""Start the runner here, alone or under the agent as a run does, and the agent without a runner."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from llama_bench import Speed
+
+from melt.engines import registry
+from melt.engines.base import Command, RunnerReport
+from melt.records import Artifact, Repeat, RunSpec, Sampling, Settings, Workload
+from melt.targets.agent import AgentClient
+from melt.targets.jobfile import File, Group, Job
+from melt.telemetry.journal import Event, Line, Tick, read_journal
+from melt.transports.registry import open_transport
+
+CHANNELS = 60
+RATE_HZ = 100
+PERIOD_NS = 1_000_000_000 // RATE_HZ
+_GLOBS = (
+    "sys/class/thermal/thermal_zone*/temp",
+    "sys/class/hwmon/hwmon*/*_input",
+    "sys/devices/system/cpu/cpu*/cpufreq/scaling_cur_freq",
+    "proc/stat",
+    "proc/meminfo",
+    "proc/loadavg",
+    "sys/class/net/*/statistics/*",
+)
+_DEADLINE_S = 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """What sampling cost, as a share of one core, and when each tick began."""
+
+    cpu_share: float
+    tick_ns: tuple[int, ...]
+
+    @property
+    def jitter_p99_s(self) -> float:
+        """How late ticks began, 99th percentile, against the grid on which the earliest of them lies."""
+        first_ns = self.tick_ns[0]
+        offsets = [t - first_ns - round((t - first_ns) / PERIOD_NS) * PERIOD_NS for t in self.tick_ns]
+        return (statistics.quantiles(offsets, n=100)[98] - min(offsets)) / 1e9
+
+
+def sampled_files() -> tuple[str, ...]:
+    """Return 60 files of this machine: its sensors, then counters of the kernel that cost as much to read."""
+    found = [str(path) for pattern in _GLOBS for path in sorted(Path("/").glob(pattern)) if _readable(path)]
+    if len(found) < CHANNELS:
+        sys.exit(f"overhead: only {len(found)} of {CHANNELS} files to sample were found on this machine")
+    return tuple(found[:CHANNELS])
+
+
+class Bench:
+    """The agent of this machine and the folder in which its jobs lie."""
+
+    def __init__(self, folder: Path, model: Path) -> None:
+        self._folder = folder
+        self._model = model
+        self._agent = AgentClient(open_transport("local"), str(folder))
+        self._agent.deploy()
+        self._engine = registry.get("llama.cpp")
+        self._files = sampled_files()
+        self._jobs = 0
+
+    def runner(self, *, under_agent: bool, n_prompt: int, n_gen: int, n_depth: int, repetitions: int) -> Speed:
+        """Run prefill and decode, each in a process of its own at the same depth, as llama-bench tests them."""
+        speeds = []
+        for workload in (Workload(n_prompt=n_prompt, n_depth=n_depth), Workload(n_gen=n_gen, n_depth=n_depth)):
+            start = self._under_agent if under_agent else self._alone
+            report = start(self._command(workload, repetitions))
+            if not report.complete:
+                sys.exit(f"overhead: the runner failed: {report.failure}")
+            phase = "prefill" if workload.n_prompt else "decode"
+            windows = [w for w in report.windows if w.phase == phase and not w.warmup]
+            speeds.append(statistics.median((w.n_tokens or 0) / w.duration_s for w in windows))
+        return Speed(*speeds)
+
+    def agent_alone(self, seconds: float) -> Sampled:
+        """Let the agent sample without a runner, and ask it for its own CPU time."""
+        records = self._run(Job(run_id="idle", linger_s=seconds, groups=self._groups()))
+        own = [r for r in records if isinstance(r, Event) and r.name == "self"]
+        used_ns = _number(own[-1], "cpu_ns") - _number(own[0], "cpu_ns")
+        ticks = tuple(r.t_ns for r in records if isinstance(r, Tick))
+        return Sampled(used_ns / (own[-1].t_ns - own[0].t_ns), ticks)
+
+    def bare_loop(self, seconds: float) -> Sampled:
+        """Read the same files in a loop of C that does nothing else."""
+        binary = self._folder / "bare_loop"
+        if not binary.exists():
+            source = Path(__file__).with_name("bare_loop.c")
+            subprocess.run(("cc", "-O2", "-D_GNU_SOURCE", "-o", str(binary), str(source)), check=True)
+        words = (str(binary), str(PERIOD_NS), str(round(seconds * RATE_HZ)), *self._files)
+        done = subprocess.run(words, capture_output=True, check=True, timeout=_DEADLINE_S)
+        used_ns, *ticks = map(int, done.stdout.split())
+        return Sampled(used_ns / (len(ticks) * PERIOD_NS), tuple(ticks))
+
+    def _groups(self) -> tuple[Group, ...]:
+        return (Group(0, PERIOD_NS, tuple(File(i, path) for i, path in enumerate(self._files))),)
+
+    def _command(self, workload: Workload, repetitions: int) -> Command:
+        spec = RunSpec(
+            run_id="overhead",
+            sweep_id="overhead",
+            plan="overhead",
+            block=0,
+            position=0,
+            device="local",
+            model=self._model.name,
+            quant=None,
+            engine=self._engine.name,
+            workload=workload,
+            settings=Settings(threads=1),
+            repeat=Repeat(warmup=1, repetitions=repetitions),
+            sampling=Sampling(),
+        )
+        artifact = Artifact(
+            name=self._model.name, quant=None, format="gguf", sha256="", size_bytes=0, path=str(self._model)
+        )
+        runner_dir = str(self._engine.runner_files()[0].parent)
+        return self._engine.command(
+            spec, artifact, model_path=str(self._model), runner_dir=runner_dir, python=sys.executable
+        )
+
+    def _alone(self, command: Command) -> RunnerReport:
+        folder = self._job_folder(command)
+        words = [word.replace("{dir}", str(folder)) for word in command.argv]
+        done = subprocess.run(words, capture_output=True, timeout=_DEADLINE_S, check=False)
+        return self._engine.parse(done.stdout.splitlines())
+
+    def _under_agent(self, command: Command) -> RunnerReport:
+        folder = self._job_folder(command)
+        words = tuple(word.replace("{dir}", str(folder)) for word in command.argv)
+        records = self._run(Job(run_id="runner", runner=words, groups=self._groups(), env=dict(command.env)), folder)
+        return self._engine.parse(r.data for r in records if isinstance(r, Line) and r.source == 0)
+
+    def _run(self, job: Job, folder: Path | None = None) -> list[object]:
+        folder = folder or self._job_folder(Command(argv=()))
+        (folder / "job").write_bytes(job.render())
+        self._agent.start(str(folder))
+        until = time.monotonic() + _DEADLINE_S
+        with self._agent.tail(str(folder), follow=True) as journal:
+            while journal.read(1 << 20, max(0.0, until - time.monotonic())):
+                pass
+        return list(read_journal(folder / "journal").records)
+
+    def _job_folder(self, command: Command) -> Path:
+        self._jobs += 1
+        folder = self._folder / f"job{self._jobs}"
+        folder.mkdir()
+        for name, data in command.files.items():
+            (folder / name).write_bytes(data)
+        return folder
+
+
+def spread(values: Iterable[float]) -> tuple[float, float]:
+    """Return the quartiles of a few values."""
+    ordered = sorted(values)
+    if len(ordered) < 2:
+        return ordered[0], ordered[0]
+    low, _, high = statistics.quantiles(ordered, n=4, method="inclusive")
+    return low, high
+
+
+def _number(event: Event, name: str) -> int:
+    value = event.data[name]
+    assert isinstance(value, int)
+    return value
+
+
+def _readable(path: Path) -> bool:
+    try:
+        path.read_bytes()
+    except OSError:
+        return False
+    return True
