@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -40,6 +41,20 @@ ODD_WORDS = [
     "{a,b}",
     "<in >out",
 ]
+
+
+PUSH_TO_A_FULL_DISK = """
+import os, sys
+from pathlib import Path
+from melt.errors import NoSpace
+from melt.transports.local import LocalTransport
+folder = Path(sys.argv[1])
+try:
+    LocalTransport().push(folder / "big", str(folder / "disk" / "big"))
+except NoSpace as error:
+    print(str(error).partition(";")[0])
+print(os.listdir(folder / "disk"))
+"""
 
 
 @pytest.fixture(params=sorted(TRANSPORTS))
@@ -277,9 +292,15 @@ class TestLocalFiles:
         assert (tmp_path / "kept").read_bytes() == b"old"
 
     def test_a_full_disk_is_said_and_leaves_nothing(self, tmp_path: Path) -> None:
-        (tmp_path / "a").write_bytes(b"x" * 100)
-        with pytest.raises(DeviceError, match="/dev/full"):
-            LocalTransport().push(tmp_path / "a", "/dev/full/a")
+        disk = tmp_path / "disk"
+        disk.mkdir()
+        (tmp_path / "big").write_bytes(bytes(200_000))
+        alone = ["unshare", "--user", "--map-root-user", "--mount"]
+        if LocalTransport().run([*alone, "true"]).exit_code != 0:
+            pytest.skip("a full disk needs user namespaces, which this system does not allow")
+        mount = f"mount -t tmpfs -o size=64k none {disk} && exec {sys.executable} -c '{PUSH_TO_A_FULL_DISK}' {tmp_path}"
+        done = LocalTransport().run([*alone, "sh", "-c", mount])
+        assert done.stdout.decode() == f"no room for {disk}/big: No space left on device\n[]\n", done.stderr
 
 
 class TestRegistry:
