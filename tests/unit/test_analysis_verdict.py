@@ -1,0 +1,157 @@
+"""Doubts about a run: the sample run has none, and each change of it has exactly one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from analysis_samples import MS, agent_events, at, channel, make_start, run, runner_said
+
+from melt.records import Settings, Verdict
+from melt.telemetry.journal import Event
+
+# Two CPUs that the runner keeps busy from 0 to 60 s, with the little that a quiet system does beside it.
+BUSY = [
+    channel(f"cpu{n}_busy_s", "duration", lambda t: t * 1.02, site=f"cpu{n}", unit="s", cumulative=True) for n in (0, 1)
+]
+OWN = [channel("cpu_user_s", "duration", lambda t: t * 1.99, site="runner", unit="s", cumulative=True)]
+QUIET = [
+    *BUSY,
+    *OWN,
+    channel("stolen_s", "duration", lambda t: t * 0.001, site="cpu", unit="s", cumulative=True),
+    channel("cpu0_freq_hz", "frequency", lambda t: 3e9 - 1e6 * t, site="cpu0", unit="hz"),
+    channel("cpu0_throttled", "count", lambda t: 12.0, site="cpu0", cumulative=True),
+    channel("cooling_cpufreq", "state", lambda t: 0.0, site="cpufreq"),
+    channel("swap_bytes", "memory", lambda t: 4096.0, site="runner", unit="bytes"),
+    channel("faults_major", "count", lambda t: 3.0, site="runner", cumulative=True),
+    channel("bat0_charging", "state", lambda t: 0.0, site="BAT0"),
+]
+
+
+def with_channel(changed):
+    (stream,) = changed.streams
+    return [t for t in QUIET if t.streams[0].name != stream.name] + [changed]
+
+
+def codes(evaluation):
+    return [reason.code for reason in evaluation.reasons]
+
+
+def test_a_quiet_run_is_valid():
+    seen = run(traces=QUIET)
+    assert codes(seen) == []
+    assert seen.verdict is Verdict.VALID
+
+
+@pytest.mark.parametrize(
+    ("code", "changed"),
+    [
+        ("background_load", channel("cpu1_busy_s", "duration", lambda t: t * 1.4, site="cpu1", cumulative=True)),
+        ("cpu_stolen", channel("stolen_s", "duration", lambda t: t * 0.1, site="cpu", cumulative=True)),
+        ("throttled", channel("cpu0_freq_hz", "frequency", lambda t: 3e9 - 6e7 * t, site="cpu0")),
+        ("throttled", channel("cpu0_throttled", "count", lambda t: (t > 15) * 4.0, site="cpu0", cumulative=True)),
+        ("throttled", channel("cooling_cpufreq", "state", lambda t: (t > 15) * 2.0, site="cpufreq")),
+        ("swapped", channel("swap_bytes", "memory", lambda t: 5e8, site="runner")),
+        ("read_from_disk", channel("faults_major", "count", lambda t: t * 500, site="runner", cumulative=True)),
+        ("charging", channel("bat0_charging", "state", lambda t: 1.0, site="BAT0")),
+        (
+            "sampling_gap",
+            channel("stolen_s", "duration", lambda t: 0.0, site="cpu", cumulative=True, drop=(12.0, 14.0)),
+        ),
+    ],
+)
+def test_disturbances(code, changed):
+    seen = run(traces=with_channel(changed))
+    assert codes(seen) == [code]
+    assert seen.verdict is Verdict.SUSPECT
+    assert "\n" not in seen.reasons[0].message
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        channel("cpu0_freq_hz", "frequency", lambda t: 3e9 + (t < 9) * 2e9, site="cpu0"),
+        channel("cpu0_throttled", "count", lambda t: (t > 5) * 4.0, site="cpu0", cumulative=True),
+        channel("swap_bytes", "memory", lambda t: (t > 21) * 1e9, site="runner"),
+        channel("stolen_s", "duration", lambda t: (t > 5) * 9.0, site="cpu", cumulative=True, drop=(2.0, 4.0)),
+    ],
+)
+def test_what_happens_outside_the_measured_span_does_not_count(changed):
+    assert codes(run(traces=with_channel(changed))) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "settings", "used"),
+    [
+        ("wrong_threads", {"threads": 2}, {"threads": 1}),
+        ("wrong_backend", {"n_gpu_layers": 99}, {"n_gpu_layers": 0}),
+        ("wrong_backend", {"n_gpu_layers": -1}, {"n_gpu_layers": 0}),
+        ("wrong_backend", {}, {"n_gpu_layers": 31, "backend": "CUDA"}),
+        ("wrong_settings", {"cache_type_k": "q8_0"}, {}),
+        ("wrong_settings", {"flash_attn": "off"}, {}),
+    ],
+)
+def test_another_run_than_was_asked_for_is_invalid(code, settings, used):
+    start = make_start(settings=Settings(**{"threads": 2, **settings}))
+    seen = run(runner_said(used=used), start=start, traces=QUIET)
+    assert codes(seen) == [code]
+    assert seen.verdict is Verdict.INVALID
+
+
+@pytest.mark.parametrize(
+    ("settings", "used"), [({"n_gpu_layers": -1}, {"n_gpu_layers": 31}), ({"flash_attn": "auto"}, {})]
+)
+def test_what_the_engine_chose_itself_is_fine(settings, used):
+    start = make_start(settings=Settings(threads=2, **settings))
+    assert codes(run(runner_said(used=used), start=start)) == []
+
+
+def test_affinity():
+    def events(asked, got):
+        return [Event("runner_started", at(0.5), {"affinity_asked": asked, "affinity": got}), *agent_events()[1:]]
+
+    assert codes(run(events=events("0-1", "0,1"))) == []
+    assert codes(run(events=events(None, "0-1"))) == []
+    seen = run(events=events("0", "0-1"))
+    assert codes(seen) == ["affinity_not_applied"]
+    assert seen.verdict is Verdict.INVALID
+
+
+@pytest.mark.parametrize(
+    ("resident", "expected"), [(0.0, []), (0.04, []), (0.6, ["cache_not_cold"]), (None, ["cache_not_cold"])]
+)
+def test_cold_loads(resident, expected):
+    said = runner_said()
+    said[0] = {**said[0], "page_cache": {"asked": "cold", "resident_before": resident}}
+    start = make_start(settings=Settings(threads=2, page_cache="cold"))
+    assert codes(run(said, start=start)) == expected
+
+
+def test_repetitions_that_differ():
+    assert codes(run(runner_said(gaps_ms=(10, 10.2, 10.4)))) == []
+    seen = run(runner_said(gaps_ms=(10, 10, 14)))
+    assert codes(seen) == ["unstable"]
+    assert seen.reasons[0].figures["cv"] == pytest.approx(0.18232, abs=1e-5)
+
+
+def test_too_few_repetitions():
+    assert codes(run(runner_said(gaps_ms=(10, 10)))) == ["too_few_repetitions"]
+
+
+def test_missed_ticks():
+    late = {"cpu_ns": 600 * MS, "rss_bytes": 1, "missed": {"0": 30, "1": 0}, "ticks": {"0": 480, "1": 40}}
+    seen = run(events=[*agent_events(), Event("self", at(59), late)])
+    assert codes(seen) == ["missed_ticks"]
+    assert seen.reasons[0].figures == {"missed": 30}
+
+
+def test_a_torn_journal_of_a_run_that_ended_well():
+    assert codes(run(torn=True)) == ["journal_torn"]
+
+
+def test_reasons_of_different_kinds_are_all_told():
+    start = make_start()
+    start = replace(start, spec=replace(start.spec, settings=Settings(threads=4)))
+    seen = run(runner_said(gaps_ms=(10, 14)), start=start, torn=True)
+    assert codes(seen) == ["wrong_threads", "too_few_repetitions", "unstable", "journal_torn"]
+    assert seen.verdict is Verdict.INVALID
