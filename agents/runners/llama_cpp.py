@@ -12,7 +12,6 @@ import gc
 import os
 import sys
 import time
-import traceback
 
 # This file is named like the package that it needs, and Python looks for imports beside a script first: its own
 # folder goes to the end, where only the files beside it are found.
@@ -43,7 +42,7 @@ def main(argv):
     except BrokenPipeError:
         print("nobody reads the events any more", file=sys.stderr)
     except Exception as error:
-        traceback.print_exc()
+        sys.excepthook(*sys.exc_info())
         events.fail(Failure("internal", "%s: %s" % (type(error).__name__, error)))
     return 1
 
