@@ -30,7 +30,7 @@ class Channel(Protocol):
     """A program that runs on the device while the host talks with it."""
 
     def read(self, size: int, timeout_s: float) -> bytes | None:
-        """Return up to `size` bytes of its stdout as soon as there are any; b"" at its end, None when the time is up."""
+        """Return up to `size` bytes of its stdout once there are any; b"" at its end, None when the time is up."""
         ...
 
     def write(self, data: bytes) -> None:
@@ -69,7 +69,10 @@ class Transport(Protocol):
         ...
 
     def push(self, local: Path, remote: str, *, mode: int = 0o644, progress: Progress | None = None) -> None:
-        """Copy a file to the device. The name appears only once the file is whole. Raises NoSpace."""
+        """Copy a file to the device. The name appears only once the file is whole; folders on the way are made.
+
+        Raises NoSpace, DeviceError.
+        """
         ...
 
     def pull(self, remote: str, local: Path, *, progress: Progress | None = None) -> None:
