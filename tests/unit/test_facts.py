@@ -103,7 +103,12 @@ def test_threads_are_physical_cores_of_all_packages() -> None:
 
 
 def test_a_snapshot_survives_its_document() -> None:
-    snapshot = {"/te\udcffxt": "Grüße\n".encode(), "/binary": bytes(range(256)), "/empty": b"", "$ command": b'{"base64": 1}'}
+    snapshot = {
+        "/te\udcffxt": "Grüße\n".encode(),
+        "/binary": bytes(range(256)),
+        "/empty": b"",
+        "$ command": b'{"base64": 1}',
+    }
     assert load_snapshot(dump_snapshot(snapshot)) == snapshot
 
 
