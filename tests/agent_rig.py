@@ -34,6 +34,14 @@ def is_alive(pid: int) -> bool:
     return state not in "ZX"
 
 
+def group_exists(leader: int) -> bool:
+    try:
+        os.killpg(leader, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 class JobFolder:
     """One job: its folder, its processes, its journal."""
 

@@ -251,13 +251,13 @@ static void step(struct worker *w) {
         enter(w, AFTER, w->in_a_hurry ? 0 : w->job->linger_ms * NS_PER_MS);
     } else if (w->phase == AFTER && due) {
         close_down(w);
-    } else if (w->phase == CLOSING && !streams_left) {
-        w->phase = OVER;
     } else if (w->phase == CLOSING && due) {
         for (size_t i = 0; i < w->job->n_streams; i++)
             child_signal(&w->streams[i].child, SIGKILL);
         w->phase_ends_ns = INT64_MAX;
     }
+    if (w->phase == CLOSING && !streams_left)
+        w->phase = OVER;
     if (now_ns >= w->self_ns) {
         write_self(w);
         w->self_ns = now_ns + SELF_EVERY_NS;

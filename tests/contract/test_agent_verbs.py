@@ -1,0 +1,136 @@
+"""Every verb that needs no running job, on the real binary."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import time
+from pathlib import Path
+
+import pytest
+from agent_rig import Agent, wait_for
+
+from melt.errors import AgentError
+from melt.targets.agent import AgentBinaries, AgentClient
+from melt.targets.jobfile import Job, encode_field
+from melt.transports.local import LocalTransport
+
+
+def test_version(agent: Agent) -> None:
+    answer = agent.json("version")
+    assert answer == {
+        "agent": AgentBinaries.find().version,
+        "protocol": 1,
+        "os": "linux",
+        "arch": platform.machine(),
+    }
+
+
+@pytest.mark.parametrize(
+    "words",
+    [(), ("fly",), ("start",), ("version", "x"), ("tail", "x"), ("tail", "x", "-1"), ("tail", "x", "0", "--fast"),
+     ("hash",), ("read",), ("bandwidth", "--threads"), ("bandwidth", "--bytes", "1")],
+)  # fmt: skip
+def test_wrong_usage_exits_2_and_says_what_there_is(agent: Agent, words: tuple[str, ...]) -> None:
+    done = agent.run(*words)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.startswith(b"usage: melt-agent VERB")
+
+
+def test_clock_answers_each_line_with_the_clock_of_python(agent: Agent) -> None:
+    before_ns = time.monotonic_ns()
+    done = agent.run("clock", stdin=b"\nanything\n\n")
+    after_ns = time.monotonic_ns()
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(answers) == 3
+    assert before_ns <= answers[0]["t_ns"] <= answers[1]["t_ns"] <= answers[2]["t_ns"] <= after_ns
+    assert abs(answers[0]["realtime_ns"] - time.time_ns()) < 60e9
+    assert answers[0]["boottime_ns"] > 0
+
+
+@pytest.mark.parametrize("size", [0, 1, 55, 56, 63, 64, 65, 119, 120, 262144, 262145, 3_000_001])
+def test_hash_is_the_sha256(agent: Agent, tmp_path: Path, size: int) -> None:
+    data = os.urandom(size)
+    path = tmp_path / "file with blank"
+    path.write_bytes(data)
+    answer = agent.json("hash", path)
+    assert answer == {"path": str(path), "sha256": hashlib.sha256(data).hexdigest(), "size": size}
+
+
+def test_hash_names_what_it_cannot_read(agent: Agent, tmp_path: Path) -> None:
+    odd = os.fsencode(tmp_path) + b'/\xff"\xc3\xa9\n'
+    Path(os.fsdecode(odd)).write_bytes(b"x")
+    os.mkfifo(tmp_path / "pipe")
+    done = agent.run("hash", os.fsdecode(odd), tmp_path / "none", tmp_path, tmp_path / "pipe")
+    first, *others = [json.loads(line) for line in done.stdout.splitlines()]
+    assert first["path"] == os.fsdecode(odd)
+    assert first["size"] == 1
+    assert [o["error"] for o in others] == ["No such file or directory", "Is a directory", "Invalid argument"]
+
+
+def test_read_gives_names_and_bytes_as_they_are(agent: Agent, tmp_path: Path) -> None:
+    (tmp_path / "a 1").write_bytes(b"\x00\n%")
+    (tmp_path / "a 2").write_bytes(b"")
+    (tmp_path / "a 3").write_bytes(b"y" * 70000)
+    (tmp_path / "a 4").mkdir()
+    os.mkfifo(tmp_path / "a 5")
+    done = agent.run("read", tmp_path / "a *", tmp_path / "nothing*")
+    name = encode_field(str(tmp_path / "a "))
+    assert done.stdout == b"".join(
+        (name + b"1 3\n\x00\n%\n", name + b"2 0\n\n", name + b"3 65536\n" + b"y" * 65536 + b"\n", name + b"5 -1\n")
+    )
+
+
+def test_read_through_the_client_equals_the_files(shipped_agent: Path, tmp_path: Path) -> None:
+    client = AgentClient(LocalTransport(), str(tmp_path))
+    client.deploy()
+    found = client.read(["/sys/class/net/lo/*", "/proc/sys/kernel/ostype", "/nope/*"])
+    assert found["/proc/sys/kernel/ostype"] == b"Linux\n"
+    assert found["/sys/class/net/lo/mtu"] == Path("/sys/class/net/lo/mtu").read_bytes()
+
+
+def test_bandwidth_is_a_positive_number_of_whole_passes(agent: Agent) -> None:
+    answer = agent.json("bandwidth", "--threads", "1", "--bytes", str(8 << 20), "--seconds", "1")
+    assert answer["bytes_per_s"] > 1e8
+    assert (answer["threads"], answer["bytes"]) == (1, 8 << 20)
+    assert answer["passes"] >= 3
+
+
+class TestClient:
+    """The host's side, over a real transport."""
+
+    def test_deploys_once_and_again_when_it_is_not_the_same(self, shipped_agent: Path, tmp_path: Path) -> None:
+        client = AgentClient(LocalTransport(), str(tmp_path))
+        with pytest.raises(AgentError, match="not deployed"):
+            client.version()
+        assert client.deploy().agent == client.expected_version
+        path = Path(client.path)
+        made = path.stat().st_mtime_ns
+        client.deploy()
+        assert path.stat().st_mtime_ns == made
+        path.unlink()
+        path.write_text('#!/bin/sh\necho \'{"agent":"old","protocol":1,"os":"linux","arch":"x"}\'\n')
+        path.chmod(0o755)
+        assert client.deploy().agent == client.expected_version
+
+    def test_names_the_devices_it_has_no_agent_for(self) -> None:
+        binaries = AgentBinaries("v", Path("bin"), {"x86_64-linux-musl": {"file": "a"}})
+        assert binaries.path("Linux", "x86_64") == Path("bin/a")
+        with pytest.raises(AgentError, match="no agent for Linux on riscv64, only for x86_64-linux-musl"):
+            binaries.path("Linux", "riscv64")
+
+    def test_clock_offset_to_the_same_machine_is_nothing(self, shipped_agent: Path, tmp_path: Path) -> None:
+        client = AgentClient(LocalTransport(), str(tmp_path))
+        client.deploy()
+        offset_ns, uncertainty_ns = client.clock_offset(20)
+        assert abs(offset_ns) <= uncertainty_ns
+
+    def test_a_tail_whose_listener_leaves_ends(self, agent: Agent, tmp_path: Path) -> None:
+        folder = agent.started(Job(run_id="r", runner=("sleep", "60")))
+        channel = LocalTransport().open((str(agent.binary), "tail", str(folder.path), "0", "--follow"))
+        assert channel.read(8, 10.0) == b"MELTJRN1"
+        process = channel._process.pid  # type: ignore[attr-defined]
+        channel.close()
+        wait_for(lambda: not Path(f"/proc/{process}").exists(), "the end of the tail")
