@@ -89,6 +89,7 @@ def _hub_file(model: str) -> HubFile:
 def _nearest(model: str) -> str:
     if Path(model).is_file():
         return f": for the file of that name write ./{model}"
-    close = difflib.get_close_matches(model.lower(), catalog(), n=1, cutoff=0.5)
+    word = model.lower()
+    close = [name for name in catalog() if word in name] or difflib.get_close_matches(word, catalog(), n=1, cutoff=0.5)
     hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(catalog())}."
     return f": {hint} A file is named by its path (./model.gguf) or as hf://owner/repo/file.gguf"
