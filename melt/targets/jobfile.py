@@ -13,8 +13,14 @@ _ENCODED = re.compile(rb"%([0-9A-Fa-f]{2})")
 
 
 def encode_field(value: str | bytes) -> bytes:
-    """Write one field: bytes outside `!`..`~`, and `%`, as %XX; nothing as `%-`. Raises UsageError on a zero byte."""
-    data = value.encode(errors="surrogateescape") if isinstance(value, str) else value
+    """Write one field: bytes outside `!`..`~`, and `%`, as %XX; nothing as `%-`.
+
+    Raises UsageError on a zero byte and on text that has no bytes.
+    """
+    try:
+        data = value.encode(errors="surrogateescape") if isinstance(value, str) else value
+    except UnicodeEncodeError as error:
+        raise UsageError(f"a job cannot hold this text: {value!r}") from error
     if b"\0" in data:
         raise UsageError(f"a job cannot hold a zero byte: {value!r}")
     return _MUST_ENCODE.sub(lambda m: b"%%%02X" % m[0][0], data) or b"%-"
