@@ -249,7 +249,7 @@ class _Reader:
 
     def _check_count(self, count: int, least_bytes: int, what: str) -> None:
         if count * least_bytes > self._size - self._pos:
-            raise self._damaged(f"it claims {count} {what}, more than its {self._size} bytes can hold")
+            raise self._damaged(f"it claims {count} {what}, more than its {self._size} bytes can hold; fetch it again")
 
     def _take(self, length: int, what: str) -> bytes:
         end = self._pos + length

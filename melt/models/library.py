@@ -61,17 +61,18 @@ class Library:
     def peek(self, model: str, quant: str | None) -> Artifact | None:
         """Return what `resolve` would, when it takes no work: no download, no quantizing, no hashing.
 
-        Raises ModelError for an unknown name or level.
+        Raises ModelError for an unknown name or level, a missing or damaged file.
         """
         source = find_source(model)
         level = None if quant is None else find_level(quant)
         path = self._present(source)
         if path is None:
             return None
+        header = read_header(path)
         sha256 = source.sha256 if isinstance(source, Entry) else cached_sha256(path)
         if sha256 is None:
             return None
-        origin = describe(path, read_header(path), sha256=sha256, quant=None, name=_name(source))
+        origin = describe(path, header, sha256=sha256, quant=None, name=_name(source))
         if isinstance(source, Entry):
             origin = replace(origin, license=source.license)
         if level is None or level.name == origin.quant:
