@@ -101,18 +101,18 @@ class Agent:
     """A binary of the agent and the folder for its jobs."""
 
     def __init__(
-        self, binary: Path, root: Path, env: dict[str, str] | None = None, runner: tuple[str, ...] = ()
+        self, binary: Path, root: Path, env: dict[str, str] | None = None, emulator: tuple[str, ...] = ()
     ) -> None:
         self.binary = binary
         self.root = root
-        self._env = {**os.environ, **(env or {})}
-        self._runner = runner
+        self.env = {**os.environ, **(env or {})}
+        self._emulator = emulator
         self._jobs: list[JobFolder] = []
 
     def run(self, *words: str | Path, stdin: bytes = b"", **options: Any) -> subprocess.CompletedProcess[bytes]:
-        command = [*self._runner, str(self.binary), *map(str, words)]
+        command = [*self._emulator, str(self.binary), *map(str, words)]
         return subprocess.run(
-            command, input=stdin, capture_output=True, env=self._env, timeout=DEADLINE_S, check=False, **options
+            command, input=stdin, capture_output=True, env=self.env, timeout=DEADLINE_S, check=False, **options
         )
 
     def json(self, *words: str | Path, **options: Any) -> dict[str, Any]:

@@ -149,7 +149,7 @@ def test_an_out_of_memory_kill_is_told_from_a_crash(agent: Agent, small_cgroup: 
     eater = "x=x; while :; do x=$x$x; done"
     folder = agent.folder(Job(run_id="r", runner=("/bin/sh", "-c", eater), groups=FAST))
     enter = f'echo $$ > {small_cgroup}/cgroup.procs && exec "$0" start "$1"'
-    subprocess.run(["/bin/sh", "-c", enter, agent.binary, folder.path], check=True, capture_output=True)
+    subprocess.run(["/bin/sh", "-c", enter, agent.binary, folder.path], env=agent.env, check=True, capture_output=True)
     end = folder.end()
     assert (end["reason"], end["signal"]) == ("completed", signal.SIGKILL)
     assert folder.events("runner_exited")[0].data["oom_kill"] is True

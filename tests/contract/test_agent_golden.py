@@ -135,7 +135,11 @@ def test_what_is_no_field_is_refused(field: bytes) -> None:
         decode_field(field)
 
 
-@pytest.mark.parametrize("job", [Job(run_id="a\0"), Job(run_id="\ud800"), Job(run_id="a", timeout_s=-1), Job(run_id="a", linger_s=1e9)])
+@pytest.mark.parametrize(
+    "job",
+    [Job(run_id="a\0"), Job(run_id="\ud800"), Job(run_id="a", timeout_s=-1), Job(run_id="a", linger_s=1e9)],
+    ids=["zero-byte", "no-bytes", "negative", "too-long"],
+)
 def test_a_job_that_the_agent_could_not_take_is_refused_by_the_host(job: Job) -> None:
     with pytest.raises(UsageError):
         job.render()

@@ -320,7 +320,12 @@ def test_the_caller_is_not_kept_waiting_by_open_pipes(agent: Agent) -> None:
     folder = agent.folder(Job(run_id="r", runner=SLEEP))
     read_end, write_end = os.pipe()
     subprocess.run(
-        [agent.binary, "start", folder.path], stdout=write_end, stderr=write_end, pass_fds=[write_end], check=True
+        [agent.binary, "start", folder.path],
+        stdout=write_end,
+        stderr=write_end,
+        pass_fds=[write_end],
+        env=agent.env,
+        check=True,
     )
     os.close(write_end)
     assert os.read(read_end, 1000)

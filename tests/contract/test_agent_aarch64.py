@@ -1,0 +1,56 @@
+"""The agent for phones and boards, under emulation: the same answers; of speed this says nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from agent_rig import Agent
+
+from melt.errors import AgentError
+from melt.targets.agent import AgentBinaries
+from melt.targets.jobfile import File, Group, Job
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def emulated(tmp_path: Path) -> Iterator[Agent]:
+    qemu = shutil.which("qemu-aarch64-static")
+    if qemu is None:
+        pytest.skip("needs qemu-aarch64-static (Debian: qemu-user-static)")
+    try:
+        binary = AgentBinaries.find().path("Linux", "aarch64")
+    except AgentError as error:
+        pytest.skip(str(error))
+    rig = Agent(binary, tmp_path, emulator=(qemu,))
+    yield rig
+    rig.close()
+
+
+def test_version(emulated: Agent) -> None:
+    answer = emulated.json("version")
+    assert (answer["arch"], answer["agent"]) == ("aarch64", AgentBinaries.find().version)
+
+
+def test_hash_and_read(emulated: Agent, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"\0" * 100_000)
+    assert emulated.json("hash", path)["sha256"] == hashlib.sha256(b"\0" * 100_000).hexdigest()
+    path.write_bytes(b"content")
+    assert emulated.run("read", path).stdout == f"{path} 7\ncontent\n".encode()
+
+
+def test_a_short_job(emulated: Agent) -> None:
+    groups = (Group(0, 20_000_000, (File(0, "/proc/version"), File(1, "/proc/{pid}/comm"))),)
+    folder = emulated.started(Job(run_id="r", runner=("/bin/sh", "-c", "sleep 0.3; echo done"), groups=groups))
+    end = folder.end()
+    assert (end["reason"], end["exit_code"]) == ("completed", 0)
+    assert [line.data for line in folder.lines(0)] == [b"done"]
+    assert not folder.journal().torn
+    ticks = folder.ticks()
+    assert len(ticks) > 5
+    assert ticks[0].contents[0] == Path("/proc/version").read_bytes()
