@@ -41,7 +41,7 @@ DEFAULT = (
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One figure of one column. `difference` is relative to the first column, 0.05 for 5 % more; None without one.
+    """One figure of one column. `difference` is relative to the group's base column: 0.05 is 5 % more.
 
     `detectable` is the smallest relative difference that these sessions would show; None where it cannot be estimated.
     """
@@ -80,12 +80,14 @@ class Column:
 class Group:
     """Runs that agree in everything asked for but the columns. `label` is the workload and what else sets it apart.
 
-    `start` is that of the first run, `revision` its engine's.
+    `start` is that of the first run, `revision` its engine's, `base` the index of the column that the others are
+    compared with: the first that has figures.
     """
 
     label: str
     start: RunStart
     revision: str | None
+    base: int
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
 
@@ -135,11 +137,13 @@ def _by_key(bundles: Iterable[RunBundle], key: Callable[[RunBundle], Hashable]) 
 
 def _group(label: str, bundles: Sequence[RunBundle], by: str, metrics: Sequence[str]) -> Group:
     columns = _by_key(bundles, lambda b: alike.column_key(b.start, by))
-    rows = (Row(name, info(name), _cells(name, columns)) for name in metrics)
+    base = next((i for i, runs in enumerate(columns) if any(b.stop.outcome is Outcome.OK for b in runs)), 0)
+    rows = (Row(name, info(name), _cells(name, columns, base)) for name in metrics)
     return Group(
         label=label,
         start=bundles[0].start,
         revision=next((str(r) for b in bundles if (r := b.stop.used.get("engine_revision"))), None),
+        base=base,
         columns=tuple(_column(runs, by) for runs in columns),
         rows=tuple(row for row in rows if any(cell.summary for cell in row.cells)),
     )
@@ -155,11 +159,13 @@ def _column(bundles: Sequence[RunBundle], by: str) -> Column:
     )
 
 
-def _cells(metric: str, columns: Sequence[Sequence[RunBundle]]) -> tuple[Cell, ...]:
+def _cells(metric: str, columns: Sequence[Sequence[RunBundle]], base: int) -> tuple[Cell, ...]:
     exact = metric in _OF_THE_FILE
     sessions = [measured(_value(metric, bundle) for bundle in column) for column in columns]
-    cells = [_cell(sessions[0], values, exact) for values in sessions[1:]]
-    return (Cell(summarize(sessions[0])), *cells)
+    return tuple(
+        Cell(summarize(values)) if i == base else _cell(sessions[base], values, exact)
+        for i, values in enumerate(sessions)
+    )
 
 
 def _cell(base: Sequence[float], values: Sequence[float], exact: bool) -> Cell:

@@ -28,7 +28,7 @@ def to_metric(name: str, figure: Figure, repetition: int | None = None) -> Metri
     """Make the metric of a figure. Its unit is that of its name."""
     return Metric(
         name=name,
-        value=figure.value,
+        value=None if figure.value is None else float(figure.value),
         unit=METRICS[name].unit,
         repetition=repetition,
         source=figure.source,

@@ -27,7 +27,7 @@ METRICS = MappingProxyType(
         "e2e_s": Info("s", "E2E latency", -1),
         "prefill_tps": Info("tok/s", "prefill", 1),
         "decode_tps": Info("tok/s", "decode", 1),
-        "mbu_ratio": Info("ratio", "MBU (decode)", 1),
+        "mbu_ratio": Info("ratio", "MBU", 1),
         "peak_rss_bytes": Info("bytes", "peak memory", -1),
         "model_bytes": Info("bytes", "model in memory", -1),
         "kv_cache_bytes": Info("bytes", "KV cache", -1),

@@ -15,6 +15,9 @@ from melt.report.table import render_table, write_rows
 from melt.report.words import counted, joined
 
 _GAP_CELLS = 3
+_FIXED = 2
+"""Columns before the first that is compared: the metric and its unit."""
+
 _NO_DIFFERENCE = "≈"
 
 
@@ -58,30 +61,30 @@ def _tables(title: str, by: str, group: Group, fmt: str) -> Iterator[str]:
     """Yield one table, or several with the first column in each where the screen is too narrow for all columns."""
     room = shutil.get_terminal_size().columns
     lines = [_Line(row, group.columns) for row in group.rows]
-    n = len(group.columns)
+    headers = [by, "", *(_heading(column) for column in group.columns)]
     for joint in ("  ", "\n"):
-        texts = [[line.label, line.unit, *(line.cell(i, joint) for i in range(n))] for line in lines]
-        headers = [by, "", *(_heading(column) for column in group.columns)]
-        if fmt == "md" or _width(headers, texts, range(n + 2)) <= room:
+        texts = [[line.label, line.unit, *(line.cell(i, joint) for i in range(len(group.columns)))] for line in lines]
+        if fmt == "md" or _width(headers, texts, range(len(headers))) <= room:
+            shown = [list(range(len(headers)))]
             break
-    chunks = [list(range(1, n))]
-    while (
-        fmt == "table"
-        and len(chunks[-1]) > 1
-        and _width(headers, texts, [0, 1, 2, *(i + 2 for i in chunks[-1])]) > room
-    ):
-        chunks = _split(chunks, len(chunks) + 1)
-    for chunk in chunks:
-        shown = [0, 1, 2, *(i + 2 for i in chunk)]
-        rows = [[row[i] for i in shown] for row in texts]
-        yield render_table(title or None, [headers[i] for i in shown], rows, fmt, numeric=range(2, len(shown)))
+    else:
+        shown = _split(headers, texts, _FIXED + group.base, room)
+    for columns in shown:
+        rows = [[row[i] for i in columns] for row in texts]
+        yield render_table(title or None, [headers[i] for i in columns], rows, fmt, numeric=range(_FIXED, len(columns)))
 
 
-def _split(chunks: Sequence[Sequence[int]], n: int) -> list[list[int]]:
-    """Deal the columns out to n tables, as evenly as can be; the last is never the largest."""
-    columns = [i for chunk in chunks for i in chunk]
-    size = -(-len(columns) // n)
-    return [columns[i : i + size] for i in range(0, len(columns), size)]
+def _split(headers: Sequence[str], texts: Sequence[Sequence[str]], base: int, room: int) -> list[list[int]]:
+    """Deal the columns out evenly to as few tables as fit into `room`; the column compared with stands in each."""
+    others = [i for i in range(_FIXED, len(headers)) if i != base]
+    shown: list[list[int]] = []
+    for n_tables in range(1, max(1, len(others)) + 1):
+        size = max(1, -(-len(others) // n_tables))
+        chunks = [others[i : i + size] for i in range(0, len(others), size)] or [[]]
+        shown = [[*range(_FIXED), *sorted((base, *chunk))] for chunk in chunks]
+        if all(_width(headers, texts, columns) <= room for columns in shown):
+            break
+    return shown
 
 
 def _width(headers: Sequence[str], rows: Sequence[Sequence[str]], shown: Sequence[int]) -> int:
@@ -153,7 +156,7 @@ def _footers(comparison: Comparison) -> Iterator[str]:
 def _how_to_read(comparison: Comparison) -> str:
     counts = sorted({column.n_ok for group in comparison.groups for column in group.columns if column.n_ok})
     spreads = {c.summary.spread_kind for g in comparison.groups for r in g.rows for c in r.cells if c.summary}
-    against = sorted({g.columns[0].label for g in comparison.groups if len(g.columns) > 1})
+    against = sorted({g.columns[g.base].label for g in comparison.groups if len(g.columns) > 1})
     if not counts:
         return "No session ended well."
     if counts == [1]:
@@ -170,7 +173,7 @@ def _how_sure(comparison: Comparison) -> Iterator[str]:
     judgements = {cell.judgement for _, cell in cells}
     if Judgement.TOO_FEW in judgements:
         seen = [c.detectable for row, c in cells if c.detectable is not None and row.metric == "decode_tps"]
-        effect = f"; a difference in decode under about {max(seen):.1%} would not be seen" if seen else ""
+        effect = f"; a difference in decode under about {max(seen) * 100:.1f} % would not be seen" if seen else ""
         yield f"Too few sessions to judge whether differences are real: {MIN_SESSIONS} a column are needed{effect}."
     if Judgement.NO_DIFFERENCE in judgements:
         yield f"{_NO_DIFFERENCE}: no difference seen (its 95 % interval includes none); all others are told apart."

@@ -146,8 +146,14 @@ def _clock(start: RunStart) -> str:
 
 
 def _summary(metrics: Sequence[Metric], fmt: str) -> str:
-    rows = [(_title(m.name), human(m.value, m.unit), m.source, m.note or "") for m in metrics if m.repetition is None]
+    rows = [(_title(m.name), _written(m), m.source, m.note or "") for m in metrics if m.repetition is None]
     return render_table("Metrics", ("metric", "value", "source", "note"), rows, fmt, numeric=(1,))
+
+
+def _written(metric: Metric) -> str:
+    if metric.unit == "1" and metric.value is not None and metric.value.is_integer():
+        return str(int(metric.value))
+    return human(metric.value, metric.unit)
 
 
 def _title(name: str) -> str:

@@ -1,0 +1,190 @@
+"""Columns, groups, refusals: what may stand side by side, and what is said of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from store_samples import make_bundle
+
+from melt.analysis.alike import BY, IncomparableError
+from melt.analysis.compare import compare
+from melt.analysis.judgement import Judgement
+from melt.cli.compare import _BY
+from melt.errors import UsageError
+from melt.records import Metric, Outcome, Reason, Verdict
+
+
+def bundles(rates, **how):
+    """A run for each rate of each column, column after column within a session, as a sweep makes them."""
+    made = []
+    for session in range(max(map(len, rates.values()))):
+        for quant, values in rates.items():
+            if session < len(values):
+                i = len(made)
+                made.append(
+                    make_bundle(f"r{i}", quant=quant, position=i, block=session, decode_tps=values[session], **how)
+                )
+    return made
+
+
+def cells(comparison, metric="decode_tps", group=0):
+    (row,) = (row for row in comparison.groups[group].rows if row.metric == metric)
+    return row.cells
+
+
+def test_a_column_is_the_median_of_its_sessions():
+    base, other = cells(compare(bundles({"q8_0": [30, 31, 50], "q4_0": [44, 40, 41]})))
+    assert (base.summary.median, base.summary.low, base.summary.high, base.summary.n) == (31, 30, 50, 3)
+    assert other.summary.median == 41
+    assert other.difference == pytest.approx(41 / 31 - 1)
+    assert base.difference is None
+    assert other.judgement is Judgement.TOO_FEW
+
+
+def test_six_sessions_are_judged():
+    (_, other) = cells(
+        compare(bundles({"q8_0": [30, 31, 30.5, 30.2, 30.9, 30.4], "q4_0": [40, 41, 40.5, 40.2, 40.9, 40.4]}))
+    )
+    assert other.judgement is Judgement.HIGHER
+    assert other.detectable == pytest.approx(2.8016 * 1.2533 * 1.4826 * 0.35 * (2 / 6) ** 0.5 / 30.45, rel=1e-3)
+
+
+def test_columns_stand_in_the_order_they_were_run_whatever_order_they_come_in():
+    made = bundles({"q8_0": [30], "f16": [20], "q4_0": [40]})
+    assert [c.label for c in compare(made[::-1]).groups[0].columns] == ["q8_0", "f16", "q4_0"]
+
+
+def test_facts_of_the_file_are_not_judged():
+    comparison = compare(bundles({"q8_0": [30] * 6, "q4_0": [40] * 6}))
+    assert [c.judgement for c in cells(comparison, "file_bytes")] == [None, None]
+    assert cells(comparison, "bits_per_weight")[1].difference == 0
+
+
+def test_what_else_was_asked_for_makes_groups():
+    made = [*bundles({"q8_0": [30], "q4_0": [40]}), *bundles({"q8_0": [10], "q4_0": [15]}, n_prompt=0)]
+    made += [replace(b, start=replace(b.start, spec=replace(b.start.spec, model="other"))) for b in made[:2]]
+    comparison = compare(made)
+    assert [g.label for g in comparison.groups] == ["pp512+tg128, tiny", "tg128, tiny", "pp512+tg128, other"]
+    assert all(len(g.columns) == 2 for g in comparison.groups)
+
+
+def test_settings_that_differ_name_their_groups():
+    made = bundles({"q8_0": [30, 35]})
+    spec = made[1].start.spec
+    spec = replace(spec, settings=replace(spec.settings, cache_type_k="q8_0"))
+    made[1] = replace(made[1], start=replace(made[1].start, spec=spec))
+    assert [g.label for g in compare(made).groups] == [
+        "pp512+tg128, cache_type_k=f16",
+        "pp512+tg128, cache_type_k=q8_0",
+    ]
+
+
+@pytest.mark.parametrize(("by", "labels"), [("workload", ["pp512+tg128", "tg128"]), ("threads", ["2 threads"])])
+def test_other_columns(by, labels):
+    made = [*bundles({"q8_0": [30]}), *(bundles({"q8_0": [10]}, n_prompt=0) if by == "workload" else [])]
+    (group,) = compare(made, by=by).groups
+    assert [c.label for c in group.columns] == labels
+
+
+def test_by_device():
+    made = [make_bundle("r0", device="pixel"), make_bundle("r1", device="orin", position=1)]
+    made[1] = replace(made[1], start=replace(made[1].start, device=replace(made[1].start.device, os_build="L4T 36")))
+    (group,) = compare(made, by="device").groups
+    assert [c.label for c in group.columns] == ["pixel", "orin"]
+
+
+def changed(bundle, what):
+    start, stop = bundle.start, bundle.stop
+    match what:
+        case "OS build":
+            start = replace(start, device=replace(start.device, os_build="Debian 13"))
+        case "kernel":
+            start = replace(start, device=replace(start.device, kernel="6.12"))
+        case "engine revision":
+            stop = replace(stop, used={**stop.used, "engine_revision": "b1"})
+        case "model file":
+            start = replace(start, artifact=replace(start.artifact, sha256="f" * 64))
+        case "model architecture":
+            start = replace(start, artifact=replace(start.artifact, architecture="gemma"))
+    return replace(bundle, start=start, stop=stop)
+
+
+@pytest.mark.parametrize("what", ["OS build", "kernel", "engine revision", "model file", "model architecture"])
+def test_unlike_runs_are_refused_and_the_difference_is_named(what):
+    made = bundles({"q8_0": [30, 31], "q4_0": [40, 41]})
+    made[2] = changed(made[2], what)
+    with pytest.raises(IncomparableError, match=rf"the {what} is .* in run r0 and .* in run r") as caught:
+        compare(made)
+    assert caught.value.exit_code == 2
+    assert "\n" not in str(caught.value)
+
+
+def test_levels_of_different_originals_are_refused():
+    made = bundles({"q8_0": [30], "q4_0": [40]})
+    origins = ("a" * 64, "b" * 64)
+    made = [
+        replace(b, start=replace(b.start, artifact=replace(b.start.artifact, origin_sha256=origin)))
+        for b, origin in zip(made, origins, strict=True)
+    ]
+    with pytest.raises(IncomparableError, match="the levels were made of"):
+        compare(made)
+
+
+def test_unknown_is_no_difference():
+    made = bundles({"q8_0": [30], "q4_0": [40]})
+    made[1] = replace(made[1], stop=replace(made[1].stop, used={}))
+    assert len(compare(made).groups) == 1
+
+
+def test_failed_sessions_count_but_give_no_figures():
+    made = bundles({"q8_0": [30, 31, 32]})
+    made += [make_bundle("x", quant="f16", position=9, outcome=Outcome.OOM)]
+    made += [make_bundle("y", quant="q8_0", position=10, outcome=Outcome.TIMEOUT)]
+    comparison = compare(made)
+    q8_0, f16 = comparison.groups[0].columns
+    assert q8_0.outcomes == {Outcome.OK: 3, Outcome.TIMEOUT: 1}
+    assert (q8_0.n_ok, f16.n_ok) == (3, 0)
+    assert cells(comparison)[0].summary.n == 3
+    assert cells(comparison)[1].summary is None
+    assert "f16: oom, The kernel killed it." in comparison.notes
+
+
+def test_doubts_are_told_once_for_each_kind():
+    made = bundles({"q8_0": [30, 31], "q4_0": [40, 41]})
+    reasons = [Reason(code="unstable", message=f"it varies by {i} %") for i in range(4)]
+    made = [
+        replace(b, stop=replace(b.stop, verdict=Verdict.SUSPECT, reasons=(r,)))
+        for b, r in zip(made, reasons, strict=True)
+    ]
+    comparison = compare(made)
+    assert comparison.notes == ("q8_0, q4_0: suspect in 4 runs, for example it varies by 0 %",)
+    assert comparison.groups[0].columns[0].verdicts == {Verdict.SUSPECT: 2}
+
+
+def test_notes_of_files_are_told_once():
+    made = bundles({"q8_0": [30, 31], "q4_0": [40, 41]})
+    made = [
+        replace(b, start=replace(b.start, artifact=replace(b.start.artifact, notes=("from a lossy origin",))))
+        for b in made
+    ]
+    assert compare(made).notes == ("q8_0, q4_0: from a lossy origin",)
+
+
+def test_what_no_run_measured_is_told_with_its_reason():
+    made = bundles({"q8_0": [30], "q4_0": [40]})
+    note = Metric(name="temperature_max_c", value=None, unit="c", note="no temperature sensor")
+    made = [replace(b, metrics=(*b.metrics, note)) for b in made]
+    comparison = compare(made, metrics=("decode_tps", "temperature_max_c", "power_mean_w"))
+    assert comparison.unmeasured == {"temperature_max_c": "no temperature sensor", "power_mean_w": "not recorded"}
+    assert [row.metric for row in comparison.groups[0].rows] == ["decode_tps"]
+
+
+def test_nothing_to_compare():
+    assert compare([]).groups == ()
+    with pytest.raises(UsageError, match="choose device, model, quant"):
+        compare([], by="colour")
+
+
+def test_the_command_line_offers_what_there_is():
+    assert set(_BY) == set(BY)
