@@ -14,15 +14,18 @@ from melt.cli._planargs import add_plan_arguments, plan_from_args
 from melt.cli._storeargs import add_store_argument, store_root
 
 if TYPE_CHECKING:
+    from melt.events import Observer
     from melt.fleet.sweep import Sweep
     from melt.models.library import Library
-    from melt.records import RunSpec
+    from melt.records import Artifact, RunSpec
     from melt.store.store import Store
     from melt.traces import RunBundle
 
 NAME = "run"
 HELP = "measure models by a plan or by flags, on this machine or a device"
 FORMATS = ("table", "md", "json", "jsonl", "csv")
+_EARLIER_RUNS = 500
+"""How far back a dry run looks for the time that a cell takes."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -47,10 +50,12 @@ def run(args: argparse.Namespace) -> int:
 
     plan = plan_from_args(args)
     sweep_id = new_id()
-    specs = expand(plan, sweep_id=sweep_id, new_run_id=new_id)
+    specs = expand(
+        plan, sweep_id=sweep_id, new_run_id=new_id, note=lambda text: print(f"note: {text}", file=sys.stderr)
+    )
     library = Library()
     if args.dry_run:
-        return _dry_run(specs, library, args.output)
+        return _dry_run(specs, library, args)
     return conduct_sweep(Sweep(sweep_id, tuple(specs)), library, args)
 
 
@@ -126,18 +131,26 @@ def _bundles(store: Store, sweep: Sweep) -> list[RunBundle]:
     return store.bundles(Selection(sweep=sweep.sweep_id))
 
 
-def _dry_run(specs: Sequence[RunSpec], library: Library, fmt: str) -> int:
+def _dry_run(specs: Sequence[RunSpec], library: Library, args: argparse.Namespace) -> int:
+    from melt.fleet.history import seconds_per_repetition
     from melt.plan.estimate import estimate
+    from melt.store.layout import Layout
+    from melt.store.selection import Selection
+    from melt.store.store import Store
 
     sizes = {(s.model, s.quant): library.expected_size_bytes(s.model, s.quant) for s in specs}
-    print(estimate(specs, sizes, {}).render(fmt), end="")
+    earlier: list[RunBundle] = []
+    if Layout(store_root(args)).database.exists():
+        with Store.open(store_root(args), create=False) as store:
+            earlier = store.bundles(Selection(outcome="ok", limit=_EARLIER_RUNS))
+    print(estimate(specs, sizes, seconds_per_repetition(earlier)).render(args.output), end="")
     return 0
 
 
-def _resolver(library: Library, observe: Callable[[object], None]) -> Callable[..., object]:
+def _resolver(library: Library, observe: Observer) -> Callable[[str, str | None], Artifact]:
     from melt.events import Preparing
 
-    def resolve(model: str, quant: str | None) -> object:
+    def resolve(model: str, quant: str | None) -> Artifact:
         return library.resolve(model, quant, progress=lambda what, done, total: observe(Preparing(what, done, total)))
 
     return resolve

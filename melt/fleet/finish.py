@@ -13,15 +13,20 @@ from melt.errors import StoreError
 from melt.records import Outcome, Reason, RunStart, RunStop, Verdict
 from melt.session import folder as docs
 from melt.session.folder import RunFolder
+from melt.targets.jobfile import Job
 from melt.targets.probe import load_snapshot
 from melt.telemetry.decode import decode
 from melt.telemetry.journal import Event, Journal, Line, read_journal
 from melt.telemetry.platforms import platform
-from melt.telemetry.schedule import make_schedule
+from melt.telemetry.schedule import Schedule, make_schedule
 from melt.traces import RunBundle
 
 _STDOUT, _STDERR = 0, 1
 _EVIDENCE_BYTES = 16_384
+_CHANGED = Reason(
+    code="channels_changed",
+    message="the run was sampled by a melt that knew other channels: its sensors are not decoded, the journal is kept",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +50,20 @@ def assemble(folder: RunFolder) -> RunBundle:
     lines = [r for r in journal.records if isinstance(r, Line)]
     stderr = _text(lines, _STDERR)
     noted = _read_end(folder)
+    schedule = make_schedule(discovery)
+    understood = _was_sampled_by(schedule, folder.read_document(docs.JOB) or b"")
     evaluation = evaluate(
         start,
         get_engine(start.spec.engine).parse(line.data for line in lines if line.source == _STDOUT),
-        decode(journal, make_schedule(discovery)),
+        decode(journal, schedule) if understood else [],
         [r for r in journal.records if isinstance(r, Event)],
         torn=journal.torn,
         end=noted.end,
         stderr=stderr,
     )
-    outcome, reasons = evaluation.outcome, evaluation.reasons
+    outcome, verdict, reasons = evaluation.outcome, evaluation.verdict, evaluation.reasons
+    if not understood:
+        verdict, reasons = Verdict.INVALID, (_CHANGED, *reasons)
     if noted.interrupted:
         outcome = Outcome.ABORTED
         reasons = (Reason(code="interrupted", message="stopped by the user before it was done"), *reasons)
@@ -63,7 +72,7 @@ def assemble(folder: RunFolder) -> RunBundle:
         run_id=start.spec.run_id,
         ended_utc_ns=time.time_ns(),
         outcome=outcome,
-        verdict=evaluation.verdict if outcome is Outcome.OK else Verdict.INVALID,
+        verdict=verdict if outcome is Outcome.OK else Verdict.INVALID,
         reasons=reasons,
         used=dict(evaluation.used),
         evidence=evidence,
@@ -77,6 +86,14 @@ def assemble(folder: RunFolder) -> RunBundle:
         journal=folder.journal_path if _has_journal(folder) else None,
         attachments={"snapshot.json": raw_snapshot.decode(), **({"stderr.txt": stderr} if stderr else {})},
     )
+
+
+def _was_sampled_by(schedule: Schedule, job: bytes) -> bool:
+    """Say whether the numbers in the journal mean what this melt thinks: after an update they might not."""
+    words = (b"group ", b"file ", b"stream ")
+    meant = Job(run_id="-", groups=schedule.groups, streams=schedule.streams).render()
+    asked, expected = ([line for line in text.splitlines() if line.startswith(words)] for text in (job, meant))
+    return asked == expected
 
 
 def _has_journal(folder: RunFolder) -> bool:

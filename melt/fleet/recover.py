@@ -11,7 +11,8 @@ from melt.session import folder as docs
 from melt.session.collect import collect
 from melt.session.connect import reach
 from melt.session.execute import clean_up, note_collected
-from melt.session.folder import JobSite, RunFolder, read_site
+from melt.session.folder import JobSite, read_site
+from melt.store.spool import Spool
 from melt.store.store import Store
 from melt.traces import RunBundle
 
@@ -36,7 +37,7 @@ def recover(store: Store, *, observe: Observer, stop: Event) -> list[RunBundle]:
     return published
 
 
-def _one(store: Store, folder: RunFolder, site: JobSite, observe: Observer, stop: Event) -> RunBundle:
+def _one(store: Store, folder: Spool, site: JobSite, observe: Observer, stop: Event) -> RunBundle:
     transport, agent, _ = reach(site.device)
     try:
         if folder.read_document(docs.COLLECTED) is None:

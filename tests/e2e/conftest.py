@@ -7,15 +7,15 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 TINY = ("--model", "tiny-pydoc")
 SMALL = (*TINY, "-p", "32", "-n", "16", "-r", "2")
-LONG = (*TINY, "--workload", "tg4096", "-r", "50")
+LONG = (*TINY, "--workload", "tg128 for 600s")
 """A run that goes on for minutes unless something ends it."""
 
 
@@ -26,6 +26,7 @@ class Melt:
     env: dict[str, str]
     store: Path
     state: Path
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def __call__(self, *words: str, check: int | None = 0, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(self._argv(words), env=self.env, capture_output=True, text=True, timeout=timeout_s)
@@ -35,7 +36,7 @@ class Melt:
         return done
 
     def start(self, *words: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             self._argv(words),
             env=self.env,
             stdout=subprocess.PIPE,
@@ -43,6 +44,8 @@ class Melt:
             text=True,
             start_new_session=True,
         )
+        self.started.append(process)
+        return process
 
     def runs(self) -> list[dict[str, object]]:
         out = self("runs", "-o", "json").stdout
@@ -50,6 +53,15 @@ class Melt:
 
     def job_dirs(self) -> list[Path]:
         return list((self.state / "melt" / "device" / "jobs").glob("*"))
+
+    def clean_up(self) -> None:
+        """Leave no process behind, also when a test failed half-way."""
+        for process in self.started:
+            process.kill()
+            process.communicate()
+        for agent in (self.state / "melt" / "device" / "agents").glob("*/melt-agent"):
+            for job in self.job_dirs():
+                subprocess.run([agent, "stop", job], capture_output=True, timeout=60)
 
     def _argv(self, words: tuple[str, ...]) -> list[str]:
         verb, *rest = words
@@ -65,7 +77,7 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def melt(tmp_path: Path, models_dir: Path) -> Melt:
+def melt(tmp_path: Path, models_dir: Path) -> Iterator[Melt]:
     state = tmp_path / "state"
     env = {
         **os.environ,
@@ -74,7 +86,9 @@ def melt(tmp_path: Path, models_dir: Path) -> Melt:
         "COLUMNS": "160",
         "NO_COLOR": "1",
     }
-    return Melt(env, tmp_path / "store", state)
+    melt = Melt(env, tmp_path / "store", state)
+    yield melt
+    melt.clean_up()
 
 
 @pytest.fixture

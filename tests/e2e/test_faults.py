@@ -66,7 +66,7 @@ def test_resume_runs_only_what_is_missing(melt: Melt, wait_for: Wait) -> None:
 
 
 def test_host_killed_while_the_run_goes_on(melt: Melt, wait_for: Wait) -> None:
-    process = melt.start("run", "--model", "tiny-pydoc", "--quant", "q8_0", "--workload", "tg512", "-r", "8")
+    process = melt.start("run", "--model", "tiny-pydoc", "--quant", "q8_0", "--workload", "tg128 for 3s", "-r", "1")
     wait_for("the run to be under way", lambda: _spooled(melt))
     process.send_signal(signal.SIGKILL)
     process.communicate()
