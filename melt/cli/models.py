@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from melt.models.library import Library, Progress
+    from melt.models.files import Progress
+    from melt.models.library import Library
     from melt.records import Artifact
 
 NAME = "models"

@@ -12,15 +12,12 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from melt.errors import ModelError
 from melt.models.catalog import Entry, HubFile
-from melt.models.files import explained, locked, no_room, partial
-
-Progress = Callable[[str, int, int], None]
+from melt.models.files import Progress, explained, locked, no_room, partial
 
 _CHUNK_BYTES = 1 << 20
 _PIP_PROGRESS = re.compile(rb"Progress (\d+) of (\d+)")

