@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
 
 from melt.analysis.compare import Cell, Column, Comparison, Group, Row, info
 from melt.analysis.judgement import Judgement
@@ -12,7 +13,7 @@ from melt.records import Outcome, Verdict
 from melt.report.comparison_data import flat, nested
 from melt.report.scale import Scale, percent, scale_for
 from melt.report.table import render_table, write_rows
-from melt.report.words import counted, joined
+from melt.report.words import counted, engine_name, joined
 
 _GAP_CELLS = 3
 _FIXED = 2
@@ -30,30 +31,46 @@ def render(comparison: Comparison, fmt: str) -> str:
         return write_rows(headers, records, fmt)
     captions = [_caption(group) for group in comparison.groups]
     alike = len(set(captions)) == 1
-    parts = [captions[0] + "\n"] if alike else []
+    parts = ["".join(f"{line}\n" for line in _wrapped(captions[0], fmt))] if alike else []
     for group, caption in zip(comparison.groups, captions, strict=True):
-        title = group.label if alike else ": ".join(filter(None, (group.label, caption)))
+        title = group.label if alike else joined((group.label, *caption))
         parts += _tables(title, comparison.by, group, fmt)
     bullet = "- " if fmt == "md" else ""
-    parts.append("".join(f"{bullet}{line}\n" for line in _footers(comparison)))
+    parts.append("".join(f"{bullet}{line}\n" for line in _wrapped(_footers(comparison), fmt)))
     return "\n".join(parts)
 
 
-def _caption(group: Group) -> str:
-    """Say on what and with what the runs were made."""
+def _wrapped(lines: Iterable[str], fmt: str) -> Iterator[str]:
+    """Break sentences for a screen; Markdown flows by itself."""
+    for line in lines:
+        if fmt == "md":
+            yield line
+        else:
+            room = shutil.get_terminal_size().columns
+            yield from textwrap.wrap(line, room, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+
+
+def _caption(group: Group) -> tuple[str, str]:
+    """Say with what and on what the runs were made."""
     start, device = group.start, group.start.device
     threads = start.spec.settings.threads
-    return joined(
-        (
-            start.spec.model,
-            device.name,
-            device.soc,
-            counted(len(device.cpus), "CPU") if device.cpus else None,
-            " ".join(filter(None, (device.os_build or device.os, device.arch))),
-            device.virtualization,
-            " ".join(filter(None, (start.spec.engine, group.revision))),
-            None if threads is None else counted(threads, "thread"),
-        )
+    return (
+        joined(
+            (
+                start.spec.model,
+                engine_name(start.spec.engine, group.revision),
+                None if threads is None else counted(threads, "thread"),
+            )
+        ),
+        joined(
+            (
+                device.name,
+                device.soc,
+                counted(len(device.cpus), "CPU") if device.cpus else None,
+                " ".join(filter(None, (device.os_build or device.os, device.arch))),
+                device.virtualization,
+            )
+        ),
     )
 
 

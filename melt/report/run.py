@@ -14,7 +14,7 @@ from melt.errors import UsageError
 from melt.records import Metric, RunStart, Settings, Stream
 from melt.report.scale import scale_for
 from melt.report.table import render_table
-from melt.report.words import counted, joined
+from melt.report.words import counted, engine_name, joined
 from melt.traces import RunBundle
 from melt.units import human
 
@@ -105,7 +105,12 @@ def _facts(bundle: RunBundle) -> list[tuple[str, str]]:
         ("device", joined((device.name, device.soc, device.arch, _cpus(start), device.virtualization))),
         ("system", joined((device.os, device.os_build, device.kernel))),
         ("memory bandwidth", human(device.memory_bandwidth_bytes_per_s, "bytes/s")),
-        ("engine", joined((spec.engine, _text(stop.used.get("engine_revision")), _text(stop.used.get("backend"))))),
+        (
+            "engine",
+            joined(
+                (engine_name(spec.engine, _text(stop.used.get("engine_revision"))), _text(stop.used.get("backend")))
+            ),
+        ),
         ("asked", _settings(spec.settings)),
         ("used", _used(stop.used)),
         ("clock", _clock(start)),

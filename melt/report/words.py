@@ -13,3 +13,8 @@ def counted(n: int, word: str) -> str:
 def joined(parts: Iterable[str | None]) -> str:
     """Put parts into one line, leaving out what is not known."""
     return ", ".join(part for part in parts if part)
+
+
+def engine_name(engine: str, revision: str | None) -> str:
+    """Name an engine with its revision, which may begin with the engine's own name."""
+    return revision if revision and revision.startswith(engine) else " ".join(filter(None, (engine, revision)))
