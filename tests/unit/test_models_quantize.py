@@ -126,7 +126,7 @@ def test_what_llama_cpp_refuses_is_a_sentence(tiny: Artifact, tmp_path: Path) ->
     assert not list((tmp_path / "out").rglob("*.part"))
 
 
-def test_a_full_disk_is_a_sentence_before_and_during(tiny: Artifact, tmp_path: Path) -> None:
+def test_a_disk_that_fills_up_is_a_sentence(tiny: Artifact, tmp_path: Path) -> None:
     """A limit on the size of files stands in for a full disk: the write fails in the middle, as it would."""
     code = (
         "import resource, signal, sys; from pathlib import Path\n"
