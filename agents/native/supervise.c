@@ -9,17 +9,15 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "child.h"
 #include "jobdir.h"
 #include "journal.h"
-#include "lines.h"
 #include "platform.h"
+#include "runner.h"
 #include "sampler.h"
 #include "streams.h"
 #include "version.h"
 
-#define PATIENCE_NS (2 * NS_PER_S)         /* from SIGTERM to SIGKILL */
-#define DRAIN_NS (NS_PER_S / 2)            /* for output that is still in the pipes */
+#define DRAIN_NS (NS_PER_S / 2) /* for output that is still in the pipes */
 #define STREAM_PATIENCE_NS (NS_PER_S / 4)
 #define SELF_EVERY_NS NS_PER_S
 
@@ -33,13 +31,9 @@ struct worker {
     struct pids pids;
     enum phase phase;
     int64_t phase_ends_ns; /* INT64_MAX: something else ends it */
-    int64_t kill_ns;       /* when the runner, asked to end, is killed; 0: not asked */
     bool in_a_hurry;       /* somebody said stop: no lingering */
     const char *reason;
-    struct child runner;
-    struct child_exit ended;
-    struct lines out, err;
-    int64_t oom_before;
+    struct runner runner;
     struct stream *streams;
     struct pollfd *polls;
     int64_t self_ns;
@@ -104,8 +98,8 @@ static void write_self(struct worker *w) {
 /* Called whenever a child has a number but does not run yet. */
 static void record_pids(void *argument) {
     struct worker *w = argument;
-    if (w->runner.pid && !w->pids.runner.pid)
-        w->pids.runner = process_of(w->runner.pid);
+    if (w->runner.child.pid && !w->pids.runner.pid)
+        w->pids.runner = process_of(w->runner.child.pid);
     for (size_t i = 0; i < w->job->n_streams; i++)
         if (w->streams[i].child.pid && w->streams[i].child.pid != w->pids.streams[i].pid)
             w->pids.streams[i] = process_of(w->streams[i].child.pid);
@@ -123,67 +117,21 @@ static void close_down(struct worker *w) {
     enter(w, CLOSING, STREAM_PATIENCE_NS);
 }
 
-static void add_affinity(struct worker *w, struct text *event) {
-    struct text list = {0};
-    text_format(event, ",\"affinity_asked\":");
-    text_json_string(event, w->job->affinity);
-    text_format(event, ",\"affinity\":");
-    text_json_string(event, affinity_get(w->runner.pid, &list) ? list.data : NULL);
-    text_free(&list);
-}
-
 static void start_runner(struct worker *w) {
-    w->oom_before = oom_kill_count();
-    int out = lines_open(&w->out, 0), err = lines_open(&w->err, 1);
-    struct child_plan plan = {w->job->runner, w->job->cwd, w->job->env, w->job->affinity, true, out, err};
-    struct child_failure failure = {0};
-    bool started = child_start(&w->runner, &plan, record_pids, w, &failure);
-    close(out), close(err);
-    struct text event = event_begin(started ? "runner_started" : "runner_not_started");
-    if (started) {
-        text_format(&event, ",\"pid\":%d", (int)w->runner.pid);
-        add_affinity(w, &event);
-        w->sampler.runner = w->runner.pid;
+    if (runner_start(&w->runner, w->job, &w->journal, record_pids, w)) {
+        w->sampler.runner = w->runner.child.pid;
         enter(w, RUNNING, w->job->timeout_ms ? w->job->timeout_ms * NS_PER_MS : INT64_MAX);
     } else {
-        text_format(&event, ",\"errno\":%d,\"message\":", failure.error);
-        text_json_string(&event, failure.message.data);
         w->reason = "runner_not_started";
-        lines_close(&w->out, &w->journal);
-        lines_close(&w->err, &w->journal);
         close_down(w);
     }
-    event_end(&w->journal, &event);
-    text_free(&failure.message);
 }
 
 static void end_runner(struct worker *w, const char *reason) {
-    if (w->kill_ns)
-        return;
-    w->reason = reason;
-    w->kill_ns = monotonic_ns() + PATIENCE_NS;
-    child_signal(&w->runner, SIGTERM);
-}
-
-static void runner_has_ended(struct worker *w) {
-    const struct rusage *usage = &w->ended.usage;
-    int64_t oom_after = oom_kill_count();
-    struct text event = event_begin("runner_exited");
-    w->sampler.runner = 0;
-    text_format(&event, w->ended.exit_code < 0 ? ",\"exit_code\":null" : ",\"exit_code\":%d", w->ended.exit_code);
-    text_format(&event, w->ended.signal < 0 ? ",\"signal\":null" : ",\"signal\":%d", w->ended.signal);
-    text_format(&event, ",\"user_cpu_ns\":%lld,\"system_cpu_ns\":%lld",
-                (long long)(usage->ru_utime.tv_sec * NS_PER_S + usage->ru_utime.tv_usec * 1000),
-                (long long)(usage->ru_stime.tv_sec * NS_PER_S + usage->ru_stime.tv_usec * 1000));
-    text_format(&event, ",\"max_rss_bytes\":%lld,\"minor_faults\":%ld,\"major_faults\":%ld",
-                (long long)(usage->ru_maxrss * MAXRSS_UNIT_BYTES), usage->ru_minflt, usage->ru_majflt);
-    text_format(&event, ",\"voluntary_switches\":%ld,\"involuntary_switches\":%ld", usage->ru_nvcsw, usage->ru_nivcsw);
-    text_format(&event, ",\"oom_kill\":%s",
-                w->oom_before < 0 || oom_after < 0 ? "null" : oom_after > w->oom_before ? "true" : "false");
-    event_end(&w->journal, &event);
-    if (!w->reason)
-        w->reason = "completed";
-    enter(w, DRAINING, DRAIN_NS);
+    if (runner_ask_end(&w->runner)) {
+        w->reason = reason;
+        enter(w, RUNNING, INT64_MAX); /* its time does not matter any more */
+    }
 }
 
 /* Ends the job before its time, whatever it is doing. */
@@ -217,9 +165,9 @@ static void check_requests(struct worker *w) {
 }
 
 static void step(struct worker *w) {
+    check_requests(w);
     int64_t now_ns = monotonic_ns();
     bool due = now_ns >= w->phase_ends_ns, streams_left = false;
-    check_requests(w);
     for (size_t i = 0; i < w->job->n_streams; i++) {
         struct stream *stream = &w->streams[i];
         stream_check(stream, w->phase < CLOSING, &w->journal);
@@ -228,12 +176,13 @@ static void step(struct worker *w) {
         streams_left |= stream->child.pid != 0;
     }
     if (w->phase == RUNNING) {
-        if (child_ended(&w->runner, &w->ended)) {
-            runner_has_ended(w);
-        } else if (w->kill_ns && now_ns >= w->kill_ns) {
-            child_signal(&w->runner, SIGKILL);
-            w->kill_ns = INT64_MAX;
-        } else if (due && !w->kill_ns) {
+        runner_insist(&w->runner);
+        if (runner_ended(&w->runner, &w->journal)) {
+            w->sampler.runner = 0;
+            if (!w->reason)
+                w->reason = "completed";
+            enter(w, DRAINING, DRAIN_NS);
+        } else if (due) {
             struct text event = event_begin("timeout");
             event_end(&w->journal, &event);
             end_runner(w, "timeout");
@@ -245,9 +194,8 @@ static void step(struct worker *w) {
             w->reason = "completed";
             close_down(w);
         }
-    } else if (w->phase == DRAINING && (due || (w->out.fd < 0 && w->err.fd < 0))) {
-        lines_close(&w->out, &w->journal);
-        lines_close(&w->err, &w->journal);
+    } else if (w->phase == DRAINING && (due || runner_output_is_over(&w->runner))) {
+        runner_close(&w->runner, &w->journal);
         enter(w, AFTER, w->in_a_hurry ? 0 : w->job->linger_ms * NS_PER_MS);
     } else if (w->phase == AFTER && due) {
         close_down(w);
@@ -265,11 +213,9 @@ static void step(struct worker *w) {
 }
 
 static int64_t next_deadline_ns(const struct worker *w) {
-    int64_t next_ns = w->self_ns;
-    bool asked = w->phase == RUNNING && w->kill_ns;
-    int64_t phase_ns = asked ? w->kill_ns : w->phase_ends_ns;
-    if (phase_ns < next_ns)
-        next_ns = phase_ns;
+    int64_t next_ns = w->self_ns < w->phase_ends_ns ? w->self_ns : w->phase_ends_ns;
+    if (w->phase == RUNNING && w->runner.kill_ns && w->runner.kill_ns < next_ns)
+        next_ns = w->runner.kill_ns;
     for (size_t i = 0; i < w->job->n_streams && w->phase < CLOSING; i++)
         if (w->streams[i].start_ns < next_ns)
             next_ns = w->streams[i].start_ns;
@@ -281,8 +227,8 @@ static void wait_and_read(struct worker *w) {
     struct pollfd *polls = w->polls;
     size_t n = 0, n_streams = w->job->n_streams;
     polls[n++].fd = wake_pipe[0];
-    polls[n++].fd = w->out.fd;
-    polls[n++].fd = w->err.fd;
+    polls[n++].fd = w->runner.out.fd;
+    polls[n++].fd = w->runner.err.fd;
     for (size_t i = 0; i < n_streams; i++) {
         polls[n++].fd = w->streams[i].out.fd;
         polls[n++].fd = w->streams[i].err;
@@ -298,9 +244,9 @@ static void wait_and_read(struct worker *w) {
     if (polls[0].revents)
         (void)!read(wake_pipe[0], drain, sizeof drain);
     if (polls[1].revents)
-        lines_read(&w->out, &w->journal);
+        lines_read(&w->runner.out, &w->journal);
     if (polls[2].revents)
-        lines_read(&w->err, &w->journal);
+        lines_read(&w->runner.err, &w->journal);
     for (size_t i = 0; i < n_streams; i++) {
         if (polls[3 + 2 * i].revents)
             lines_read(&w->streams[i].out, &w->journal);
@@ -339,7 +285,8 @@ static void finish(struct worker *w) {
     sampler_stop(&w->sampler);
     write_self(w);
     restores_run(w->job, &restored);
-    struct end end = {w->reason, monotonic_ns(), w->ended.exit_code, w->ended.signal, &restored, w->journal.full_errno};
+    struct end end = {w->reason, monotonic_ns(), w->runner.ended.exit_code, w->runner.ended.signal, &restored,
+                      w->journal.full_errno};
     text_format(&event, "{\"event\":\"end\",");
     end_fields(&end, &event);
     journal_add_text(&w->journal, 'E', &event);
@@ -353,8 +300,8 @@ static void finish(struct worker *w) {
 int supervise(const struct job *job, int dir, int answer_fd) {
     static struct worker w; /* too large for a small stack, and there is one */
     sigset_t signals;
-    w = (struct worker){.job = job, .dir = dir, .out.fd = -1, .err.fd = -1};
-    w.ended.exit_code = w.ended.signal = -1;
+    w = (struct worker){.job = job, .dir = dir};
+    runner_prepare(&w.runner);
     w.pids.guardian = process_of(getppid());
     w.pids.worker = process_of(getpid());
     strcpy(w.pids.boot_id, *boot_id() ? boot_id() : "-");
