@@ -86,7 +86,7 @@ def cache_not_cold(seen: Evidence) -> Reason | None:
         return Reason(code="cache_not_cold", message="a cold load was asked for; how cold it was is not known")
     if share <= COLD_RESIDENT_SHARE:
         return None
-    message = f"a cold load was asked for, {share:.0%} of the file was still in memory"
+    message = f"a cold load was asked for, {100 * share:.0f} % of the file was still in memory"
     return Reason(code="cache_not_cold", message=message, figures={"resident_before": float(share)})
 
 
@@ -106,7 +106,7 @@ def unstable(seen: Evidence) -> Reason | None:
     if worst is None or found[worst] <= UNSTABLE_CV:
         return None
     phase = worst.removesuffix("_tps")
-    message = f"the repetitions' {phase} rates vary by {found[worst]:.1%} (CV), over {UNSTABLE_CV:.0%}"
+    message = f"the repetitions' {phase} rates vary by {100 * found[worst]:.1f} % (CV), over {100 * UNSTABLE_CV:.0f} %"
     return Reason(code="unstable", message=message, figures={"cv": found[worst]})
 
 
@@ -115,7 +115,7 @@ def missed_ticks(seen: Evidence) -> Reason | None:
     share = seen.overhead.missed_share
     if share is None or share <= MISSED_SHARE:
         return None
-    message = f"the agent missed {share:.1%} of its ticks"
+    message = f"the agent missed {100 * share:.1f} % of its ticks"
     return Reason(code="missed_ticks", message=message, figures={"missed": float(seen.overhead.missed or 0)})
 
 

@@ -51,7 +51,7 @@ def _slower_at_the_end(seen: Evidence, span: Span) -> Reason | None:
     last = _fastest(series, (span[1] - quarter, span[1]), n)
     if first is None or last is None or last >= first * (1 - FREQUENCY_DROP):
         return None
-    message = f"the CPU clock fell by {1 - last / first:.0%} from the start to the end of what was measured"
+    message = f"the CPU clock fell by {100 * (1 - last / first):.0f} % from the start to the end of what was measured"
     return Reason(code="throttled", message=message, figures={"first_hz": first, "last_hz": last})
 
 
@@ -91,7 +91,7 @@ def cpu_stolen(seen: Evidence) -> Reason | None:
     share = stolen_s / (len(busy) * (span[1] - span[0]) / 1e9)
     if share <= STOLEN_SHARE:
         return None
-    message = f"the hypervisor took {share:.1%} of the CPUs' time away meanwhile"
+    message = f"the hypervisor took {100 * share:.1f} % of the CPUs' time away meanwhile"
     return Reason(code="cpu_stolen", message=message, figures={"share": share})
 
 

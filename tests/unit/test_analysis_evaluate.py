@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +21,9 @@ from analysis_samples import (
     runner_said,
 )
 
+from melt.analysis import conditions, disturbance
 from melt.analysis.names import METRICS
+from melt.analysis.verdict import INVALID
 from melt.records import Outcome, Settings, Verdict, Workload
 
 
@@ -212,3 +215,9 @@ def test_nothing_at_all_is_a_lost_device():
     assert evaluation.outcome is Outcome.DEVICE_LOST
     assert evaluation.windows == ()
     assert len(evaluation.token_trace.t_ns) == 0
+
+
+def test_the_documentation_defines_every_metric_and_every_doubt():
+    page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    codes = {check.__name__ for check in (*conditions.CHECKS, *disturbance.CHECKS)}
+    assert [name for name in (*METRICS, *codes, *INVALID, *Outcome) if f"`{name}`" not in page] == []

@@ -62,7 +62,7 @@ def failed(bundle):
 
 
 def doubted(bundle):
-    reason = Reason(code="unstable", message="the repetitions' decode rates vary by 6.1% (CV), over 5%")
+    reason = Reason(code="unstable", message="the repetitions' decode rates vary by 6.1 % (CV), over 5 %")
     return replace(bundle, stop=replace(bundle.stop, verdict=Verdict.SUSPECT, reasons=(reason,)))
 
 
