@@ -124,6 +124,6 @@ def _llama_bench(store: Store, selection: Selection, out: TextIO) -> None:
         doubtful += bool(found) and bundle.stop.verdict is not Verdict.VALID
     out.write(json.dumps(tests, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
     if left_out:
-        print(f"melt: left out {left_out} runs that measured nothing llama-bench knows", file=sys.stderr)
+        print(f"melt: left out because they measured nothing llama-bench knows: {left_out}", file=sys.stderr)
     if doubtful:
-        print(f"melt: {doubtful} of these runs are not valid; leave them out with --verdict valid", file=sys.stderr)
+        print(f"melt: not valid among these runs: {doubtful}; leave them out with --verdict valid", file=sys.stderr)

@@ -28,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     gc.add_argument("--journals", action="store_true", help="remove the raw journals of published runs too")
     gc.add_argument("-n", "--dry-run", action="store_true", help="list what would go; remove nothing")
     tag = verb("tag", "put tags on a run, for `--tag`", _tag)
-    tag.add_argument("run", metavar="RUN", help='id, the beginning of one, or "last"')
+    tag.add_argument("run_id", metavar="RUN", help='id, the beginning of one, or "last"')
     tag.add_argument("tags", metavar="TAG", nargs="+")
     tag.add_argument("--remove", action="store_true", help="take the tags off instead")
 
@@ -54,9 +54,9 @@ def _verify(args: argparse.Namespace) -> int:
             print(f"{finding.where}: {finding.what}", file=sys.stdout if finding.harmful else sys.stderr)
         runs = store.count()
     if harmful:
-        print(f"melt: {harmful} problems in a store of {runs} runs", file=sys.stderr)
+        print(f"melt: problems found: {harmful}, in a store with runs: {runs}", file=sys.stderr)
         return 1
-    print(f"melt: {runs} runs, all whole", file=sys.stderr)
+    print(f"melt: all whole; runs: {runs}", file=sys.stderr)
     return 0
 
 
@@ -76,7 +76,7 @@ def _gc(args: argparse.Namespace) -> int:
 def _tag(args: argparse.Namespace) -> int:
     with open_store(args) as store:
         if args.remove:
-            store.untag(args.run, args.tags)
+            store.untag(args.run_id, args.tags)
         else:
-            store.tag(args.run, args.tags)
+            store.tag(args.run_id, args.tags)
     return 0

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, column, select, table
 
 from melt.store.schema import metrics, reasons, runs, tags
-from melt.store.selection import Selection, select_runs
+from melt.store.selection import Selection, chosen_ids, select_runs
 
 FIGURE_COLUMNS = (
     "run_id",
@@ -93,7 +93,7 @@ _LINE = (
 
 def list_runs(connection: Connection, selection: Selection) -> list[RunLine]:
     """Return the selected runs, newest first."""
-    chosen = select_runs(selection, runs.c.run_id)
+    chosen = chosen_ids(selection)
     wanted = (metrics.c.run_id.in_(chosen), metrics.c.name.in_((_PREFILL, _DECODE)), metrics.c.repetition.is_(None))
     figures = select(metrics.c.run_id, metrics.c.name, metrics.c.value).where(*wanted)
     rates = {(run_id, name): value for run_id, name, value in connection.execute(figures)}
@@ -119,7 +119,7 @@ def list_runs(connection: Connection, selection: Selection) -> list[RunLine]:
 def figure_rows(connection: Connection, selection: Selection) -> Iterator[tuple[Any, ...]]:
     """Give every metric of the selected runs, by run in the order of their ids."""
     view = table("figures", *map(column, FIGURE_COLUMNS))
-    chosen = view.c.run_id.in_(select_runs(selection, runs.c.run_id))
+    chosen = view.c.run_id.in_(chosen_ids(selection))
     query = select(view).where(chosen).order_by(view.c.run_id, view.c.position)
     for row in connection.execution_options(yield_per=_ROWS).execute(query):
         yield tuple(row)

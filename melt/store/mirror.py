@@ -12,7 +12,7 @@ from sqlalchemy import BigInteger, Boolean, Double, Integer, Table, select
 
 from melt.store import schema
 from melt.store.files import store_error
-from melt.store.selection import Selection, select_runs
+from melt.store.selection import Selection, chosen_ids
 from melt.store.store import Store
 
 TABLES = (schema.runs, schema.metrics, schema.windows, schema.reasons, schema.traces, schema.tags)
@@ -34,7 +34,7 @@ def write_mirror(store: Store, folder: Path, selection: Selection) -> list[Path]
 
 def _write(store: Store, table: Table, path: Path, selection: Selection) -> Path:
     fields = pa.schema([pa.field(c.name, _type(c.type), nullable=bool(c.nullable)) for c in table.columns])
-    query = select(table).where(table.c.run_id.in_(select_runs(selection, schema.runs.c.run_id)))
+    query = select(table).where(table.c.run_id.in_(chosen_ids(selection)))
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with (

@@ -123,7 +123,9 @@ def _insert_or_update(connection: Connection, table: Table, key: str, row: Value
     if known is None:
         connection.execute(insert(table), row)
     else:
-        connection.execute(update(table).where(column == row[key]), row)
+        # Without the key itself: setting it, even to what it is, makes the database look for rows that refer to it.
+        others = {name: value for name, value in row.items() if name != key}
+        connection.execute(update(table).where(column == row[key]), others)
 
 
 def _artifact_row(start: RunStart) -> Values:

@@ -46,6 +46,13 @@ def select_runs(selection: Selection, *columns: Any) -> Select[Any]:
     return query if selection.limit is None else query.limit(selection.limit)
 
 
+def chosen_ids(selection: Selection) -> Select[Any]:
+    """Build the query for the ids of the selected runs, to be used inside another one."""
+    query = select_runs(selection, runs.c.run_id)
+    # Only with a limit does the order decide which runs are meant; without one it would be work for nothing.
+    return query if selection.limit is not None else query.order_by(None)
+
+
 def begins_with(column: Any, prefix: str) -> ColumnElement[bool]:
     """Compare the beginning of a column, in a way that can use its index."""
     return and_(column >= prefix, column < prefix + "\U0010ffff")

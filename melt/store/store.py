@@ -23,7 +23,7 @@ from melt.store.listing import FIGURE_COLUMNS, RunLine, figure_rows, list_runs
 from melt.store.parquet import read_trace
 from melt.store.publish import publish
 from melt.store.rows import bundle_of
-from melt.store.selection import Selection, begins_with, select_runs
+from melt.store.selection import Selection, begins_with, chosen_ids, select_runs
 from melt.store.spool import Spool, leftovers
 from melt.traces import RunBundle, Trace
 
@@ -163,7 +163,7 @@ class Store:
 
     def count(self, selection: Selection | None = None) -> int:
         """Return how many runs are selected."""
-        query = select_runs(selection or Selection(), schema.runs.c.run_id).subquery()
+        query = chosen_ids(selection or Selection()).subquery()
         with self.database.read() as connection:
             return connection.execute(select(func.count()).select_from(query)).scalar_one()
 
