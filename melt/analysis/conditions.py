@@ -91,9 +91,10 @@ def cache_not_cold(seen: Evidence) -> Reason | None:
 
 
 def too_few_repetitions(seen: Evidence) -> Reason | None:
-    """There are not enough repetitions to notice a disturbed one."""
+    """There are not enough repetitions to notice a disturbed one. A sustained one repeats its request within itself."""
     n = len(seen.repetitions)
-    if n >= MIN_REPETITIONS:
+    requests = sum(len(r.generations) for r in seen.repetitions)
+    if n >= MIN_REPETITIONS or (seen.start.spec.workload.kind == "sustained" and requests >= MIN_REPETITIONS):
         return None
     message = f"{n} measured repetition{'' if n == 1 else 's'}: under {MIN_REPETITIONS}, a disturbed one goes unnoticed"
     return Reason(code="too_few_repetitions", message=message, figures={"repetitions": n})

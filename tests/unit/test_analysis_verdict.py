@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from analysis_samples import MS, agent_events, at, channel, make_start, run, runner_said
 
-from melt.records import Settings, Verdict
+from melt.records import Settings, Verdict, Workload
 from melt.telemetry.journal import Event
 
 # Two CPUs that the runner keeps busy from 0 to 60 s, with the little that a quiet system does beside it.
@@ -136,6 +136,10 @@ def test_repetitions_that_differ():
 
 def test_too_few_repetitions():
     assert codes(run(runner_said(gaps_ms=(10, 10)))) == ["too_few_repetitions"]
+    said = [{**event, "repetition": 0} if event["event"] == "generation" else event for event in runner_said()]
+    assert codes(run(said)) == ["too_few_repetitions"]
+    sustained = Workload(kind="sustained", n_prompt=512, n_gen=128, duration_s=12.0)
+    assert codes(run(said, start=make_start(workload=sustained))) == []
 
 
 def test_missed_ticks():
