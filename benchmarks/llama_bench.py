@@ -68,7 +68,8 @@ def measure(binary: Path, model: Path, *, n_prompt: int, n_gen: int, n_depth: in
     """Run llama-bench once with one thread: prefill of `n_prompt` and decode of `n_gen` tokens, both at `n_depth`."""
     words = [str(binary), "-m", str(model), "-t", "1", "-ngl", "0", "-fa", "auto", "-o", "json"]
     words += ["-p", str(n_prompt), "-n", str(n_gen), "-d", str(n_depth), "-r", str(repetitions)]
-    done = subprocess.run(words, capture_output=True, check=True)
+    # What the agent starts has a session of its own, and Linux shares processors out by session: so here, too.
+    done = subprocess.run(words, capture_output=True, check=True, start_new_session=True)
     speeds = {bool(test["n_gen"]): statistics.median(test["samples_ts"]) for test in json.loads(done.stdout)}
     return Speed(prefill_tps=speeds[False], decode_tps=speeds[True])
 
