@@ -73,7 +73,7 @@ def conduct_sweep(sweep: Sweep, library: Library, args: argparse.Namespace) -> i
         with progress(sweep.specs) as observe:
             recover(store, observe=observe, stop=stop)
             sweep, todo = missing(sweep, store)
-            save(store.layout.root, sweep)
+            save(store.root, sweep)
             trouble = None
             try:
                 conduct(todo, store, _resolver(library, observe), observe=observe, stop=stop)

@@ -12,7 +12,7 @@ from melt import __version__
 from melt.codec import dumps
 from melt.engines.base import Engine
 from melt.events import Observer
-from melt.records import Artifact, RunSpec, RunStart
+from melt.records import Artifact, RunSpec, RunStart, Sampling
 from melt.session import folder as docs
 from melt.session.collect import Collected, collect
 from melt.session.connect import Site
@@ -22,9 +22,12 @@ from melt.session.live import Live
 from melt.targets.facts import default_threads
 from melt.targets.jobfile import Job
 from melt.targets.probe import dump_snapshot
+from melt.telemetry.base import Discovery
 from melt.telemetry.platforms import platform
 from melt.telemetry.schedule import make_schedule
 from melt.transports.base import Transport
+
+_LINGER_TICKS = 2
 
 
 def execute(
@@ -57,6 +60,7 @@ def execute(
         env=dict(command.env),
         affinity=spec.settings.affinity,
         timeout_s=spec.settings.timeout_s,
+        linger_s=_linger_s(discovery, spec.sampling),
         groups=schedule.groups,
         streams=schedule.streams,
         trips=schedule.trips(spec.settings.trip_c),
@@ -96,6 +100,12 @@ def note_collected(folder: RunFolder, collected: Collected) -> None:
 def clean_up(transport: Transport, job_dir: str) -> None:
     """Remove a run's folder from the device, once its result is published."""
     transport.run(["rm", "-rf", "--", job_dir])
+
+
+def _linger_s(discovery: Discovery, sampling: Sampling) -> float:
+    """Sample beyond both ends of the run where energy is measured: a window is integrated only if samples enclose it."""
+    measured = {stream.quantity for stream in discovery.streams}
+    return _LINGER_TICKS / sampling.sensors_hz if measured & {"power", "energy"} else 0.0
 
 
 def _settle(spec: RunSpec, site: Site) -> RunSpec:
