@@ -47,7 +47,7 @@ class Size:
     sessions: int
 
 
-_FULL = Size(rounds=10, repetitions=3, n_prompt=128, n_gen=64, n_depth=128, sampling_s=20.0, sessions=6)
+_FULL = Size(rounds=15, repetitions=2, n_prompt=64, n_gen=32, n_depth=64, sampling_s=6.0, sessions=5)
 _QUICK = Size(rounds=2, repetitions=2, n_prompt=64, n_gen=32, n_depth=64, sampling_s=4.0, sessions=3)
 
 
@@ -123,7 +123,7 @@ def sampling(bench: agent_runs.Bench, size: Size) -> Iterator[Row]:
 def help_time(size: Size) -> Iterator[Row]:
     """Time `melt --help` against an interpreter that does nothing."""
     sides = {"melt": lambda: _seconds(*_melt(), "--help"), "bare": lambda: _seconds(sys.executable, "-c", "pass")}
-    seen = _in_turn(sides, 10 * size.rounds)
+    seen = _in_turn(sides, 2 * size.rounds)
     more_ms = tuple(1e3 * (melt - bare) for melt, bare in zip(seen["melt"], seen["bare"], strict=True))
     yield Row("`melt --help` over the bare interpreter", more_ms, " ms", 0, at_most=150)
 
@@ -142,7 +142,7 @@ def fixed_cost(folder: Path, size: Size) -> Iterator[Row]:
         return wall_s - sum(window.duration_s for run in runs for window in run.windows)
 
     sides = {"many": lambda: sweep(1 + size.sessions), "one": lambda: sweep(1)}
-    seen = _in_turn(sides, max(2, size.rounds // 2))
+    seen = _in_turn(sides, max(2, size.rounds // 3))
     costs = tuple((many - one) / size.sessions for many, one in zip(seen["many"], seen["one"], strict=True))
     yield Row("fixed cost of one run", costs, " s", 2, at_most=0.5)
 

@@ -43,8 +43,7 @@ def add_output_argument(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Expand the plan and conduct it. Returns 1 when a run did not end as asked."""
-    from melt.fleet.sweep import Sweep
-    from melt.models.library import Library
+    from melt.fleet.names import check_names
     from melt.plan.expand import expand
     from melt.plan.ids import new_id
 
@@ -53,6 +52,11 @@ def run(args: argparse.Namespace) -> int:
     specs = expand(
         plan, sweep_id=sweep_id, new_run_id=new_id, note=lambda text: print(f"note: {text}", file=sys.stderr)
     )
+    check_names(specs)
+
+    from melt.fleet.sweep import Sweep
+    from melt.models.library import Library
+
     library = Library()
     if args.dry_run:
         return _dry_run(specs, library, args)

@@ -231,6 +231,7 @@ def test_a_device_that_comes_back_is_read_again(agent: Agent, tmp_path: Path) ->
     wait_for(lambda: folder.ticks()[-1].contents == (b"5\n",), "the sensor")
 
 
+@pytest.mark.slow
 def test_the_group_of_a_runner_is_gone_after_recovery(agent: Agent) -> None:
     """The runner dies with its worker; its children, which it left behind, do not: they are found by their group."""
     folder = agent.started(Job(run_id="r", runner=("/bin/sh", "-c", "sleep 63 & echo $!; wait")))

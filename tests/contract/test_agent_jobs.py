@@ -116,6 +116,7 @@ def test_a_runner_that_cannot_start(agent: Agent, job: Job, message: str) -> Non
     assert event.data["message"] == message
 
 
+@pytest.mark.slow
 def test_timeout_ends_the_whole_group_even_if_it_ignores_sigterm(agent: Agent) -> None:
     script = "trap '' TERM; (trap '' TERM; echo child $$; sleep 61) & echo ready; sleep 61; sleep 61"
     folder = agent.started(Job(run_id="r", runner=shell(script), timeout_s=0.2))
@@ -268,6 +269,7 @@ def test_a_stream_is_stamped_and_ended_with_the_job(agent: Agent) -> None:
     assert not is_alive(stream)
 
 
+@pytest.mark.slow
 def test_a_stream_that_dies_is_started_three_times_more(agent: Agent) -> None:
     streams = (
         StreamCommand(2, shell("echo once; echo why >&2; exit 5")),

@@ -33,6 +33,7 @@ def _check_whole(root: Path) -> set[str]:
         return set(store.run_ids())
 
 
+@pytest.mark.slow
 def test_two_writers_killed_at_any_moment(tmp_path: Path) -> None:
     chance = random.Random(4)
     acknowledged: set[str] = set()
@@ -57,6 +58,7 @@ def test_two_writers_killed_at_any_moment(tmp_path: Path) -> None:
         assert list(verify(store)) == []
 
 
+@pytest.mark.slow
 def test_killed_at_every_step(tmp_path: Path) -> None:
     Store.open(tmp_path).close()
     died = 0
@@ -81,6 +83,7 @@ def test_killed_at_every_step(tmp_path: Path) -> None:
         assert list(verify(store)) == []
 
 
+@pytest.mark.slow
 def test_many_create_one_store_at_once(tmp_path: Path) -> None:
     root = tmp_path / "store"
     openers = [start(open_when_told, root) for _ in range(6)]

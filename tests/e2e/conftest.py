@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 
 TINY = ("--model", "tiny-pydoc")
-SMALL = (*TINY, "-p", "32", "-n", "16", "-r", "2")
-LONG = (*TINY, "--workload", "tg128 for 600s")
+SMALL = (*TINY, "-p", "32", "-n", "16", "-r", "2", "-t", "1")
+"""One thread: the tests share two cores, and threads of llama.cpp wait for each other by spinning."""
+
+LONG = (*TINY, "--workload", "tg128 for 600s", "-t", "1")
 """A run that goes on for minutes unless something ends it."""
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from conftest import LONG, SMALL, Melt
 
+pytestmark = pytest.mark.slow
+
 Wait = Callable[..., object]
 
 

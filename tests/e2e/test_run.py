@@ -22,6 +22,7 @@ def test_levels_are_measured_stored_and_compared(melt: Melt) -> None:
     assert melt("store", "verify").returncode == 0
 
 
+@pytest.mark.slow
 def test_what_a_run_says_can_be_read_back(melt: Melt) -> None:
     melt("run", *TINY_REQUEST)
     shown = json.loads(melt("show", "last", "-o", "json").stdout)
@@ -34,7 +35,7 @@ def test_what_a_run_says_can_be_read_back(melt: Melt) -> None:
     assert metrics["mbu_ratio"] > 0
 
 
-TINY_REQUEST = ("--model", "tiny-pydoc", "--quant", "q8_0", "-pg", "64,32", "-r", "3")
+TINY_REQUEST = ("--model", "tiny-pydoc", "--quant", "q8_0", "-pg", "64,32", "-r", "3", "-t", "1")
 
 
 def test_tables_go_to_stdout_and_progress_to_stderr(melt: Melt) -> None:
@@ -51,6 +52,7 @@ def test_dry_run_measures_nothing(melt: Melt, form: str) -> None:
     assert not melt.job_dirs()
 
 
+@pytest.mark.slow
 def test_prompt_files_and_sustained_workloads(melt: Melt, tmp_path) -> None:
     (tmp_path / "questions.jsonl").write_text('{"prompt": "def main("}\n{"prompt": "The list type"}\n')
     plan = tmp_path / "plan.yaml"

@@ -1,0 +1,27 @@
+"""Whether everything that a plan names exists, asked before anything is opened, fetched or reached."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from melt.engines.registry import get as get_engine
+from melt.models.catalog import LocalFile, find_source
+from melt.models.ggml import find_level
+from melt.models.gguf import read_header
+from melt.records import RunSpec
+from melt.transports.registry import open_transport
+
+
+def check_names(specs: Iterable[RunSpec]) -> None:
+    """Raise the error of the first name that nothing answers to; a model file must also have a sound header."""
+    specs = tuple(specs)
+    for engine in dict.fromkeys(spec.engine for spec in specs):
+        get_engine(engine)
+    for device in dict.fromkeys(spec.device for spec in specs):
+        open_transport(device).close()
+    for quant in dict.fromkeys(spec.quant for spec in specs if spec.quant):
+        find_level(quant)
+    for model in dict.fromkeys(spec.model for spec in specs):
+        source = find_source(model)
+        if isinstance(source, LocalFile):
+            read_header(source.path)
