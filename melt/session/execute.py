@@ -103,7 +103,7 @@ def clean_up(transport: Transport, job_dir: str) -> None:
 
 
 def _linger_s(discovery: Discovery, sampling: Sampling) -> float:
-    """Sample beyond both ends of the run where energy is measured: a window is integrated only if samples enclose it."""
+    """Sample beyond both ends where energy is measured: a window is integrated only if samples enclose it."""
     measured = {stream.quantity for stream in discovery.streams}
     return _LINGER_TICKS / sampling.sensors_hz if measured & {"power", "energy"} else 0.0
 

@@ -1,0 +1,105 @@
+"""The small decisions of the fleet: what is refused, what a sweep lacks, how long a plan takes, who has the device."""
+
+from __future__ import annotations
+
+import multiprocessing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from store_samples import make_bundle
+
+from melt.errors import DeviceError, UsageError
+from melt.fleet.history import seconds_per_repetition
+from melt.fleet.lease import lease
+from melt.fleet.refuse import refusal
+from melt.fleet.sweep import Sweep, load, missing, save
+from melt.plan.expand import cell_key
+from melt.records import Outcome, RunSpec, Verdict
+from melt.store.store import Store
+from melt.traces import RunBundle
+
+
+def _spec(run_id: str = "r1", sweep_id: str = "s1") -> RunSpec:
+    return replace(make_bundle().start.spec, run_id=run_id, sweep_id=sweep_id)
+
+
+def _bundle(run_id: str, sweep_id: str, outcome: Outcome = Outcome.OK) -> RunBundle:
+    bundle = make_bundle()
+    start = replace(bundle.start, spec=_spec(run_id, sweep_id))
+    return replace(bundle, start=start, stop=replace(bundle.stop, run_id=run_id, outcome=outcome))
+
+
+def test_what_cannot_fit_is_an_out_of_memory_result_without_harm() -> None:
+    start = make_bundle().start
+    small = replace(start.device, memory_total_bytes=1 << 20)
+    bundle = refusal(start.spec, start.artifact, small)
+    assert bundle is not None
+    assert (bundle.stop.outcome, bundle.stop.verdict) == (Outcome.OOM, Verdict.INVALID)
+    (reason,) = bundle.stop.reasons
+    assert reason.code == "does_not_fit"
+    assert reason.figures["needed_bytes"] > reason.figures["total_bytes"]
+    assert "1.00 MiB" in reason.message
+
+
+@pytest.mark.parametrize("total", [None, 1 << 50])
+def test_what_may_fit_is_tried(total: int | None) -> None:
+    start = make_bundle().start
+    assert refusal(start.spec, start.artifact, replace(start.device, memory_total_bytes=total)) is None
+
+
+def test_a_sweep_is_found_by_its_beginning_and_lacks_what_has_no_good_end(tmp_path: Path) -> None:
+    sweep = Sweep("20260101-a", tuple(_spec(run_id, "20260101-a") for run_id in ("r1", "r2", "r3")))
+    save(tmp_path, sweep)
+    save(tmp_path, Sweep("20260102-b", ()))
+    assert load(tmp_path, "20260101") == sweep
+    assert load(tmp_path, None).sweep_id == "20260102-b"
+    with pytest.raises(UsageError, match="2 sweeps"):
+        load(tmp_path, "2026")
+    with pytest.raises(UsageError, match="no sweep 'x'"):
+        load(tmp_path, "x")
+    with Store.open(tmp_path) as store:
+        store.publish(_bundle("r1", "20260101-a"))
+        store.publish(_bundle("r2", "20260101-a", Outcome.ABORTED))
+        now, todo = missing(sweep, store)
+    assert now.specs[0].run_id == "r1"
+    assert now.specs[2].run_id == "r3"
+    assert now.specs[1].run_id not in {"r1", "r2", "r3"}, "an aborted run is asked for under a new id"
+    assert [spec.run_id for spec in todo] == [now.specs[1].run_id, "r3"]
+
+
+def test_earlier_runs_tell_how_long_a_repetition_takes() -> None:
+    bundle = _bundle("r1", "s1")
+    start = replace(bundle.start, started_utc_ns=0)
+    repeat = start.spec.repeat
+    took_s = 2.0 * (repeat.warmup + repeat.repetitions)
+    ended = replace(bundle.stop, ended_utc_ns=int(took_s * 1e9))
+    known = seconds_per_repetition([replace(bundle, start=start, stop=ended)])
+    left_open = replace(start.spec, settings=replace(start.spec.settings, threads=None))
+    assert known[cell_key(start.spec)] == known[cell_key(left_open)] == pytest.approx(2.0)
+    assert not seconds_per_repetition([_bundle("r1", "s1", Outcome.FAILED)])
+
+
+def _try_to_hold(answers: multiprocessing.Queue[str]) -> None:
+    try:
+        with lease():
+            answers.put("held")
+    except DeviceError as error:
+        answers.put(str(error))
+
+
+def test_a_device_has_one_holder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    context = multiprocessing.get_context("spawn")
+    answers: multiprocessing.Queue[str] = context.Queue()
+
+    def other() -> str:
+        process = context.Process(target=_try_to_hold, args=(answers,))
+        process.start()
+        answer = answers.get(timeout=30)
+        process.join()
+        return answer
+
+    with lease():
+        assert "another melt" in other()
+    assert other() == "held"
