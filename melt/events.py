@@ -36,7 +36,10 @@ class RunBegan:
 
 @dataclass(frozen=True, slots=True)
 class RunProgress:
-    """A run has come further. `done` of `total` repetitions, warm-ups included; rates are of the last repetition."""
+    """A run has come further: `done` of `total` requests, warm-ups included, or seconds of a sustained workload.
+
+    Rates are of the last request.
+    """
 
     run_id: str
     phase: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from melt.engines.base import Engine
+from melt.engines.base import Engine, Generation
 from melt.events import Observer, Reading, RunProgress
 from melt.records import RunSpec
 from melt.telemetry.base import FileSource
@@ -24,7 +24,11 @@ class Live:
         self._spec = spec
         self._engine = engine
         self._observe = observe
-        self._total = (spec.repeat.warmup + spec.repeat.repetitions) * max(1, len(spec.workload.prompts))
+        # A sustained workload counts seconds, every other one requests.
+        self._duration_s = spec.workload.duration_s
+        self._began_ns: int | None = None
+        requests = (spec.repeat.warmup + spec.repeat.repetitions) * max(1, len(spec.workload.prompts))
+        self._total = requests if self._duration_s is None else round(self._duration_s)
         self._done = 0
         self._thermometers = {
             group.gid: [(i, file.source) for i, file in enumerate(group.files) if _is_thermometer(file.source)]
@@ -49,11 +53,18 @@ class Live:
         report = self._engine.parse([line])
         rates = {w.phase: w.n_tokens / w.duration_s for w in report.windows if w.n_tokens and w.duration_s > 0}
         if report.generations:
-            self._done += len(report.generations)
-            warmup = report.generations[-1].warmup
-            self._say("warm-up" if warmup else "measuring", rates.get("prefill"), rates.get("decode"))
+            latest = report.generations[-1]
+            self._count(latest)
+            self._say("warm-up" if latest.warmup else "measuring", rates.get("prefill"), rates.get("decode"))
         elif any(w.phase == "load" for w in report.windows):
             self._say("loaded")
+
+    def _count(self, generation: Generation) -> None:
+        if self._duration_s is None:
+            self._done += 1
+        elif not generation.warmup and generation.token_ns:
+            self._began_ns = self._began_ns or generation.submit_ns
+            self._done = min(self._total, (generation.token_ns[-1] - self._began_ns) // 1_000_000_000)
 
     def _tick(self, tick: Tick) -> None:
         thermometers = self._thermometers.get(tick.gid)

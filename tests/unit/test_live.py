@@ -1,0 +1,99 @@
+"""What is shown while a run goes on, from journal records as they arrive."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from store_samples import make_bundle
+
+from melt.engines.registry import get
+from melt.events import Event as Seen
+from melt.events import Reading, RunProgress
+from melt.records import Repeat, Stream, Workload
+from melt.session.live import Live
+from melt.telemetry.base import Discovery, FileSource
+from melt.telemetry.journal import Event, Line, Record, Tick
+from melt.telemetry.parsers import number
+from melt.telemetry.schedule import make_schedule
+
+S = 1_000_000_000
+
+
+def _stream(quantity: str, unit: str) -> Stream:
+    return Stream(collector="c", name=quantity, quantity=quantity, unit=unit, site="x", source="/f", rate_hz=10.0)
+
+
+_SCHEDULE = make_schedule(
+    Discovery(
+        files=(
+            FileSource("/load", 10.0, (_stream("count", "1"),), number()),
+            FileSource("/temp", 10.0, (_stream("temperature", "c"),), number(1000.0)),
+        )
+    )
+)
+
+
+def _watch(workload: Workload, records: list[Record]) -> list[Seen]:
+    spec = replace(make_bundle().start.spec, workload=workload, repeat=Repeat(warmup=1, repetitions=2))
+    seen: list[Seen] = []
+    Live(spec, get("llama.cpp"), _SCHEDULE, seen.append).see(records)
+    return seen
+
+
+def _request(begin_s: float, end_s: float, *, warmup: bool = False) -> Line:
+    event = {
+        "event": "generation",
+        "repetition": 0,
+        "warmup": warmup,
+        "submit_ns": int(begin_s * S),
+        "depth": 0,
+        "n_prompt": 0,
+        "prefill": None,
+        "token_ns": [int((begin_s + (end_s - begin_s) * part) * S) for part in (0.5, 1.0)],
+        "token_ids": [1, 2],
+        "stop": "length",
+        "text": None,
+    }
+    return Line(0, int(end_s * S), False, json.dumps(event).encode())
+
+
+def test_requests_are_counted_and_rates_are_of_the_last() -> None:
+    seen = _watch(
+        Workload(n_gen=2),
+        [Event("runner_started", 0, {}), _request(0, 1, warmup=True), _request(1, 2), _request(2, 2.5)],
+    )
+    progress = [event for event in seen if isinstance(event, RunProgress)]
+    assert [(p.phase, p.done, p.total) for p in progress] == [
+        ("loading", 0, 3),
+        ("warm-up", 1, 3),
+        ("measuring", 2, 3),
+        ("measuring", 3, 3),
+    ]
+    assert progress[-1].decode_tps == pytest.approx(4.0)
+
+
+def test_a_sustained_workload_counts_seconds() -> None:
+    seen = _watch(
+        Workload(kind="sustained", n_gen=2, duration_s=10.0),
+        [_request(0, 4, warmup=True), _request(5, 8.5), _request(8.5, 12), _request(12, 20)],
+    )
+    assert [(p.done, p.total) for p in seen if isinstance(p, RunProgress)] == [(0, 10), (3, 10), (7, 10), (10, 10)]
+
+
+def test_a_temperature_is_shown_once_a_second_and_nonsense_never() -> None:
+    def tick(t_s: float, raw: bytes | None) -> Tick:
+        return Tick(0, int(t_s * S), 1000, (b"5", raw))
+
+    seen = _watch(
+        Workload(n_gen=2),
+        [
+            tick(10.0, b"45000\n"),
+            tick(10.5, b"99000\n"),
+            tick(11.5, b"51500\n"),
+            tick(13, b"-273000\n"),
+            tick(15, None),
+        ],
+    )
+    assert [event.temperature_c for event in seen if isinstance(event, Reading)] == [45.0, 51.5]
