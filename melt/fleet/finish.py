@@ -67,7 +67,7 @@ def assemble(folder: RunFolder) -> RunBundle:
     if noted.interrupted:
         outcome = Outcome.ABORTED
         reasons = (Reason(code="interrupted", message="stopped by the user before it was done"), *reasons)
-    evidence = {} if outcome is Outcome.OK else _evidence(stderr, noted)
+    evidence = {} if outcome is Outcome.OK else _evidence(folder, stderr, noted)
     stop = RunStop(
         run_id=start.spec.run_id,
         ended_utc_ns=time.time_ns(),
@@ -109,8 +109,9 @@ def _text(lines: list[Line], source: int) -> str:
     return "\n".join(line.data.decode(errors="replace") for line in lines if line.source == source)
 
 
-def _evidence(stderr: str, noted: _End) -> dict[str, str]:
+def _evidence(folder: RunFolder, stderr: str, noted: _End) -> dict[str, str]:
     evidence = {"exit": json.dumps(noted.end or {"state": noted.state})}
+    evidence |= json.loads(folder.read_document(docs.EVIDENCE) or b"{}")
     if stderr:
         evidence["stderr"] = stderr[-_EVIDENCE_BYTES:]
     return evidence

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict, replace
 from threading import Event
 
 from melt import __version__
 from melt.codec import dumps
 from melt.engines.base import Engine
+from melt.errors import TransportError
 from melt.events import Observer
 from melt.records import Artifact, RunSpec, RunStart, Sampling
 from melt.session import folder as docs
@@ -28,6 +30,7 @@ from melt.telemetry.schedule import make_schedule
 from melt.transports.base import Transport
 
 _LINGER_TICKS = 2
+_EVIDENCE_BYTES = 8_192
 
 
 def execute(
@@ -88,8 +91,24 @@ def execute(
     target.agent.start(job_dir)
     live = Live(spec, engine, schedule, observe)
     collected = collect(target.agent, job_dir, folder.journal_path, see=live.see, stop=stop)
+    _keep_evidence(folder, site, collected)
     note_collected(folder, collected)
     return collected
+
+
+def _keep_evidence(folder: RunFolder, site: Site, collected: Collected) -> None:
+    """Ask the device what it has to say on a run that did not end by itself. No answer is no error."""
+    end = collected.end or {}
+    if collected.interrupted or (end.get("reason") == "completed" and end.get("exit_code") == 0):
+        return
+    said = {}
+    for name, argv in platform(site.target.facts.os).EVIDENCE.items():
+        with suppress(TransportError):
+            done = site.target.transport.run(argv)
+            if done.exit_code == 0 and done.stdout:
+                said[name] = done.stdout[-_EVIDENCE_BYTES:].decode(errors="replace")
+    if said:
+        folder.write_document(docs.EVIDENCE, json.dumps(said).encode())
 
 
 def note_collected(folder: RunFolder, collected: Collected) -> None:

@@ -15,6 +15,7 @@ SNAPSHOT = "snapshot.json"
 SITE = "site.json"
 COLLECTED = "collected.json"
 JOB = "job"
+EVIDENCE = "evidence.json"
 
 
 class RunFolder(Protocol):

@@ -91,6 +91,8 @@ def test_something_on_the_device_is_killed(melt: Melt, wait_for: Wait, victim: s
     assert run["outcome"] == "failed"
     shown = json.loads(melt("show", "last", "-o", "json").stdout)
     assert "9" in shown["stop"]["evidence"]["exit"] or "killed" in shown["stop"]["evidence"]["exit"]
+    if subprocess.run(["dmesg"], capture_output=True).returncode == 0:
+        assert shown["stop"]["evidence"]["dmesg"]
     assert not Path(f"/proc/{pids['runner']}").exists()
 
 

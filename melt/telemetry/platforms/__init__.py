@@ -18,6 +18,7 @@ class Platform(Protocol):
 
     GLOBS: tuple[str, ...]
     COMMANDS: Mapping[str, tuple[str, ...]]
+    EVIDENCE: Mapping[str, tuple[str, ...]]
 
     def discover(self, snapshot: Snapshot, sampling: Sampling) -> Discovery:
         """Turn one snapshot into channels; pure."""

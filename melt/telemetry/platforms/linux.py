@@ -41,6 +41,9 @@ GLOBS: tuple[str, ...] = (
 
 COMMANDS: Mapping[str, tuple[str, ...]] = nvidia.COMMANDS
 
+EVIDENCE: Mapping[str, tuple[str, ...]] = {"dmesg": ("dmesg",)}
+"""Asked after a run that did not end by itself: the kernel says whom it killed, and why. Often only root may ask."""
+
 _SYSTEM_HZ = 10.0
 """Files that the kernel must compute are not read faster than this."""
 _SLOW_HZ = 1.0
