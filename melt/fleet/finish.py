@@ -64,7 +64,7 @@ def assemble(folder: RunFolder) -> RunBundle:
     outcome, verdict, reasons = evaluation.outcome, evaluation.verdict, evaluation.reasons
     if not understood:
         verdict, reasons = Verdict.INVALID, (_CHANGED, *reasons)
-    if noted.interrupted:
+    if noted.interrupted and outcome is not Outcome.ABORTED:
         outcome = Outcome.ABORTED
         reasons = (Reason(code="interrupted", message="stopped by the user before it was done"), *reasons)
     evidence = {} if outcome is Outcome.OK else _evidence(folder, stderr, noted)
