@@ -6,15 +6,14 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from llama_bench import Speed
-
 from melt.engines import registry
-from melt.engines.base import Command, RunnerReport
-from melt.records import Artifact, Repeat, RunSpec, Sampling, Settings, Workload
+from melt.engines.base import Command, Engine
+from melt.records import Artifact, Repeat, RunSpec, Sampling, Settings, Window, Workload
 from melt.targets.agent import AgentClient
 from melt.targets.jobfile import File, Group, Job
 from melt.telemetry.journal import Event, Line, Tick, read_journal
@@ -32,6 +31,7 @@ _GLOBS = (
     "sys/block/*/queue/*",
 )
 _DEADLINE_S = 900.0
+_START_DEADLINE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,37 @@ def sampled_files() -> tuple[str, ...]:
     return tuple(found[:CHANNELS])
 
 
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A runner under the agent, by its job's folder."""
+
+    folder: Path
+    engine: Engine
+
+    def ended(self) -> bool:
+        """Say whether the job is over."""
+        return (self.folder / "end").exists()
+
+    def pids(self, *roles: str) -> tuple[int, ...]:
+        """Return process numbers by role, once all have started."""
+        until = time.monotonic() + _START_DEADLINE_S
+        while time.monotonic() < until:
+            lines = [line.split() for line in (self.folder / "pid").read_text(encoding="utf-8").splitlines()]
+            known = {words[0]: int(words[1]) for words in lines if words[0] in roles}
+            if len(known) == len(roles):
+                return tuple(known[role] for role in roles)
+            time.sleep(0.01)
+        sys.exit(f"overhead: {' and '.join(roles)} did not start")
+
+    def windows(self) -> list[Window]:
+        """Return the measured prefill or decode windows, in order."""
+        records = read_journal(self.folder / "journal").records
+        report = self.engine.parse(r.data for r in records if isinstance(r, Line) and r.source == 0)
+        if not report.complete:
+            sys.exit(f"overhead: the runner failed: {report.failure}")
+        return [w for w in report.windows if w.phase in ("prefill", "decode") and not w.warmup]
+
+
 class Bench:
     """The agent of this machine and the folder in which its jobs lie."""
 
@@ -69,18 +100,16 @@ class Bench:
         self._files = sampled_files()
         self._jobs = 0
 
-    def runner(self, *, under_agent: bool, n_prompt: int, n_gen: int, n_depth: int, repetitions: int) -> Speed:
-        """Run prefill and decode, each in a process of its own at the same depth, as llama-bench tests them."""
-        speeds = []
-        for workload in (Workload(n_prompt=n_prompt, n_depth=n_depth), Workload(n_gen=n_gen, n_depth=n_depth)):
-            start = self._under_agent if under_agent else self._alone
-            report = start(self._command(workload, repetitions))
-            if not report.complete:
-                sys.exit(f"overhead: the runner failed: {report.failure}")
-            phase = "prefill" if workload.n_prompt else "decode"
-            windows = [w for w in report.windows if w.phase == phase and not w.warmup]
-            speeds.append(statistics.median((w.n_tokens or 0) / w.duration_s for w in windows))
-        return Speed(*speeds)
+    @contextmanager
+    def started(self, workload: Workload, repetitions: int) -> Iterator[Running]:
+        """Start the runner under the agent, as a run does, and see it to its end."""
+        command = self._command(workload, repetitions)
+        folder = self._job_folder(command)
+        words = tuple(word.replace("{dir}", str(folder)) for word in command.argv)
+        job = Job(run_id="runner", runner=words, groups=self._groups(), env=dict(command.env))
+        (folder / "job").write_bytes(job.render())
+        self._agent.start(str(folder))
+        yield Running(folder, self._engine)
 
     def agent_alone(self, seconds: float) -> Sampled:
         """Let the agent sample without a runner, and ask it for its own CPU time."""
@@ -128,21 +157,8 @@ class Bench:
             spec, artifact, model_path=str(self._model), runner_dir=runner_dir, python=sys.executable
         )
 
-    def _alone(self, command: Command) -> RunnerReport:
-        folder = self._job_folder(command)
-        words = [word.replace("{dir}", str(folder)) for word in command.argv]
-        # In a session of its own, as under the agent: Linux shares processors out by session.
-        done = subprocess.run(words, capture_output=True, timeout=_DEADLINE_S, check=False, start_new_session=True)
-        return self._engine.parse(done.stdout.splitlines())
-
-    def _under_agent(self, command: Command) -> RunnerReport:
-        folder = self._job_folder(command)
-        words = tuple(word.replace("{dir}", str(folder)) for word in command.argv)
-        records = self._run(Job(run_id="runner", runner=words, groups=self._groups(), env=dict(command.env)), folder)
-        return self._engine.parse(r.data for r in records if isinstance(r, Line) and r.source == 0)
-
-    def _run(self, job: Job, folder: Path | None = None) -> list[object]:
-        folder = folder or self._job_folder(Command(argv=()))
+    def _run(self, job: Job) -> list[object]:
+        folder = self._job_folder(Command(argv=()))
         (folder / "job").write_bytes(job.render())
         self._agent.start(str(folder))
         until = time.monotonic() + _DEADLINE_S

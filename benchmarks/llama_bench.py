@@ -9,15 +9,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import tarfile
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import platformdirs
+
+from melt.records import Workload
 
 _PACKAGE = "llama-cpp-python"
 _OPTIONS = {
@@ -33,14 +33,6 @@ _OPTIONS = {
     "LLAMA_BUILD_APP": "OFF",
     "GGML_CCACHE": "OFF",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Speed:
-    """Tokens per second of one process: the median over its repetitions, warm-ups apart."""
-
-    prefill_tps: float
-    decode_tps: float
 
 
 def build() -> Path:
@@ -64,14 +56,17 @@ def build() -> Path:
     return binary
 
 
-def measure(binary: Path, model: Path, *, n_prompt: int, n_gen: int, n_depth: int, repetitions: int) -> Speed:
-    """Run llama-bench once with one thread: prefill of `n_prompt` and decode of `n_gen` tokens, both at `n_depth`."""
+def command(binary: Path, model: Path, workload: Workload, repetitions: int) -> list[str]:
+    """Say how llama-bench measures a workload of prefill or of decode, with one thread, at the workload's depth."""
     words = [str(binary), "-m", str(model), "-t", "1", "-ngl", "0", "-fa", "auto", "-o", "json"]
-    words += ["-p", str(n_prompt), "-n", str(n_gen), "-d", str(n_depth), "-r", str(repetitions)]
-    # What the agent starts has a session of its own, and Linux shares processors out by session: so here, too.
-    done = subprocess.run(words, capture_output=True, check=True, start_new_session=True)
-    speeds = {bool(test["n_gen"]): statistics.median(test["samples_ts"]) for test in json.loads(done.stdout)}
-    return Speed(prefill_tps=speeds[False], decode_tps=speeds[True])
+    words += ["-p", str(workload.n_prompt), "-n", str(workload.n_gen), "-d", str(workload.n_depth)]
+    return [*words, "-r", str(repetitions)]
+
+
+def seconds(answer: bytes) -> list[float]:
+    """Read how long each repetition took."""
+    (test,) = json.loads(answer)
+    return [ns / 1e9 for ns in test["samples_ns"]]
 
 
 def _source(folder: Path, pinned: str) -> Path:

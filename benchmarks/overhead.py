@@ -1,7 +1,7 @@
 """What melt itself costs, measured here and now: `python benchmarks/overhead.py [--quick] [--output FILE.md]`.
 
-Everything is measured in rounds, each side once in every round and in turning order, so that whatever the machine does
-meanwhile meets both sides alike; a ratio is the median over rounds. docs/performance.md says what each row means.
+Everything is measured in turn, in rounds or in slices of two seconds, so that whatever the machine does meanwhile meets
+both sides alike; a ratio is the median over pairs that lie beside each other. docs/performance.md explains each row.
 Exit code 0 when every bound holds, 1 otherwise.
 """
 
@@ -17,16 +17,19 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import agent_runs
 import llama_bench
+import slices
 from rich.console import Console
 from rich.table import Table
 
 from melt.models.library import Library
+from melt.records import Workload
 from melt.store.store import Store
 
 T = TypeVar("T")
@@ -40,20 +43,17 @@ class Size:
 
     rounds: int
     repetitions: int
-    n_prompt: int
-    n_gen: int
-    n_depth: int
     sampling_s: float
     sessions: int
 
 
-_FULL = Size(rounds=15, repetitions=2, n_prompt=64, n_gen=32, n_depth=64, sampling_s=6.0, sessions=5)
-_QUICK = Size(rounds=2, repetitions=2, n_prompt=64, n_gen=32, n_depth=64, sampling_s=4.0, sessions=3)
+_FULL = Size(rounds=15, repetitions=80, sampling_s=6.0, sessions=5)
+_QUICK = Size(rounds=2, repetitions=8, sampling_s=4.0, sessions=3)
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A line of the table. `values` has one value per round; `at_least` or `at_most` is the bound on their median."""
+    """A line of the table. `values` has one per round or repetition; `at_least` or `at_most` bounds their median."""
 
     what: str
     values: tuple[float, ...]
@@ -64,7 +64,7 @@ class Row:
 
     @property
     def value(self) -> float:
-        """The median over the rounds."""
+        """The median of them."""
         return statistics.median(self.values)
 
     @property
@@ -88,27 +88,27 @@ class Row:
 
 
 def throughput(bench: agent_runs.Bench, model: Path, size: Size) -> Iterator[Row]:
-    """Compare llama-bench, the runner alone and the runner under the agent, one thread each."""
+    """Compare the runner under the agent with llama-bench, and with itself while the agent is stopped."""
     reference = llama_bench.build()
-    load = {"n_prompt": size.n_prompt, "n_gen": size.n_gen, "n_depth": size.n_depth, "repetitions": size.repetitions}
-    sides: dict[str, Callable[[], llama_bench.Speed]] = {
-        "llama-bench": lambda: llama_bench.measure(reference, model, **load),
-        "alone": lambda: bench.runner(under_agent=False, **load),
-        "agent": lambda: bench.runner(under_agent=True, **load),
-    }
-    seen = _in_turn(sides, size.rounds)
-    at = f"@ d{size.n_depth}"
-    for phase, name in (("prefill_tps", f"pp{size.n_prompt} {at}"), ("decode_tps", f"tg{size.n_gen} {at}")):
-        tps = {side: [getattr(speed, phase) for speed in speeds] for side, speeds in seen.items()}
-        what = f"{name}: runner under the agent / llama-bench"
-        yield Row(what, _ratios(tps["agent"], tps["llama-bench"]), "", 3, at_least=0.98)
-        yield Row(f"{name}: agent on / agent off", _ratios(tps["agent"], tps["alone"]), "", 3, at_least=0.995)
+    for workload in (Workload(n_prompt=32), Workload(n_gen=24, n_depth=32)):
+        _say(f"{workload.name}: llama-bench and the runner in turn")
+        ours, theirs = slices.against_llama_bench(bench, reference, model, workload, size.repetitions)
+        what = f"{workload.name}: runner under the agent / llama-bench"
+        yield Row(what, slices.ratios(ours, theirs), "", 3, at_least=0.98)
+        _say(f"{workload.name}: the agent on and off in turn")
+        on, off = slices.on_and_off(bench, workload, 2 * size.repetitions)
+        yield Row(f"{workload.name}: agent on / agent off", slices.ratios(on, off), "", 3, at_least=0.995)
 
 
 def sampling(bench: agent_runs.Bench, size: Size) -> Iterator[Row]:
-    """Compare the agent with a bare loop over the same files."""
-    sides = {"agent": lambda: bench.agent_alone(size.sampling_s), "bare": lambda: bench.bare_loop(size.sampling_s)}
-    seen = _in_turn(sides, size.rounds)
+    """Compare the agent with a bare loop over the same files, both at once: what delays one delays the other."""
+    seen: dict[str, list[agent_runs.Sampled]] = {"agent": [], "bare": []}
+    with ThreadPoolExecutor(1) as beside:
+        for number in range(size.rounds):
+            _say(f"round {number + 1} of {size.rounds}: the agent beside the bare loop")
+            bare = beside.submit(bench.bare_loop, size.sampling_s)
+            seen["agent"].append(bench.agent_alone(size.sampling_s))
+            seen["bare"].append(bare.result())
     cpu = {side: [s.cpu_share for s in values] for side, values in seen.items()}
     jitter = {side: [s.jitter_p99_s for s in values] for side, values in seen.items()}
     at = f"{agent_runs.CHANNELS} files at {agent_runs.RATE_HZ} Hz"
