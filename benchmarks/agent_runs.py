@@ -42,11 +42,19 @@ class Sampled:
     tick_ns: tuple[int, ...]
 
     @property
-    def jitter_p99_s(self) -> float:
-        """How late ticks began, 99th percentile, against the grid on which the earliest of them lies."""
+    def late_ns(self) -> list[int]:
+        """How late each tick began, against the grid on which the earliest of them lies; without the first tenths.
+
+        The agent opens its files at the first tick, the loop before it.
+        """
         first_ns = self.tick_ns[0]
-        offsets = [t - first_ns - round((t - first_ns) / PERIOD_NS) * PERIOD_NS for t in self.tick_ns]
-        return (statistics.quantiles(offsets, n=100)[98] - min(offsets)) / 1e9
+        offsets = [t - first_ns - round((t - first_ns) / PERIOD_NS) * PERIOD_NS for t in self.tick_ns[RATE_HZ // 5 :]]
+        return [offset - min(offsets) for offset in offsets]
+
+
+def late_p99_s(turns: Iterable[Sampled]) -> float:
+    """Return the 99th percentile of how late ticks began, over several turns."""
+    return statistics.quantiles([late for turn in turns for late in turn.late_ns], n=100)[98] / 1e9
 
 
 def sampled_files() -> tuple[str, ...]:

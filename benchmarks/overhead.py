@@ -17,7 +17,6 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -34,7 +33,8 @@ from melt.store.store import Store
 
 T = TypeVar("T")
 
-_BUSY_LOAD = 0.3
+_BUSY_LOAD = 0.5
+_TURN_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +43,12 @@ class Size:
 
     rounds: int
     repetitions: int
-    sampling_s: float
+    turns: int
     sessions: int
 
 
-_FULL = Size(rounds=15, repetitions=80, sampling_s=6.0, sessions=5)
-_QUICK = Size(rounds=2, repetitions=8, sampling_s=4.0, sessions=3)
+_FULL = Size(rounds=15, repetitions=80, turns=30, sessions=5)
+_QUICK = Size(rounds=2, repetitions=8, turns=5, sessions=3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,28 +96,24 @@ def throughput(bench: agent_runs.Bench, model: Path, size: Size) -> Iterator[Row
         what = f"{workload.name}: runner under the agent / llama-bench"
         yield Row(what, slices.ratios(ours, theirs), "", 3, at_least=0.98)
         _say(f"{workload.name}: the agent on and off in turn")
-        on, off = slices.on_and_off(bench, workload, 2 * size.repetitions)
+        on, off = slices.on_and_off(bench, workload, 3 * size.repetitions)
         yield Row(f"{workload.name}: agent on / agent off", slices.ratios(on, off), "", 3, at_least=0.995)
 
 
 def sampling(bench: agent_runs.Bench, size: Size) -> Iterator[Row]:
-    """Compare the agent with a bare loop over the same files, both at once: what delays one delays the other."""
-    seen: dict[str, list[agent_runs.Sampled]] = {"agent": [], "bare": []}
-    with ThreadPoolExecutor(1) as beside:
-        for number in range(size.rounds):
-            _say(f"round {number + 1} of {size.rounds}: the agent beside the bare loop")
-            bare = beside.submit(bench.bare_loop, size.sampling_s)
-            seen["agent"].append(bench.agent_alone(size.sampling_s))
-            seen["bare"].append(bare.result())
+    """Compare the agent with a bare loop over the same files, two seconds each in turn."""
+    sides = {"agent": lambda: bench.agent_alone(_TURN_S), "bare": lambda: bench.bare_loop(_TURN_S)}
+    seen = _in_turn(sides, size.turns)
     cpu = {side: [s.cpu_share for s in values] for side, values in seen.items()}
-    jitter = {side: [s.jitter_p99_s for s in values] for side, values in seen.items()}
+    # A percentile of two seconds is two ticks: five turns together give one.
+    late = {side: [agent_runs.late_p99_s(group) for group in _batched(values, 5)] for side, values in seen.items()}
     at = f"{agent_runs.CHANNELS} files at {agent_runs.RATE_HZ} Hz"
     share = 100 * statistics.median(cpu["bare"])
     what = f"CPU of the agent / bare loop ({at}; the loop takes {share:.2f} % of a core)"
-    yield Row(what, _ratios(cpu["agent"], cpu["bare"]), "", 2, at_most=1.5)
-    late_us = 1e6 * statistics.median(jitter["bare"])
+    yield Row(what, slices.ratios(cpu["agent"], cpu["bare"]), "", 2, at_most=1.5)
+    late_us = 1e6 * statistics.median(late["bare"])
     what = f"tick jitter p99 of the agent / bare loop (the loop is {late_us:.0f} µs late)"
-    yield Row(what, _ratios(jitter["agent"], jitter["bare"]), "", 2, at_most=1.5)
+    yield Row(what, slices.ratios(late["agent"], late["bare"]), "", 2, at_most=1.5)
 
 
 def help_time(size: Size) -> Iterator[Row]:
@@ -159,8 +155,9 @@ def _in_turn(sides: dict[str, Callable[[], T]], rounds: int) -> dict[str, list[T
     return seen
 
 
-def _ratios(above: Sequence[float], below: Sequence[float]) -> tuple[float, ...]:
-    return tuple(a / b for a, b in zip(above, below, strict=True))
+def _batched(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Cut a sequence into pieces of one size."""
+    return (values[begin : begin + size] for begin in range(0, len(values), size))
 
 
 def _melt() -> tuple[str, ...]:
