@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 
 from melt import __version__
 from melt.models.inspect import expected_memory
@@ -11,17 +10,17 @@ from melt.records import Artifact, DeviceFacts, Outcome, Reason, RunSpec, RunSta
 from melt.traces import RunBundle
 from melt.units import human
 
-_HEADROOM = 1.0
-"""A model is refused only when it needs more than all memory: what is merely tight is found out by running it."""
-
 
 def refusal(spec: RunSpec, artifact: Artifact, device: DeviceFacts) -> RunBundle | None:
-    """Return the finished result of a cell that cannot fit into the device's memory, None for all others."""
+    """Return the finished result of a cell that cannot fit into the device's memory, None for all others.
+
+    Only what needs more than all memory is refused: what is merely tight is found out by running it.
+    """
     total = device.memory_total_bytes
     workload = spec.workload
     n_ctx = workload.n_prompt + workload.n_gen + workload.n_depth
     needed = expected_memory(artifact, n_ctx, spec.settings.cache_type_k, spec.settings.cache_type_v)
-    if total is None or needed <= total * _HEADROOM:
+    if total is None or needed <= total:
         return None
     reason = Reason(
         code="does_not_fit",
@@ -30,7 +29,7 @@ def refusal(spec: RunSpec, artifact: Artifact, device: DeviceFacts) -> RunBundle
     )
     now = time.time_ns()
     start = RunStart(
-        spec=replace(spec),
+        spec=spec,
         started_utc_ns=now,
         artifact=artifact,
         device=device,

@@ -54,8 +54,7 @@ def connect(selector: str, *, say: Callable[[str], None] = lambda _: None) -> Si
     """Make a device ready for a sweep. Raises UsageError, TransportError, AgentError with what to do."""
     transport, agent, root = reach(selector)
     say("reading what the device offers")
-    os_name = "linux"
-    channels = platform(os_name)
+    channels = platform("linux")
     snapshot = take_snapshot(transport, agent, (*FACT_GLOBS, *channels.GLOBS), {**FACT_COMMANDS, **channels.COMMANDS})
     facts: DeviceFacts = parse_facts(snapshot, device_id_hint=selector, kind=selector.partition(":")[0])
     offset_ns, uncertainty_ns = agent.clock_offset(_CLOCK_ROUND_TRIPS)
