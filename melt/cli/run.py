@@ -130,9 +130,11 @@ def _natural_column(bundles: Sequence[RunBundle]) -> str:
 
 
 def _bundles(store: Store, sweep: Sweep) -> list[RunBundle]:
+    """Return what the sweep came to; an aborted run that was made anew stays in the store, but counts no more."""
     from melt.store.selection import Selection
 
-    return store.bundles(Selection(sweep=sweep.sweep_id))
+    wanted = {spec.run_id for spec in sweep.specs}
+    return [b for b in store.bundles(Selection(sweep=sweep.sweep_id)) if b.start.spec.run_id in wanted]
 
 
 def _dry_run(specs: Sequence[RunSpec], library: Library, args: argparse.Namespace) -> int:

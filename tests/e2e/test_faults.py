@@ -53,6 +53,18 @@ def test_interrupted_then_resumed(melt: Melt, wait_for: Wait) -> None:
     assert [run["outcome"] for run in melt.runs()] == ["aborted"]
 
 
+def test_a_resumed_sweep_ends_well_although_a_run_was_aborted(melt: Melt, wait_for: Wait) -> None:
+    process = melt.start("run", *SMALL, "--quant", "q8_0,q4_0", "--sessions", "4")
+    wait_for("a published run", lambda: list(melt.store.glob("traces/*")))
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 1
+    melt("resume")
+    outcomes = [run["outcome"] for run in melt.runs()]
+    assert outcomes.count("ok") == 16
+    assert set(outcomes) <= {"ok", "aborted"}
+
+
 def test_resume_runs_only_what_is_missing(melt: Melt, wait_for: Wait) -> None:
     process = melt.start("run", *SMALL, "--quant", "q8_0,q4_0,f16", "--sessions", "3")
     wait_for("two published runs", lambda: len(list(melt.store.glob("traces/*"))) >= 2)
