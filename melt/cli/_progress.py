@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from melt.events import Event, Note, Observer, Preparing, Reading, RunBegan, RunEnded, RunProgress
+from melt.fleet.conductor import label
 from melt.records import Outcome, RunSpec, Verdict
 from melt.traces import RunBundle
 
@@ -49,7 +50,7 @@ def describe(bundle: RunBundle) -> str:
 
 def _name(bundle: RunBundle) -> str:
     spec = bundle.start.spec
-    return " ".join(filter(None, (spec.model, spec.quant, spec.workload.name, f"#{spec.block + 1}")))
+    return f"{label(spec)} #{spec.block + 1}"
 
 
 class _Eta:
@@ -169,9 +170,10 @@ class _Bars:
         self._drop("_run")
         self._eta.ended()
         self._bars.update(self._sweep, advance=1, extra=self._eta.text())
-        mark = {Outcome.OK: "[green]ok[/]"}.get(bundle.stop.outcome, "[red]!![/]")
-        if bundle.stop.outcome is Outcome.OK and bundle.stop.verdict is not Verdict.VALID:
-            mark = "[yellow]ok[/]"
+        if bundle.stop.outcome is not Outcome.OK:
+            mark = "[red]!![/]"
+        else:
+            mark = "[green]ok[/]" if bundle.stop.verdict is Verdict.VALID else "[yellow]ok[/]"
         self._console.print(f"{mark} {escape(_name(bundle))}: {escape(describe(bundle))}", highlight=False)
 
     def _drop(self, name: str) -> None:

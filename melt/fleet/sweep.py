@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from melt.codec import from_dict, to_dict
 from melt.errors import StoreError, UsageError
 from melt.plan.ids import new_id
 from melt.records import Outcome, RunSpec
+from melt.store.files import replace_durably, store_error
 from melt.store.selection import Selection
 from melt.store.store import Store
 
@@ -31,14 +31,9 @@ def save(root: Path, sweep: Sweep) -> None:
     text = json.dumps({"sweep_id": sweep.sweep_id, "specs": [to_dict(spec) for spec in sweep.specs]}, indent=1)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        with temporary.open("w", encoding="utf-8") as out:
-            out.write(text)
-            out.flush()
-            os.fsync(out.fileno())
-        temporary.replace(path)
+        replace_durably(path, text.encode())
     except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror}") from error
+        raise store_error("write", path, error) from error
 
 
 def load(root: Path, sweep_id: str | None) -> Sweep:
