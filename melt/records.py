@@ -122,6 +122,42 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Conditions:
+    """In which state the device is to be while a run lasts. None leaves a knob as it is found.
+
+    Each is set, read back and restored by the agent on the device. `screen` is on or off; `brightness` 0 to 255;
+    `charging` suspended or allowed; `cluster` names CPUs by what they are (little, mid, big, prime) and becomes the
+    affinity; `usb_power` off switches the port off through the hub that the device's profile names.
+    """
+
+    screen: str | None = None
+    brightness: int | None = None
+    stay_awake: bool | None = None
+    charging: str | None = None
+    fixed_performance: bool | None = None
+    airplane: bool | None = None
+    wifi: bool | None = None
+    cluster: str | None = None
+    usb_power: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """What must hold before a run may start; None asks for nothing. After `wait_s` the run is skipped with the reason.
+
+    `battery_min_ratio` and `cpu_idle_min_ratio` are 0 to 1; `temperature_stable_c` is how much the hottest sensor may
+    have moved within the last 30 s; `charging` says whether the battery must, or must not, be charging.
+    """
+
+    battery_min_ratio: float | None = None
+    temperature_max_c: float | None = None
+    temperature_stable_c: float | None = None
+    charging: bool | None = None
+    cpu_idle_min_ratio: float | None = None
+    wait_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunSpec:
     """One run that was asked for: one cell of a plan in one session.
 
@@ -141,6 +177,8 @@ class RunSpec:
     settings: Settings
     repeat: Repeat
     sampling: Sampling
+    conditions: Conditions = field(default_factory=Conditions)
+    gate: Gate = field(default_factory=Gate)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +229,10 @@ class Cpu:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceFacts:
-    """What a device is and in which state it was found. `device_id` is stable over reboots, `boot_id` is not."""
+    """What a device is and in which state it was found. `device_id` is stable over reboots, `boot_id` is not.
+
+    `cpu_features` are those that every CPU has, as the kernel names them (`asimddp`, `i8mm`, `avx2`).
+    """
 
     device_id: str
     kind: str
@@ -207,6 +248,7 @@ class DeviceFacts:
     boot_id: str | None = None
     virtualization: str | None = None
     accelerators: tuple[str, ...] = ()
+    cpu_features: tuple[str, ...] = ()
     memory_bandwidth_bytes_per_s: float | None = None
 
 
@@ -228,6 +270,29 @@ class Stream:
     rate_hz: float
     cumulative: bool = False
     wraps_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """How a raw number of a device became a quantity: `raw * factor` is the value of the column, in its unit.
+
+    `basis` is a sentence on what decided sign and unit (`discharging, -412000 read: microamperes, negative when
+    discharging`); `certain` is False where it had to be guessed.
+    """
+
+    column: str
+    factor: float
+    basis: str
+    certain: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Knob:
+    """A condition as it was found and as it was asked for, in the device's own words; None: could not be read."""
+
+    name: str
+    before: str | None
+    asked: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,6 +344,8 @@ class RunStart:
     melt_version: str
     streams: tuple[Stream, ...] = ()
     missing: tuple[str, ...] = ()
+    calibrations: tuple[Calibration, ...] = ()
+    knobs: tuple[Knob, ...] = ()
     host: dict[str, str] = field(default_factory=dict)
     clock_offset_ns: int | None = None
     clock_uncertainty_ns: int | None = None

@@ -138,7 +138,7 @@ def _known(facts: DeviceFacts, readings: list[Reading]) -> list[str]:
 
 
 def _facts(site: Site, engines: list[tuple[str, str | None, str | None]]) -> list[tuple[str, str]]:
-    from melt.targets.facts import default_threads
+    from melt.targets.cpus import default_threads
     from melt.units import human
 
     facts = site.target.facts

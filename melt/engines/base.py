@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from melt.records import Artifact, Reason, RunSpec, Window
+from melt.records import Artifact, DeviceFacts, Reason, RunSpec, Window
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,14 +55,34 @@ class Command:
     env: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuiltRunner:
+    """A runner that is built from source for a kind of device: melt/targets/runners.py makes a file of it.
+
+    `target` is `android-arm64`, `linux-arm64` or `linux-x86_64`; `variant` names the CPU features it was built for.
+    """
+
+    name: str
+    target: str
+    variant: str
+
+
 class Engine(Protocol):
     """An inference engine. Implementations pass tests/contract/test_engines.py."""
 
     name: str
     formats: tuple[str, ...]
 
+    def for_device(self, device: DeviceFacts) -> Engine:
+        """Return the engine in the form that runs on this device. Raises EngineError where none does."""
+        ...
+
     def runner_files(self) -> tuple[Path, ...]:
-        """Files of ours that must be on the device for the runner to start; pushed by content, beside each other."""
+        """Files that must be on the device for the runner to start; pushed by content, beside each other."""
+        ...
+
+    def built_runner(self) -> BuiltRunner | None:
+        """Say which program must be built and put beside the runner's files, None when there is nothing to build."""
         ...
 
     def command(self, spec: RunSpec, artifact: Artifact, *, model_path: str, runner_dir: str, python: str) -> Command:

@@ -8,9 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from melt._layout import agents_dir
-from melt.engines.base import Command, RunnerReport
+from melt.engines.base import BuiltRunner, Command, Engine, RunnerReport
 from melt.engines.runner_events import parse_events
-from melt.records import Artifact, RunSpec
+from melt.records import Artifact, DeviceFacts, RunSpec
 
 _RUNNER = "llama_cpp.py"
 _BESIDE = ("llama_api.py", "llama_facts.py", "llama_work.py", "page_cache.py", "runner_io.py")
@@ -21,7 +21,19 @@ class LlamaCpp:
     """The engine `llama.cpp`: GGUF models on the CPU, and on the GPU that the device's build of it serves."""
 
     name = "llama.cpp"
-    formats = ("gguf",)
+    formats: tuple[str, ...] = ("gguf",)
+
+    def for_device(self, device: DeviceFacts) -> Engine:
+        """Return this engine, and on Android, which has no Python, the native runner on the same llama.cpp."""
+        if device.os != "android":
+            return self
+        from melt.engines.llama_native import LlamaNative
+
+        return LlamaNative().for_device(device)
+
+    def built_runner(self) -> BuiltRunner | None:
+        """Return None: llama-cpp-python is installed on the device."""
+        return None
 
     def runner_files(self) -> tuple[Path, ...]:
         """Return the runner and the files that it imports; the runner itself first."""

@@ -8,7 +8,12 @@ from importlib import import_module
 from melt.engines.base import Engine
 from melt.errors import UsageError
 
-_ENGINES = {"llama.cpp": ("melt.engines.llama_cpp", "LlamaCpp")}
+_ENGINES = {
+    "llama.cpp": ("melt.engines.llama_cpp", "LlamaCpp"),
+    "llama.cpp-native": ("melt.engines.llama_native", "LlamaNative"),
+}
+_WITH_PATH = {"llama-bench": ("melt.engines.llama_bench", "LlamaBench")}
+"""Engines that wrap a program of the user's, written `llama-bench:PATH`."""
 
 
 def names() -> tuple[str, ...]:
@@ -18,10 +23,17 @@ def names() -> tuple[str, ...]:
 
 def get(name: str) -> Engine:
     """Return the engine called `name`. Raises UsageError with the nearest name."""
+    kind, _, path = name.partition(":")
+    if kind in _WITH_PATH:
+        if not path:
+            raise UsageError(f"engine '{name}' needs the program it is to run: {kind}:PATH")
+        module, class_name = _WITH_PATH[kind]
+        wrapped: Engine = getattr(import_module(module), class_name)(path)
+        return wrapped
     if name not in _ENGINES:
         close = difflib.get_close_matches(name.lower(), _ENGINES, n=1)
         hint = f"did you mean '{close[0]}'?" if close else f"melt knows {', '.join(names())}"
         raise UsageError(f"unknown engine '{name}': {hint}")
-    module, kind = _ENGINES[name]
-    engine: Engine = getattr(import_module(module), kind)()
+    module, class_name = _ENGINES[name]
+    engine: Engine = getattr(import_module(module), class_name)()
     return engine

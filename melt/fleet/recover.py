@@ -38,7 +38,8 @@ def recover(store: Store, *, observe: Observer, stop: Event) -> list[RunBundle]:
 
 
 def _one(store: Store, folder: Spool, site: JobSite, observe: Observer, stop: Event) -> RunBundle:
-    transport, agent, _ = reach(site.device)
+    device = reach(site.device)
+    agent = device.agent
     try:
         if folder.read_document(docs.COLLECTED) is None:
             running = agent.status(site.job_dir).state == "running"
@@ -48,8 +49,8 @@ def _one(store: Store, folder: Spool, site: JobSite, observe: Observer, stop: Ev
         bundle = assemble(folder)
         store.publish(bundle)
         folder.discard()
-        clean_up(transport, site.job_dir)
+        clean_up(device.transport, site.job_dir)
     finally:
-        transport.close()
+        device.transport.close()
     observe(RunEnded(bundle))
     return bundle

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-import platformdirs
-
-from melt.errors import UsageError
-from melt.records import DeviceFacts
 from melt.targets.agent import AgentClient
 from melt.targets.base import Target
-from melt.targets.facts import FACT_COMMANDS, FACT_GLOBS, parse_facts
 from melt.targets.probe import take_snapshot
+from melt.targets.system import System, identify
 from melt.telemetry.base import Snapshot
 from melt.telemetry.platforms import platform
 from melt.transports.base import Transport
@@ -41,36 +36,50 @@ class Site:
         self.target.transport.close()
 
 
-def reach(selector: str) -> tuple[Transport, AgentClient, str]:
-    """Open the link and make the right agent present; return both and melt's folder on the device."""
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """A device with the right agent on it. `root` is melt's folder there."""
+
+    transport: Transport
+    system: System
+    agent: AgentClient
+    root: str
+
+
+def reach(selector: str) -> Reached:
+    """Open the link and make the right agent present. Raises UsageError, TransportError, AgentError."""
     transport = open_transport(selector)
-    root = str(_local_root())
-    agent = AgentClient(transport, root)
-    agent.deploy()
-    return transport, agent, root
+    try:
+        system = identify(transport)
+        root = system.root(transport)
+        agent = AgentClient(transport, root)
+        agent.deploy()
+    except BaseException:
+        transport.close()
+        raise
+    return Reached(transport, system, agent, root)
 
 
 def connect(selector: str, *, say: Callable[[str], None] = lambda _: None) -> Site:
     """Make a device ready for a sweep. Raises UsageError, TransportError, AgentError with what to do."""
-    transport, agent, root = reach(selector)
+    device = reach(selector)
+    try:
+        return _probe(selector, device, say)
+    except BaseException:
+        device.transport.close()
+        raise
+
+
+def _probe(selector: str, device: Reached, say: Callable[[str], None]) -> Site:
+    transport, agent, system = device.transport, device.agent, device.system
     say("reading what the device offers")
-    channels = platform("linux")
-    snapshot = take_snapshot(transport, agent, (*FACT_GLOBS, *channels.GLOBS), {**FACT_COMMANDS, **channels.COMMANDS})
-    facts: DeviceFacts = parse_facts(snapshot, device_id_hint=selector, kind=selector.partition(":")[0])
+    known = take_snapshot(transport, agent, system.FACT_GLOBS, system.FACT_COMMANDS)
+    facts = system.parse_facts(known, device_id_hint=selector, kind=selector.partition(":")[0])
+    channels = platform(facts.os)
+    snapshot = known | take_snapshot(transport, agent, channels.GLOBS, channels.COMMANDS)
     offset_ns, uncertainty_ns = agent.clock_offset(_CLOCK_ROUND_TRIPS)
     say("measuring memory bandwidth")
     bandwidth = agent.bandwidth(threads=max(1, len(facts.cpus)))
     facts = replace(facts, memory_bandwidth_bytes_per_s=bandwidth)
-    target = Target(selector, transport, agent, root, facts)
+    target = Target(selector, transport, agent, device.root, facts)
     return Site(selector, target, snapshot, offset_ns, uncertainty_ns)
-
-
-def _local_root() -> Path:
-    root = platformdirs.user_state_path("melt") / "device"
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(
-            f"cannot make {root}: {error.strerror}; set XDG_STATE_HOME to a folder you may write"
-        ) from error
-    return root

@@ -21,7 +21,7 @@ from melt.session.connect import Site
 from melt.session.deploy import deploy, make_folder
 from melt.session.folder import JobSite, RunFolder, write_site
 from melt.session.live import Live
-from melt.targets.facts import default_threads
+from melt.targets.cpus import default_threads
 from melt.targets.jobfile import Job
 from melt.targets.probe import dump_snapshot
 from melt.telemetry.base import Discovery

@@ -63,6 +63,23 @@ class StreamCommand:
 
 
 @dataclass(frozen=True, slots=True)
+class Poll:
+    """A program run anew every `period_ns`; all that it prints is one stamped record."""
+
+    sid: int
+    period_ns: int
+    argv: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """A program run before the runner starts; what it prints is kept in the journal under `name`."""
+
+    name: str
+    argv: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Trip:
     """End the runner when the integer in file `cid` exceeds `limit`, in the file's own unit."""
 
@@ -101,6 +118,8 @@ class Job:
     linger_s: float = 0.0
     groups: tuple[Group, ...] = ()
     streams: tuple[StreamCommand, ...] = ()
+    polls: tuple[Poll, ...] = ()
+    prepares: tuple[Prepare, ...] = ()
     trips: tuple[Trip, ...] = ()
     restores: tuple[RestoreWrite | RestoreExec, ...] = ()
 
@@ -120,6 +139,8 @@ class Job:
             lines.append(_line("group", group.gid, group.period_ns))
             lines += [_line("file", group.gid, f.cid, f.max_bytes, f.path) for f in group.files]
         lines += [_line("stream", stream.sid, *stream.argv) for stream in self.streams]
+        lines += [_line("poll", poll.sid, poll.period_ns, *poll.argv) for poll in self.polls]
+        lines += [_line("prepare", prepare.name, *prepare.argv) for prepare in self.prepares]
         lines += [_line("trip", trip.cid, trip.limit) for trip in self.trips]
         for restore in self.restores:
             if isinstance(restore, RestoreWrite):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from melt.records import Stream
+from melt.records import Calibration, Stream
 from melt.targets.probe import Snapshot as Snapshot
 
 Parser = Callable[[bytes], tuple[float, ...]]
@@ -35,12 +35,17 @@ class FileSource:
 
 @dataclass(frozen=True, slots=True)
 class LineSource:
-    """A program that the agent keeps running and whose stdout lines it stamps. A line without values gives all NaN."""
+    """A program whose stdout the agent stamps and keeps. A line without values gives all NaN.
+
+    Without `period_s` it is kept running and each of its lines is one reading. With it, it is run anew every so many
+    seconds, and all that it printed is one reading, newlines included (`dumpsys battery`).
+    """
 
     name: str
     argv: tuple[str, ...]
     streams: tuple[Stream, ...]
     parse: Parser
+    period_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,7 @@ class Discovery:
     files: tuple[FileSource, ...] = ()
     lines: tuple[LineSource, ...] = ()
     missing: tuple[str, ...] = ()
+    calibrations: tuple[Calibration, ...] = ()
 
     @property
     def streams(self) -> tuple[Stream, ...]:

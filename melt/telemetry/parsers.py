@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
-from melt.targets.facts import parse_cpulist
+from melt.targets.cpus import parse_cpulist
 from melt.telemetry.base import Parser
 
 USER_HZ = 100

@@ -59,6 +59,24 @@ class LocalTransport:
         """Copy a file; a file that is already there under another name of itself is left alone."""
         copy_whole(local, Path(remote), mode, progress)
 
+    def feed(
+        self, argv: Sequence[str], local: Path, *, offset: int = 0, timeout_s: float, progress: Progress | None = None
+    ) -> Completed:
+        """Run a program with the rest of a file as its stdin, handed over as it is; nothing travels."""
+        words = _checked(argv)
+        with local.open("rb", buffering=0) as source:
+            source.seek(offset)
+            try:
+                done = subprocess.run(words, stdin=source, capture_output=True, timeout=timeout_s, check=False)
+            except OSError as error:
+                return _not_started(words, error)
+            except subprocess.TimeoutExpired as error:
+                raise TransportTimeout(f"local: {words[0]} did not end within {timeout_s:g} s") from error
+            size = os.fstat(source.fileno()).st_size
+        if progress is not None:
+            progress(size, size)
+        return Completed(words, done.returncode, done.stdout, done.stderr)
+
     def pull(self, remote: str, local: Path, *, progress: Progress | None = None) -> None:
         """Copy a file; the same promise."""
         copy_whole(Path(remote), local, 0o644, progress)

@@ -14,8 +14,8 @@ import pytest
 from melt.cli.main import main
 from melt.records import Sampling
 from melt.targets.agent import AgentClient
-from melt.targets.facts import FACT_COMMANDS, FACT_GLOBS, parse_facts
 from melt.targets.jobfile import Job
+from melt.targets.linux import FACT_COMMANDS, FACT_GLOBS, parse_facts
 from melt.targets.probe import take_snapshot
 from melt.telemetry.decode import decode
 from melt.telemetry.journal import read_journal

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from melt.errors import StoreError
 from melt.records import Cpu, DeviceFacts
-from melt.targets.facts import FACT_COMMANDS, FACT_GLOBS, default_threads, parse_cpulist, parse_facts
+from melt.targets.cpus import default_threads, parse_cpulist
+from melt.targets.linux import FACT_COMMANDS, FACT_GLOBS, parse_facts
 from melt.targets.probe import Snapshot, dump_snapshot, int_of, load_snapshot, take_snapshot, text_of
 from melt.transports.local import LocalTransport
 

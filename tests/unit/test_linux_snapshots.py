@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from melt.records import Sampling
-from melt.targets.facts import default_threads, parse_facts
+from melt.targets.cpus import default_threads
+from melt.targets.linux import parse_facts
 from melt.targets.probe import dump_snapshot, load_snapshot
 from melt.telemetry.base import FileSource, Snapshot
 from melt.telemetry.platforms import linux

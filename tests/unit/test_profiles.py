@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from melt.errors import UsageError
-from melt.targets.facts import parse_facts
+from melt.targets.linux import parse_facts
 from melt.targets.probe import load_snapshot
 from melt.targets.profiles import load_profiles, matching_profile
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from melt.records import Sampling, Stream
-from melt.targets.facts import parse_cpulist, virtualization
+from melt.targets.cpus import parse_cpulist
+from melt.targets.linux import virtualization
 from melt.targets.probe import Snapshot, text_of
 from melt.telemetry.base import Discovery, FileSource
 from melt.telemetry.parsers import allowed_cpus, cpu_times, joined, keyed, number, pressure, process_times

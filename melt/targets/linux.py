@@ -6,9 +6,14 @@ import hashlib
 import hmac
 import re
 
+import platformdirs
+
+from melt.errors import UsageError
 from melt.records import Cpu, DeviceFacts
 from melt.targets.arm import describe_cores
+from melt.targets.cpus import common_features, parse_cpulist
 from melt.targets.probe import Snapshot, int_of, text_of
+from melt.transports.base import Transport
 
 _DMI = "/sys/class/dmi/id"
 _CPU = "/sys/devices/system/cpu"
@@ -49,7 +54,6 @@ FACT_COMMANDS: dict[str, tuple[str, ...]] = {
 }
 
 _PLACEHOLDERS = ("", "to be filled by o.e.m.", "system product name", "system manufacturer", "default string", "none")
-_CPU_LIMIT = 8192
 _X86 = ("x86_64", "i686", "i386")
 _HYPERVISORS = {
     "qemu": "kvm",
@@ -65,6 +69,20 @@ _HYPERVISORS = {
     "apple virtualization": "apple",
     "openstack": "kvm",
 }
+
+
+def root(transport: Transport) -> str:
+    """Return melt's folder: with this user's state on this machine, in the user's home elsewhere."""
+    if transport.name != "local":
+        return ".melt"
+    folder = platformdirs.user_state_path("melt") / "device"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"cannot make {folder}: {error.strerror}; set XDG_STATE_HOME to a folder you may write"
+        ) from error
+    return str(folder)
 
 
 def parse_facts(snapshot: Snapshot, *, device_id_hint: str, kind: str) -> DeviceFacts:
@@ -89,26 +107,8 @@ def parse_facts(snapshot: Snapshot, *, device_id_hint: str, kind: str) -> Device
         boot_id=text_of(snapshot, "/proc/sys/kernel/random/boot_id"),
         virtualization=virtual,
         accelerators=_accelerators(snapshot),
+        cpu_features=common_features(text_of(snapshot, "/proc/cpuinfo") or ""),
     )
-
-
-def default_threads(facts: DeviceFacts) -> int:
-    """Return how many threads a runner gets when nobody says: one per physical core, at least one.
-
-    A core's second hardware thread shares its vector units and its path to memory, and slows decoding down.
-    """
-    return max(1, len({(cpu.package, cpu.index if cpu.core is None else cpu.core) for cpu in facts.cpus}))
-
-
-def parse_cpulist(text: str) -> tuple[int, ...]:
-    """Return the CPUs of a kernel list such as `0-3,6`; a part that cannot be read is passed over."""
-    cpus: set[int] = set()
-    for part in text.split(","):
-        found = re.fullmatch(r"\s*(\d{1,5})(?:-(\d{1,5}))?\s*", part)
-        if found:
-            first = int(found[1])
-            cpus.update(range(first, min(int(found[2] or first), _CPU_LIMIT) + 1))
-    return tuple(sorted(cpus))
 
 
 def virtualization(snapshot: Snapshot) -> str | None:

@@ -1,0 +1,36 @@
+"""Which system a device runs: where melt's folder lies there, and which files and commands tell what it is."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Protocol, cast
+
+from melt.records import DeviceFacts
+from melt.targets.probe import Snapshot
+from melt.transports.base import Transport
+
+_LINUX = "melt.targets.linux"
+_ANDROID = "melt.targets.android"
+
+
+class System(Protocol):
+    """What the module of an operating system offers."""
+
+    FACT_GLOBS: tuple[str, ...]
+    FACT_COMMANDS: Mapping[str, tuple[str, ...]]
+
+    def root(self, transport: Transport) -> str:
+        """Return melt's folder on the device; it need not exist yet. Raises UsageError, TransportError."""
+        ...
+
+    def parse_facts(self, snapshot: Snapshot, *, device_id_hint: str, kind: str) -> DeviceFacts:
+        """Return what a snapshot says of its device; pure. What it does not say is None."""
+        ...
+
+
+def identify(transport: Transport) -> System:
+    """Ask a device which system it runs. Raises TransportError."""
+    sdk = transport.run(("getprop", "ro.build.version.sdk"))
+    name = _ANDROID if sdk.exit_code == 0 and sdk.stdout.strip().isdigit() else _LINUX
+    return cast(System, importlib.import_module(name))
