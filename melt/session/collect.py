@@ -8,18 +8,20 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from typing import BinaryIO
 
-from melt.errors import StoreError, TransportError
+from melt.errors import DeviceError, StoreError, TransportError
 from melt.targets.agent import AgentClient
 from melt.telemetry.journal import JournalReader, Record
 
 POLL_S = 0.2
 SILENT_S = 15.0
-LOST_AFTER_S = 120.0
+LOST_AFTER_S = 300.0
+"""How long a device may be out of reach beyond the time that its run can take: a phone boots in two minutes."""
 _SYNC_EVERY_S = 1.0
 _CHUNK_BYTES = 1 << 16
 
@@ -41,20 +43,27 @@ def collect(
     see: Callable[[Sequence[Record]], None],
     stop: Event,
     lost_after_s: float = LOST_AFTER_S,
+    say: Callable[[str], None] = lambda _: None,
+    reconnect: Callable[[], AgentClient] | None = None,
 ) -> Collected:
     """Follow the journal of a job into a file, from where the file ends, until the job has ended.
 
-    `stop` asks for an orderly end: the agent is told to stop, and the rest is still collected. Raises TransportError
-    when the device has been out of reach for `lost_after_s`: the run may be going on and can be collected later.
-    Raises StoreError when the host cannot write what arrives.
+    `stop` asks for an orderly end: the agent is told to stop, and the rest is still collected. While the device is out
+    of reach, `reconnect` is asked for the same device at another address; what it raises means not yet. Raises
+    TransportError when the device has been out of reach for `lost_after_s`: the run may be going on and can be
+    collected later. Raises StoreError when the host cannot write what arrives.
     """
     reader = JournalReader()
-    interrupted = False
+    interrupted = away = False
     deadline = time.monotonic() + lost_after_s
     with _open(journal) as out:
         see(reader.feed(out.read()))
         while True:
             try:
+                if away:
+                    agent.status(job_dir)
+                    say("is back; the run is collected from where it broke off")
+                    away = False
                 if not interrupted:
                     interrupted = _follow(agent, job_dir, out, reader, see, stop)
                 if interrupted:
@@ -68,9 +77,15 @@ def collect(
                     _sync(out)
                     return Collected(status.state, status.end, interrupted)
                 deadline = time.monotonic() + lost_after_s
-            except TransportError:
+            except TransportError as error:
                 if time.monotonic() > deadline or stop.wait(POLL_S):
                     raise
+                if not away:
+                    say(f"is out of reach, the run goes on there; waiting up to {lost_after_s / 60:.0f} min ({error})")
+                away = True
+                if reconnect is not None:
+                    with suppress(DeviceError):
+                        agent = reconnect()
 
 
 def _follow(

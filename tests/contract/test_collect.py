@@ -83,11 +83,34 @@ def test_a_link_that_keeps_breaking_loses_nothing(agent: tuple[AgentClient, Faul
     folder = _start(client, tmp_path, 1.0)
     transport.armed = True
     seen: list[Record] = []
-    collected = collect(client, str(folder), tmp_path / "home", see=seen.extend, stop=Event())
+    said: list[str] = []
+    collected = collect(client, str(folder), tmp_path / "home", see=seen.extend, stop=Event(), say=said.append)
     assert transport.breaks > 3
+    assert said[0].startswith("is out of reach, the run goes on there; waiting up to 5 min (the link ")
+    assert said[1].startswith("is back")
     assert collected.state == "ended"
     assert (tmp_path / "home").read_bytes() == (folder / "journal").read_bytes()
     assert seen == read_journal(folder / "journal").records
+
+
+def test_a_device_that_is_back_at_another_address_is_followed_there(
+    agent: tuple[AgentClient, Faulty], tmp_path: Path
+) -> None:
+    client, transport = agent
+    folder = _start(client, tmp_path, 1.0)
+    transport.armed, transport._refusals = True, 10**9
+    other = AgentClient(LocalTransport(), str(tmp_path / "device"))
+    attempts = itertools.count()
+
+    def reconnect() -> AgentClient:
+        if next(attempts) == 0:
+            raise TransportError("not there yet either")
+        other.deploy()
+        return other
+
+    collected = collect(client, str(folder), tmp_path / "home", see=lambda _: None, stop=Event(), reconnect=reconnect)
+    assert collected.state == "ended"
+    assert (tmp_path / "home").read_bytes() == (folder / "journal").read_bytes()
 
 
 def test_a_half_collected_journal_is_gone_on_with(agent: tuple[AgentClient, Faulty], tmp_path: Path) -> None:
