@@ -13,6 +13,7 @@ from melt.telemetry.journal import Event
 
 _FAILURES = {
     "out_of_memory": Outcome.OOM,
+    "unsupported_cpu": Outcome.UNSUPPORTED,
     "unsupported_model": Outcome.UNSUPPORTED,
     "context_too_long": Outcome.UNSUPPORTED,
 }
@@ -59,6 +60,9 @@ def outcome(
     if how in _ENDED_BY_AGENT:
         kind, message = _ENDED_BY_AGENT[how]
         return kind, Reason(code=how, message=message, figures=_trip_figures(events) if how == "tripped" else {})
+    if end is not None and end.get("rebooted") is True and not report.complete:
+        message = "the device started anew in the middle of the run"
+        return Outcome.DEVICE_LOST, Reason(code="rebooted", message=message)
     exited = exit_of(events, end)
     memory = _out_of_memory(exited, stderr)
     if memory is not None:
@@ -105,7 +109,7 @@ def _by_exit(report: RunnerReport, exited: Exit, how: str | None, stderr: str) -
         message = f"the runner ended with exit code {exited.exit_code}"
         return Outcome.FAILED, Reason(code="runner_failed", message=_with_stderr(message, stderr))
     if how == "recovered" and not report.complete:
-        message = "the agent was gone before the run had ended (killed, or the device started anew)"
+        message = "the agent was gone before the run had ended: it was killed on the device"
         return Outcome.FAILED, Reason(code=how, message=message)
     if not report.complete:
         message = "the runner ended without an error but before it was done"

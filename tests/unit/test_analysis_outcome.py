@@ -46,6 +46,9 @@ def ended(reason, **fields):
         (BROKEN, {"exit_code": None, "signal": 9}, ended("timeout"), "", Outcome.TIMEOUT, "timeout"),
         (BROKEN, {"exit_code": None, "signal": 15}, ended("stopped"), "", Outcome.ABORTED, "stopped"),
         (BROKEN, {"exit_code": None, "signal": 9}, ended("tripped"), "", Outcome.FAILED, "tripped"),
+        (BROKEN, {}, ended("recovered", rebooted=True), "", Outcome.DEVICE_LOST, "rebooted"),
+        (WHOLE, {}, ended("recovered", rebooted=True), "", Outcome.OK, None),
+        (said_error("unsupported_cpu"), {"exit_code": 1}, COMPLETED, "", Outcome.UNSUPPORTED, "unsupported_cpu"),
     ],
 )
 def test_endings(said, exited, end, stderr, outcome, code):
