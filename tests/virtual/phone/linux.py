@@ -1,0 +1,130 @@
+"""Namespaces and mounts: the few system calls that a phone of its own needs."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import socket
+import struct
+import time
+from pathlib import Path
+
+CLONE_NEWNS, CLONE_NEWTIME, CLONE_NEWUTS, CLONE_NEWIPC = 0x20000, 0x80, 0x4000000, 0x8000000
+CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
+MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 32, 4096, 16384, 1 << 18
+_MNT_DETACH = 2
+_PIVOT_ROOT = 155
+"""The number of pivot_root on x86_64, the one architecture this runs on."""
+
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NAME = 1, 4, 15
+_SIGKILL = 9
+_SIOCSIFFLAGS, _IFF_UP_LOOPBACK_RUNNING = 0x8914, 0x49
+_IDS = "0 0 65536"
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int, what: str) -> None:
+    if result:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{what}: {os.strerror(code)}")
+
+
+def unshare(flags: int, what: str) -> None:
+    """Leave the namespaces named by `flags`. Raises OSError that says what failed."""
+    _check(_libc.unshare(flags), f"cannot make {what}")
+
+
+def mount(
+    source: str | None, target: Path | str, kind: str | None = None, flags: int = 0, data: str | None = None
+) -> None:
+    """Mount. Raises OSError that names source and target."""
+
+    def raw(text: str | None) -> bytes | None:
+        return text.encode() if text is not None else None
+
+    result = _libc.mount(raw(source), raw(str(target)), raw(kind), ctypes.c_ulong(flags), raw(data))
+    _check(result, f"cannot mount {kind or source} on {target}")
+
+
+def bind(source: Path | str, target: Path | str, flags: int = 0) -> None:
+    """Show a file or folder in another place as well; `flags` such as MS_RDONLY hold for that place only."""
+    mount(str(source), target, None, MS_BIND)
+    if flags:
+        mount(None, target, None, MS_REMOUNT | MS_BIND | flags)
+
+
+def own_user_namespace() -> None:
+    """Become root of a user namespace whose users 0 to 65535 are those of the machine. Needs root, one thread."""
+    left, entered = os.pipe(), os.pipe()
+    pid = os.getpid()
+    writer = os.fork()
+    if writer == 0:  # the map must be written from outside
+        os.read(left[0], 1)
+        for name, text in (("setgroups", "allow"), ("uid_map", _IDS), ("gid_map", _IDS)):
+            Path(f"/proc/{pid}/{name}").write_text(text)
+        os.write(entered[1], b"x")
+        os._exit(0)
+    os.close(entered[1])
+    try:
+        unshare(CLONE_NEWUSER, "a user namespace")
+    finally:
+        os.write(left[1], b"x")
+    os.read(entered[0], 1)
+    os.waitpid(writer, 0)
+    for fd in (*left, entered[0]):
+        os.close(fd)
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+
+
+def start_clocks_anew(boottime_ahead_s: float = 0.0) -> None:
+    """Make a time namespace for the children to come, in which the machine was booted just now.
+
+    `boottime_ahead_s`: time that the phone slept, which CLOCK_BOOTTIME counts and CLOCK_MONOTONIC does not.
+    """
+    unshare(CLONE_NEWTIME, "a time namespace")
+    monotonic = -int(time.clock_gettime(time.CLOCK_MONOTONIC))
+    boottime = -int(time.clock_gettime(time.CLOCK_BOOTTIME)) + int(boottime_ahead_s)
+    Path("/proc/self/timens_offsets").write_text(f"monotonic {monotonic} 0\nboottime {boottime} 0\n")
+
+
+def pivot_root(root: Path) -> None:
+    """Make `root`, a mount with a folder `oldroot`, the whole file system, and let the old one go."""
+    os.chdir(root)
+    _check(_libc.syscall(_PIVOT_ROOT, b".", b"oldroot"), "cannot pivot the root")
+    os.chroot(".")
+    os.chdir("/")
+    _check(_libc.umount2(b"/oldroot", _MNT_DETACH), "cannot let the old root go")
+    os.rmdir("/oldroot")  # noqa: PTH106
+    mount(None, "/", None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID)
+
+
+def raise_loopback() -> None:
+    """Switch on `lo` of a fresh network namespace."""
+    with socket.socket() as any_socket:
+        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", _IFF_UP_LOOPBACK_RUNNING))
+
+
+def set_hostname(name: str) -> None:
+    """Name the machine of this namespace."""
+    socket.sethostname(name)
+
+
+def die_with_parent(parent: int) -> None:
+    """Be killed when the parent ends; end at once when it already has."""
+    _libc.prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def set_process_name(name: str) -> None:
+    """Show this name in `ps`; at most 15 characters."""
+    _libc.prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)
+
+
+def allow_inspection() -> None:
+    """Let processes of the same user read /proc/PID of this one, which a change of user forbids."""
+    _libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
