@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from dataclasses import asdict
 from pathlib import Path
 
 from melt._layout import agents_dir
 from melt.engines.base import BuiltRunner, Command, Engine, RunnerReport
+from melt.engines.llama_native import LlamaNative
 from melt.engines.runner_events import parse_events
+from melt.engines.runner_job import JOB, job_file
 from melt.records import Artifact, DeviceFacts, RunSpec
 
 _RUNNER = "llama_cpp.py"
 _BESIDE = ("llama_api.py", "llama_facts.py", "llama_work.py", "page_cache.py", "runner_io.py")
-_JOB = "runner.json"
 
 
 class LlamaCpp:
@@ -27,8 +26,6 @@ class LlamaCpp:
         """Return this engine, and on Android, which has no Python, the native runner on the same llama.cpp."""
         if device.os != "android":
             return self
-        from melt.engines.llama_native import LlamaNative
-
         return LlamaNative().for_device(device)
 
     def built_runner(self) -> BuiltRunner | None:
@@ -41,16 +38,9 @@ class LlamaCpp:
 
     def command(self, spec: RunSpec, artifact: Artifact, *, model_path: str, runner_dir: str, python: str) -> Command:
         """Say how to start the runner: its job is `runner.json` in the job's folder."""
-        job = {
-            "model": model_path,
-            "n_ctx_train": artifact.n_ctx_train,
-            "workload": asdict(spec.workload),
-            "settings": asdict(spec.settings),
-            "repeat": asdict(spec.repeat),
-        }
         return Command(
-            argv=(python, f"{runner_dir}/{_RUNNER}", f"{{dir}}/{_JOB}"),
-            files={_JOB: json.dumps(job, indent=1, ensure_ascii=False).encode()},
+            argv=(python, f"{runner_dir}/{_RUNNER}", f"{{dir}}/{JOB}"),
+            files={JOB: job_file(spec, artifact, model_path)},
         )
 
     def parse(self, lines: Iterable[bytes]) -> RunnerReport:

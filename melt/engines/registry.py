@@ -12,8 +12,11 @@ _ENGINES = {
     "llama.cpp": ("melt.engines.llama_cpp", "LlamaCpp"),
     "llama.cpp-native": ("melt.engines.llama_native", "LlamaNative"),
 }
-_WITH_PATH = {"llama-bench": ("melt.engines.llama_bench", "LlamaBench")}
-"""Engines that wrap a program of the user's, written `llama-bench:PATH`."""
+_WITH_PATH = {
+    "llama-bench": ("melt.engines.llama_bench", "LlamaBench"),
+    "llama.cpp-native": ("melt.engines.llama_native", "LlamaNative"),
+}
+"""Engines that run a program of the user's, written `llama-bench:PATH`."""
 
 
 def names() -> tuple[str, ...]:
@@ -23,8 +26,8 @@ def names() -> tuple[str, ...]:
 
 def get(name: str) -> Engine:
     """Return the engine called `name`. Raises UsageError with the nearest name."""
-    kind, _, path = name.partition(":")
-    if kind in _WITH_PATH:
+    kind, colon, path = name.partition(":")
+    if kind in _WITH_PATH and (colon or kind not in _ENGINES):
         if not path:
             raise UsageError(f"engine '{name}' needs the program it is to run: {kind}:PATH")
         module, class_name = _WITH_PATH[kind]

@@ -1,0 +1,276 @@
+"""Build the native runner: llama.cpp for devices without Python, one binary per CPU variant.
+
+    python build.py --cache DIR [--target T] [--variant V ...] [--source FILE|FOLDER] [--ndk DIR [--backend B ...]]
+
+Prints a line per binary, its variant and its path. With the compiler of the package `ziglang` they are static (musl)
+and run on any Linux of their architecture: android-arm64 and linux-arm64 are the same file. Such a binary can load no
+driver: for GPU back ends give an Android NDK. Standard library, ziglang, cmake and ninja; nothing of melt.
+"""
+
+import argparse
+import contextlib
+import fcntl
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import llama_source
+from llama_source import BuildError
+
+HERE = Path(__file__).resolve().parent
+ZIG_VERSION = "0.17.0"
+TARGETS = ("android-arm64", "linux-arm64", "linux-x86_64")
+BACKENDS = {"opencl": "GGML_OPENCL", "vulkan": "GGML_VULKAN"}
+
+# Per architecture: its variants, the plainest first. `needs` are CPU features as /proc/cpuinfo names them; melt's
+# melt/engines/llama_native.py chooses by them, cpu_check.c refuses by them. `zig` is what ggml's CPU code is compiled
+# for, `clang` the same for the NDK's compiler.
+VARIANTS = {
+    "arm64": {
+        "v8.0": {"needs": "", "zig": "generic", "clang": "-march=armv8-a"},
+        "v8.2": {
+            "needs": "atomics asimdhp asimddp",
+            "zig": "generic+v8_2a+dotprod+fullfp16",
+            "clang": "-march=armv8.2-a+dotprod+fp16",
+        },
+        "i8mm": {
+            "needs": "atomics asimdhp asimddp i8mm",
+            "zig": "generic+v8_2a+dotprod+fullfp16+i8mm",
+            "clang": "-march=armv8.2-a+dotprod+fp16+i8mm",
+        },
+    },
+    "x86_64": {
+        "v2": {"needs": "ssse3 sse4_2 popcnt", "zig": "x86_64_v2"},
+        "v3": {"needs": "ssse3 sse4_2 popcnt avx2 fma f16c bmi1 bmi2 abm movbe", "zig": "x86_64_v3"},
+    },
+}
+
+# What of llama.cpp is built, and how: only the library, and no code that depends on the machine that builds it.
+OPTIONS = {
+    "CMAKE_BUILD_TYPE": "Release",
+    "BUILD_SHARED_LIBS": "OFF",
+    "GGML_CCACHE": "OFF",
+    "GGML_NATIVE": "OFF",
+    "GGML_OPENMP": "OFF",
+    **{f"GGML_{name}": "OFF" for name in ("SSE42", "AVX", "AVX2", "BMI2", "FMA", "F16C")},
+    **{f"LLAMA_BUILD_{name}": "OFF" for name in ("APP", "COMMON", "EXAMPLES", "SERVER", "TESTS", "TOOLS")},
+    "LLAMA_OPENSSL": "OFF",
+    "LLAMA_SUBPROCESS": "OFF",
+    # Otherwise cmake stamps the commit of whatever repository lies around the build.
+    "LLAMA_BUILD_COMMIT": "unknown",
+    "LLAMA_BUILD_NUMBER": "0",
+}
+BASELINE = {"arm64": ("aarch64", "generic"), "x86_64": ("x86_64", "x86_64")}
+SOURCES = ("*.c", "*.cpp", "*.hpp", "CMakeLists.txt")
+
+
+class Zig:
+    """The compiler for static Linux binaries: the Python package ziglang."""
+
+    key = f"zig {ZIG_VERSION}"
+
+    def __init__(self, target):
+        self.arch = target.split("-")[1]
+
+    def flags(self, variant):
+        """Return the flags for ggml's CPU code."""
+        return f"-mcpu={VARIANTS[self.arch][variant]['zig']}"
+
+    def prepare(self, tree):
+        """Write the scripts that cmake calls as ar and ranlib: unlike a compiler, these may have no arguments."""
+        for name in ("ar", "ranlib"):
+            script = tree / f"zig-{name}"
+            script.write_text(f'#!/bin/sh\nexec {shlex.quote(self._zig())} {name} "$@"\n')
+            script.chmod(0o755)
+
+    def options(self, tree):
+        """Return cmake's options for this compiler. Raises BuildError where it is not installed."""
+        processor, cpu = BASELINE[self.arch]
+        zig = self._zig()
+        # zig takes -mcpu where others take -march, and traps on undefined behaviour unless told not to.
+        flags = f"-mcpu={cpu} -fno-sanitize=all"
+        return {
+            "CMAKE_SYSTEM_NAME": "Linux",
+            "CMAKE_SYSTEM_PROCESSOR": processor,
+            "CMAKE_ASM_COMPILER": f"{zig};cc",
+            "CMAKE_C_COMPILER": f"{zig};cc",
+            "CMAKE_CXX_COMPILER": f"{zig};c++",
+            "CMAKE_C_COMPILER_TARGET": f"{processor}-linux-musl",
+            "CMAKE_CXX_COMPILER_TARGET": f"{processor}-linux-musl",
+            "CMAKE_AR": str(tree / "zig-ar"),
+            "CMAKE_RANLIB": str(tree / "zig-ranlib"),
+            "CMAKE_C_FLAGS": flags,
+            "CMAKE_CXX_FLAGS": flags,
+            "CMAKE_EXE_LINKER_FLAGS": "-static -s",
+        }
+
+    def _zig(self):
+        spec = importlib.util.find_spec("ziglang")
+        if spec is None:
+            raise BuildError(_missing("ziglang"))
+        found = importlib.metadata.version("ziglang")
+        if found != ZIG_VERSION:
+            raise BuildError(f"ziglang {found} is installed: pip install ziglang=={ZIG_VERSION}")
+        return str(Path(spec.submodule_search_locations[0]) / "zig")
+
+
+class Ndk:
+    """The compiler of an Android NDK: binaries for Android alone, which may use its GPU drivers."""
+
+    def __init__(self, folder, target, backends):
+        self.arch = target.split("-")[1]
+        self._toolchain = folder / "build" / "cmake" / "android.toolchain.cmake"
+        self._backends = backends
+        if target != "android-arm64":
+            raise BuildError(f"an NDK builds for android-arm64, not for {target}")
+        if not self._toolchain.is_file():
+            raise BuildError(f"{folder} is no Android NDK: it has no build/cmake/android.toolchain.cmake")
+        properties = folder / "source.properties"
+        self.key = f"ndk {properties.read_text() if properties.is_file() else folder} {sorted(backends)}"
+
+    def flags(self, variant):
+        """Return the flags for ggml's CPU code."""
+        return VARIANTS[self.arch][variant]["clang"]
+
+    def prepare(self, _tree):
+        """Do nothing: the NDK's toolchain file names all tools."""
+
+    def options(self, _tree):
+        """Return cmake's options for this compiler."""
+        return {
+            "CMAKE_TOOLCHAIN_FILE": str(self._toolchain),
+            "ANDROID_ABI": "arm64-v8a",
+            "ANDROID_PLATFORM": "android-28",
+            "ANDROID_STL": "c++_static",
+            "CMAKE_EXE_LINKER_FLAGS": "-s",
+            **{BACKENDS[name]: "ON" for name in self._backends},
+        }
+
+
+def key_of(toolchain, source, variant):
+    """Return the name of a binary's folder: it changes with anything that could change the binary."""
+    facts = [toolchain.key, source.key, toolchain.arch, VARIANTS[toolchain.arch][variant], variant, OPTIONS, BASELINE]
+    digest = hashlib.sha256(json.dumps(facts).encode())
+    for path in sorted(path for pattern in SOURCES for path in HERE.glob(pattern)):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def configure_command(toolchain, source, folder, tree, variant):
+    """Return the command that prepares `tree` for a variant; only what differs is compiled anew."""
+    defines = {
+        **OPTIONS,
+        **toolchain.options(tree),
+        "CMAKE_MAKE_PROGRAM": tool("ninja"),
+        "MELT_LLAMA_SOURCE": str(folder),
+        "MELT_ENGINE_VERSION": source.name,
+        "MELT_VARIANT": variant,
+        "MELT_CPU_FLAGS": toolchain.flags(variant),
+        "MELT_CPU_NEEDS": VARIANTS[toolchain.arch][variant]["needs"],
+    }
+    options = [f"-D{name}={value}" for name, value in defines.items()]
+    return [tool("cmake"), "-G", "Ninja", "-S", str(HERE), "-B", str(tree), *options]
+
+
+def build(cache, toolchain, source, variants, say):
+    """Return the binary of each variant, built first where it is missing. Raises BuildError."""
+    wanted = {variant: cache / key_of(toolchain, source, variant) / "llama-native" for variant in variants}
+    if all(binary.is_file() for binary in wanted.values()):
+        return wanted
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / ".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        folder = source.folder(say)
+        # One tree for all variants: they share everything but ggml's CPU code. Another source or flag, another tree.
+        facts = json.dumps([toolchain.key, toolchain.arch, OPTIONS, BASELINE, str(folder), source.key, str(HERE)])
+        tree = cache / "trees" / f"{toolchain.arch}-{hashlib.sha256(facts.encode()).hexdigest()[:12]}"
+        for variant, binary in wanted.items():
+            if not binary.is_file():  # somebody may have built it while this process waited for the lock
+                _build_one(toolchain, source, folder, tree, variant, binary, say)
+    return wanted
+
+
+def _build_one(toolchain, source, folder, tree, variant, binary, say):
+    first = not (tree / "build.ninja").is_file()
+    cost = "5 to 8 CPU minutes, the first time 2 more" if first else "about 1 CPU minute"
+    say(f"building the native runner for {toolchain.arch}, CPU variant {variant}: {cost}, kept in {binary.parent}")
+    tree.mkdir(parents=True, exist_ok=True)
+    toolchain.prepare(tree)
+    _do(configure_command(toolchain, source, folder, tree, variant), tree)
+    _do([tool("cmake"), "--build", str(tree), "--target", "llama-native"], tree)
+    binary.parent.mkdir(parents=True, exist_ok=True)
+    partial = binary.with_name("llama-native.partial")
+    shutil.copy2(tree / "llama-native", partial)
+    partial.replace(binary)
+
+
+def tool(name):
+    """Return the path of cmake or ninja, from its Python package or else of the system. Raises BuildError."""
+    with contextlib.suppress(ImportError, AttributeError):
+        package = __import__(name)
+        return str(Path(getattr(package, "CMAKE_BIN_DIR" if name == "cmake" else "BIN_DIR")) / name)
+    found = shutil.which(name)
+    if found is None:
+        raise BuildError(_missing(name))
+    return found
+
+
+def _missing(package):
+    version = f"=={ZIG_VERSION}" if package == "ziglang" else ""
+    return f"the native runner is built with {package}, which is missing: pip install {package}{version}"
+
+
+def _do(command, tree):
+    log = tree / "build.log"
+    with log.open("ab") as file:
+        done = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False)
+    if done.returncode:
+        lines = log.read_text(errors="replace").splitlines()
+        tail = "\n".join(lines[-20:])
+        raise BuildError(f"`{command[0]} {command[1]}` failed with exit code {done.returncode}; {log} ends so:\n{tail}")
+
+
+def main():
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description="Build the native runner.")
+    parser.add_argument("--cache", type=Path, required=True, help="folder for sources, build trees and binaries")
+    parser.add_argument("--target", choices=TARGETS, default="android-arm64")
+    parser.add_argument("--variant", action="append", help="only this CPU variant (may be repeated)")
+    parser.add_argument("--source", help="archive or folder to build instead of fetching the package")
+    parser.add_argument("--ndk", type=Path, help="build with this Android NDK")
+    parser.add_argument("--backend", action="append", choices=BACKENDS, default=[], help="GPU back end, with --ndk")
+    parser.add_argument("--dry-run", action="store_true", help="print cmake's command lines and build nothing")
+    arguments = parser.parse_args()
+    try:
+        known = VARIANTS[arguments.target.split("-")[1]]
+        for variant in arguments.variant or ():
+            if variant not in known:
+                raise BuildError(f"{arguments.target} has no CPU variant {variant!r}: one of {', '.join(known)}")
+        if arguments.backend and not arguments.ndk:
+            raise BuildError("a static binary can load no GPU driver: --backend needs --ndk")
+        cache = arguments.cache.absolute()
+        source = llama_source.find(arguments.source, cache)
+        ndk = arguments.ndk
+        toolchain = Ndk(ndk.absolute(), arguments.target, arguments.backend) if ndk else Zig(arguments.target)
+        variants = arguments.variant or list(known)
+        if arguments.dry_run:
+            for variant in variants:
+                print(shlex.join(configure_command(toolchain, source, Path("SOURCE"), Path("TREE"), variant)))
+            return
+        os.nice(10)
+        built = build(cache, toolchain, source, variants, lambda text: print(text, file=sys.stderr, flush=True))
+        for variant, binary in built.items():
+            print(variant, binary)
+    except BuildError as error:
+        sys.exit(f"build.py: {error}")
+
+
+if __name__ == "__main__":
+    main()
