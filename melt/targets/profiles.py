@@ -1,25 +1,22 @@
-"""Profiles of device models: facts with their sources out of devices/*.yaml, found by what a device says of itself."""
+"""Profiles of device models: facts with their sources out of devices/*.yaml, found by what a device says of itself.
+
+devices/README.md is the description of the files. What a profile says is never measured: it is shown beside what was,
+and `battery` is a hint against which the calibration of a phone's current is checked.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
+import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import yaml
+import platformdirs
 
 from melt import _layout
-from melt.errors import UsageError
 from melt.records import DeviceFacts
-
-FACTS = ("memory_peak_bytes_per_s", "throttles_from_c")
-"""What a profile may state: the memory's peak by its data sheet, the temperature from which clocks are cut."""
-
-_MATCHED = tuple(field.name for field in dataclasses.fields(DeviceFacts) if field.type in ("str", "str | None"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +36,78 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
+class Cluster:
+    """CPUs of one kind, as the chip maker names the core. None: no source says the clock.
+
+    `source` is given where it is not the one of the whole.
+    """
+
+    core: str
+    count: int
+    max_hz: float | None = None
+    source: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cpu:
+    """The CPUs, from the smallest cluster to the largest."""
+
+    clusters: tuple[Cluster, ...]
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """The GPU by its maker's name. `driver` is the kernel's device node or driver, where a source names it."""
+
+    name: str
+    source: str
+    driver: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Battery:
+    """What is said of the raw number in `current_now`: a hint, for firmware updates have changed both.
+
+    `current_unit` is ua or ma; `discharging_sign` is the sign that the number has while the battery is discharging.
+    """
+
+    source: str
+    current_unit: str | None = None
+    discharging_sign: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rails:
+    """Power rails below the battery: the meter's name of each -> what it feeds (`CPU big`, `GPU`)."""
+
+    names: Mapping[str, str]
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class UsbPower:
+    """How the USB port of one device is switched. `hub` is uhubctl's location (`1-1.4`) or a YKUSH's serial number."""
+
+    tool: str
+    hub: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """What is known of a device model. `match` maps a fact's name to a pattern that must be found in it."""
 
     name: str
     title: str
-    match: dict[str, re.Pattern[str]]
-    facts: dict[str, Fact]
+    match: Mapping[str, re.Pattern[str]]
+    sample: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    facts: Mapping[str, Fact] = dataclasses.field(default_factory=dict)
+    cpu: Cpu | None = None
+    gpu: Gpu | None = None
+    battery: Battery | None = None
+    rails: Rails | None = None
+    usb_power: UsbPower | None = None
     notes: tuple[Note, ...] = ()
 
     def fits(self, device: DeviceFacts) -> bool:
@@ -53,91 +115,21 @@ class Profile:
         return all(pattern.search(getattr(device, key) or "") for key, pattern in self.match.items())
 
 
+def own_profiles_dir() -> Path:
+    """Return the folder for a lab's own profiles: $MELT_DEVICES, else `devices` with the user's configuration."""
+    chosen = os.environ.get("MELT_DEVICES")
+    return Path(chosen) if chosen else platformdirs.user_config_path("melt") / "devices"
+
+
 def load_profiles(folder: Path | None = None) -> list[Profile]:
-    """Read every profile of a folder, melt's own when None, in the order of their names. Raises UsageError."""
-    folder = _layout.devices_dir() if folder is None else folder
-    return [_read(path) for path in sorted(folder.glob("*.yaml"))]
+    """Read every profile of a folder; None: melt's, then the lab's own. Raises UsageError with file and place."""
+    from melt.targets._profile_file import read_profiles
+
+    folders = (_layout.devices_dir(), own_profiles_dir()) if folder is None else (folder,)
+    return read_profiles(folders)
 
 
 def matching_profile(device: DeviceFacts, profiles: Iterable[Profile]) -> Profile | None:
-    """Return the profile that fits, the one with the most patterns where several do."""
+    """Return the profile that fits: one that names this very device, else the one with the most patterns."""
     fitting = [profile for profile in profiles if profile.fits(device)]
-    return max(fitting, key=lambda profile: len(profile.match), default=None)
-
-
-class _Reader:
-    """Checks of one file; each complaint names the file and the place in it."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def wrong(self, place: str, problem: str) -> UsageError:
-        return UsageError(f"{self._path}: {place}: {problem}" if place else f"{self._path}: {problem}")
-
-    def mapping(self, place: str, value: Any, keys: Sequence[str], needed: Sequence[str] = ()) -> dict[str, Any]:
-        if not isinstance(value, dict):
-            raise self.wrong(place, f"expected keys with values, found {value!r}")
-        for key in value:
-            if key not in keys:
-                near = difflib.get_close_matches(str(key), keys, n=1)
-                hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(keys)}"
-                raise self.wrong(place, f"unknown key {key!r}: {hint}")
-        for key in needed:
-            if key not in value:
-                raise self.wrong(place, f"{key} is missing")
-        return value
-
-    def text(self, place: str, value: Any) -> str:
-        if not isinstance(value, str) or not value.strip():
-            raise self.wrong(place, f"expected a text, found {value!r}")
-        return value.strip()
-
-    def number(self, place: str, value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            # YAML 1.1 takes 17e9 for a text.
-            raise self.wrong(place, f"expected a number such as 80 or 17.0e+9, found {value!r}")
-        return float(value)
-
-    def pattern(self, place: str, value: Any) -> re.Pattern[str]:
-        try:
-            return re.compile(self.text(place, value), re.IGNORECASE)
-        except re.error as error:
-            raise self.wrong(place, f"not a regular expression: {error}") from error
-
-
-def _read(path: Path) -> Profile:
-    reader = _Reader(path)
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise reader.wrong("", f"cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise reader.wrong("", f"not YAML: {' '.join(str(error).split())}") from error
-    top = reader.mapping("", document, ("title", "match", "facts", "notes"), ("title", "match"))
-    match = reader.mapping("match", top["match"], _MATCHED)
-    if not match:
-        raise reader.wrong("match", "without a pattern it would fit every device")
-    facts = reader.mapping("facts", top.get("facts", {}), FACTS)
-    notes = top.get("notes", [])
-    if not isinstance(notes, list):
-        raise reader.wrong("notes", f"expected a list, found {notes!r}")
-    return Profile(
-        name=path.stem,
-        title=reader.text("title", top["title"]),
-        match={key: reader.pattern(f"match.{key}", value) for key, value in match.items()},
-        facts={key: _fact(reader, f"facts.{key}", value) for key, value in facts.items()},
-        notes=tuple(_note(reader, f"notes[{i}]", value) for i, value in enumerate(notes)),
-    )
-
-
-def _fact(reader: _Reader, place: str, value: Any) -> Fact:
-    fields = reader.mapping(place, value, ("value", "source"), ("value", "source"))
-    return Fact(
-        reader.number(f"{place}.value", fields["value"]),
-        reader.text(f"{place}.source", fields["source"]),
-    )
-
-
-def _note(reader: _Reader, place: str, value: Any) -> Note:
-    fields = reader.mapping(place, value, ("text", "source"), ("text", "source"))
-    return Note(reader.text(f"{place}.text", fields["text"]), reader.text(f"{place}.source", fields["source"]))
+    return max(fitting, key=lambda profile: ("device_id" in profile.match, len(profile.match)), default=None)
