@@ -13,8 +13,10 @@ static int usage(void) {
           "  check|start|status|stop|recover JOBDIR\n"
           "  tail JOBDIR OFFSET [--follow]\n"
           "  clock\n"
-          "  hash PATH...\n"
+          "  hash [--known] PATH...\n"
           "  read GLOB...\n"
+          "  receive PATH SIZE OFFSET SHA256\n"
+          "  stored FOLDER\n"
           "  bandwidth [--threads N] [--bytes B] [--seconds S]\n",
           stderr);
     return 2;
@@ -41,6 +43,19 @@ static int bandwidth(int n, char **args) {
     return n ? usage() : verb_bandwidth(threads, bytes, seconds);
 }
 
+static int hash(int n, char **args) {
+    bool known = n && !strcmp(args[0], "--known");
+    return n > known ? verb_hash(args + known, known) : usage();
+}
+
+static int receive(int n, char **args) {
+    int64_t size, offset;
+    if (n != 4 || !parse_int(args[1], 0, INT64_MAX, &size) || !parse_int(args[2], 0, size, &offset) ||
+        strlen(args[3]) != 64 || strspn(args[3], "0123456789abcdef") != 64)
+        return usage();
+    return verb_receive(args[0], size, offset, args[3]);
+}
+
 int main(int argc, char **argv) {
     static const struct {
         const char *name;
@@ -65,7 +80,11 @@ int main(int argc, char **argv) {
     if (!strcmp(verb, "clock"))
         return n ? usage() : verb_clock();
     if (!strcmp(verb, "hash"))
-        return n ? verb_hash(args) : usage();
+        return hash(n, args);
+    if (!strcmp(verb, "receive"))
+        return receive(n, args);
+    if (!strcmp(verb, "stored"))
+        return n == 1 ? verb_stored(args[0]) : usage();
     if (!strcmp(verb, "read"))
         return n ? verb_read(args) : usage();
     if (!strcmp(verb, "bandwidth"))

@@ -2,6 +2,8 @@
 #ifndef MELT_PLATFORM_H
 #define MELT_PLATFORM_H
 
+#include <sys/stat.h>
+
 #include "util.h"
 
 extern const char PLATFORM_OS[];
@@ -17,6 +19,11 @@ uint64_t process_start(pid_t pid);
 const char *boot_id(void);
 int64_t own_rss_bytes(void); /* -1: unknown */
 bool sync_data(int fd);
+/* Takes room on the disk for a file that will be so long. False with errno set; where the file system cannot, true. */
+bool keep_room(int fd, int64_t bytes);
+/* A file's times: of its content, and of anything about it. */
+int64_t modified_ns(const struct stat *info);
+int64_t changed_ns(const struct stat *info);
 int pipe_cloexec(int fds[2]);
 
 /* CPU lists as the kernel writes them ("0-3,6"). Both return false where the system has no affinity. */

@@ -67,6 +67,14 @@ int64_t own_rss_bytes(void) {
 
 bool sync_data(int fd) { return fdatasync(fd) == 0; }
 
+bool keep_room(int fd, int64_t bytes) {
+    return !bytes || !fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, bytes) || (errno != ENOSPC && errno != EDQUOT && errno != EFBIG);
+}
+
+int64_t modified_ns(const struct stat *info) { return info->st_mtim.tv_sec * NS_PER_S + info->st_mtim.tv_nsec; }
+
+int64_t changed_ns(const struct stat *info) { return info->st_ctim.tv_sec * NS_PER_S + info->st_ctim.tv_nsec; }
+
 int pipe_cloexec(int fds[2]) { return pipe2(fds, O_CLOEXEC); }
 
 static bool parse_cpus(const char *list, cpu_set_t *cpus) {

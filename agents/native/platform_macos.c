@@ -1,5 +1,6 @@
 #include "platform.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <mach/mach.h>
 #include <stdio.h>
@@ -51,6 +52,19 @@ int64_t own_rss_bytes(void) {
 }
 
 bool sync_data(int fd) { return fcntl(fd, F_FULLFSYNC) == 0 || fsync(fd) == 0; }
+
+bool keep_room(int fd, int64_t bytes) {
+    fstore_t room = {.fst_flags = F_ALLOCATEALL, .fst_posmode = F_PEOFPOSMODE, .fst_length = bytes};
+    return !bytes || fcntl(fd, F_PREALLOCATE, &room) != -1 || errno != ENOSPC;
+}
+
+int64_t modified_ns(const struct stat *info) {
+    return info->st_mtimespec.tv_sec * NS_PER_S + info->st_mtimespec.tv_nsec;
+}
+
+int64_t changed_ns(const struct stat *info) {
+    return info->st_ctimespec.tv_sec * NS_PER_S + info->st_ctimespec.tv_nsec;
+}
 
 int pipe_cloexec(int fds[2]) {
     if (pipe(fds))

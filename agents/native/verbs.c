@@ -1,7 +1,5 @@
 #include "verbs.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <glob.h>
 #include <stdio.h>
 #include <string.h>
@@ -9,7 +7,6 @@
 #include <unistd.h>
 
 #include "platform.h"
-#include "sha256.h"
 #include "version.h"
 
 #define MAX_READ_BYTES 65536u
@@ -33,57 +30,6 @@ int verb_clock(void) {
                 return 1;
         }
     return n < 0;
-}
-
-/* Opens a regular file only: a pipe or a device could keep us for ever. -1 with errno set. */
-static int open_regular(const char *path) {
-    struct stat info;
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0 || (!fstat(fd, &info) && S_ISREG(info.st_mode)))
-        return fd;
-    close(fd);
-    errno = S_ISDIR(info.st_mode) ? EISDIR : EINVAL;
-    return -1;
-}
-
-static bool hash_one(const char *path, char digits[65], long long *size) {
-    static char chunk[1 << 18];
-    struct sha256 hash;
-    int fd = open_regular(path);
-    if (fd < 0)
-        return false;
-    sha256_begin(&hash);
-    ssize_t n;
-    while ((n = read(fd, chunk, sizeof chunk)) > 0)
-        sha256_add(&hash, chunk, (size_t)n);
-    int error = errno;
-    close(fd);
-    errno = error;
-    *size = (long long)hash.bytes;
-    sha256_end(&hash, digits);
-    return n == 0;
-}
-
-int verb_hash(char **paths) {
-    for (; *paths; paths++) {
-        char digits[65];
-        long long size;
-        struct text line = {0};
-        text_format(&line, "{\"path\":");
-        text_json_string(&line, *paths);
-        if (hash_one(*paths, digits, &size)) {
-            text_format(&line, ",\"sha256\":\"%s\",\"size\":%lld}\n", digits, size);
-        } else {
-            text_format(&line, ",\"error\":");
-            text_json_string(&line, strerror(errno));
-            text_format(&line, "}\n");
-        }
-        bool ok = write_all(1, line.data, line.length);
-        text_free(&line);
-        if (!ok)
-            return 1;
-    }
-    return 0;
 }
 
 static void add_file(struct text *out, const char *path) {

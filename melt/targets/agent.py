@@ -13,13 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from melt import _layout
-from melt.errors import AgentError, TransportTimeout
+from melt.errors import AgentError, NoSpace, TransportTimeout
 from melt.targets.jobfile import decode_field
-from melt.transports.base import Channel, Completed, Transport
+from melt.transports.base import Channel, Completed, Progress, Transport
 
 PROTOCOL = 1
 _ARGUMENT_BYTES = 65536
 """How much of a command line one call fills: Linux takes 128 KiB in all, a phone's shell less."""
+
+_SILENCE_S = 60.0
+"""An agent that works on something long says so every five seconds; after so long without a word it is not there."""
+_FULL = ("No space left on device", "uota exceeded")
+"""What the C libraries of our agents say of ENOSPC and EDQUOT."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,24 @@ class Status:
     journal_bytes: int
     t_ns: int
     end: dict[str, object] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file in a folder of the store; `used_s` is how long ago it was received or last asked for."""
+
+    path: str
+    size: int
+    used_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What lies in a store, parts of files (`….part`) too, and the room on its file system."""
+
+    files: tuple[StoredFile, ...]
+    free_bytes: int
+    total_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,26 +182,56 @@ class AgentClient:
         """
         trips: list[tuple[int, int]] = []
         with self._transport.open((self.path, "clock")) as channel:
-            pending = b""
+            lines = _Lines(channel, f"{self._transport.name}: agent clock", timeout_s)
             for _ in range(n):
                 sent_ns = time.monotonic_ns()
                 channel.write(b"\n")
-                pending, line = _read_line(channel, pending, timeout_s, self._transport.name)
+                line = lines.next()
                 received_ns = time.monotonic_ns()
                 device_ns = int(self._object(line)["t_ns"])
                 trips.append((received_ns - sent_ns, (sent_ns + received_ns) // 2 - device_ns))
         round_trip_ns, offset_ns = min(trips)
         return offset_ns, round_trip_ns // 2
 
-    def hash(self, paths: Sequence[str], *, timeout_s: float = 600.0) -> dict[str, str]:
-        """Return the sha256 of files on the device; what is not there or cannot be read is absent."""
+    def hash(self, paths: Sequence[str], *, known: bool = False) -> dict[str, str]:
+        """Return the sha256 of files on the device; what is not there or cannot be read is absent.
+
+        With `known` a file that was not touched since its hash was taken is not read again, and counts as used now.
+        """
+        options = ("--known",) if known else ()
         found: dict[str, str] = {}
         for batch in _batches(paths):
-            for line in self._call("hash", *batch, timeout_s=timeout_s).splitlines():
-                data = self._object(line)
+            for data in self._answers(len(batch), "hash", *options, *batch):
                 if "sha256" in data:
                     found[str(data["path"])] = str(data["sha256"])
         return found
+
+    def receive(
+        self, local: Path, remote: str, sha256: str, *, offset: int = 0, progress: Progress | None = None
+    ) -> None:
+        """Send a file, whose hash is checked there; `offset` says how much of its part is there already.
+
+        A link that breaks leaves the part, which `stored` tells of. Raises NoSpace, AgentError, TransportError.
+        """
+        argv = (self.path, "receive", remote, str(local.stat().st_size), str(offset), sha256)
+        done = self._transport.feed(argv, local, offset=offset, timeout_s=_SILENCE_S, progress=progress)
+        if not done.exit_code:
+            return
+        complaint = _complaint(done)
+        if any(words in complaint for words in _FULL):
+            raise NoSpace(
+                f"{self._transport.name}: no room for {remote}: make room on the device, or use a smaller model"
+            )
+        raise AgentError(f"{self._transport.name}: agent receive: {complaint}")
+
+    def stored(self, folder: str) -> Stored:
+        """Tell what lies in the folders right below `folder`; one that is not there yet is empty."""
+        *files, room = [self._object(line) for line in self._call("stored", folder).splitlines()]
+        return Stored(
+            tuple(StoredFile(str(f["path"]), int(f["size"]), int(f["used_s"])) for f in files),
+            int(room["free_bytes"]),
+            int(room["total_bytes"]),
+        )
 
     def read(self, globs: Sequence[str]) -> dict[str, bytes]:
         """Return the files that match, each up to 64 KiB; what cannot be read is absent."""
@@ -205,6 +258,16 @@ class AgentClient:
         if done.exit_code:
             raise AgentError(f"{self._transport.name}: agent {args[0]}: {_complaint(done)}")
         return done.stdout
+
+    def _answers(self, count: int, *args: str) -> list[dict[str, Any]]:
+        """Return the objects of a verb that may take long: only its silence is an error."""
+        with self._transport.open((self.path, *args)) as channel:
+            lines = _Lines(channel, f"{self._transport.name}: agent {args[0]}", _SILENCE_S)
+            answers: list[dict[str, Any]] = []
+            while len(answers) < count:
+                if line := lines.next():
+                    answers.append(self._object(line))
+        return answers
 
     def _status(self, answer: bytes) -> Status:
         data = self._json(answer)
@@ -241,17 +304,27 @@ class AgentClient:
             yield decode_field(name), content
 
 
-def _read_line(channel: Channel, pending: bytes, timeout_s: float, name: str) -> tuple[bytes, bytes]:
-    deadline = time.monotonic() + timeout_s
-    while b"\n" not in pending:
-        data = channel.read(4096, max(0.0, deadline - time.monotonic()))
-        if data is None:
-            raise TransportTimeout(f"{name}: the agent's clock gave no answer within {timeout_s:g} s")
-        if not data:
-            raise AgentError(f"{name}: the agent's clock ended before it answered")
-        pending += data
-    line, _, rest = pending.partition(b"\n")
-    return rest, line
+class _Lines:
+    """A channel's output, line by line."""
+
+    def __init__(self, channel: Channel, name: str, timeout_s: float) -> None:
+        self._channel = channel
+        self._name = name
+        self._timeout_s = timeout_s
+        self._pending = b""
+
+    def next(self) -> bytes:
+        """Return the next line. Raises TransportTimeout, and AgentError at the end of the output."""
+        deadline = time.monotonic() + self._timeout_s
+        while b"\n" not in self._pending:
+            data = self._channel.read(65536, max(0.0, deadline - time.monotonic()))
+            if data is None:
+                raise TransportTimeout(f"{self._name} gave no answer within {self._timeout_s:g} s")
+            if not data:
+                raise AgentError(f"{self._name} ended before it answered")
+            self._pending += data
+        line, _, self._pending = self._pending.partition(b"\n")
+        return line
 
 
 def _batches(words: Sequence[str]) -> Iterable[list[str]]:
