@@ -53,6 +53,20 @@ class TransportTimeout(TransportError):
     """A command on the device gave no answer within its deadline."""
 
 
+class Unauthorized(TransportError):
+    """The phone does not trust this computer: someone must unlock it and accept the debugging dialog."""
+
+    retryable = False
+
+
+class Offline(TransportError):
+    """The device is known, but does not answer: asleep, starting, or its link is broken."""
+
+
+class Gone(TransportError):
+    """The device is not connected any more, or never was."""
+
+
 class NoSpace(DeviceError):
     """The device has no room for what must be pushed."""
 
@@ -66,4 +80,4 @@ class JournalError(DeviceError):
 
 
 class EngineError(MeltError):
-    """A runner said something that its adapter cannot read."""
+    """An engine does not run on a device, or its runner cannot be built, or said what its adapter cannot read."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable
 
-from melt.errors import UsageError
+from melt.errors import TransportError, UsageError
 from melt.transports.base import Transport
 
 
@@ -17,16 +18,48 @@ def _local(address: str) -> Transport:
     return LocalTransport()
 
 
-_KINDS: dict[str, Callable[[str], Transport]] = {"local": _local}
+def _adb(address: str) -> Transport:
+    from melt.transports.adb import AdbTransport
+
+    serial, _, server = address.rpartition("@") if "@" in address else (address, "", "")
+    return AdbTransport(serial, server)
+
+
+_KINDS: dict[str, Callable[[str], Transport]] = {"adb": _adb, "local": _local}
 """Kind -> opener, given what follows the colon. A transport's libraries are imported only when it is opened."""
+_WIFI_PHONE = re.compile(r"(\d{1,3}\.){3}\d{1,3}:\d{1,5}\Z")
+
+
+def resolve(selector: str) -> str:
+    """Return the canonical selector for what a user wrote: `adb:SERIAL` for the bare serial of a phone.
+
+    Only for a word of no known kind a running adb server is asked. Raises UsageError with the nearest known kind and
+    the serials that are connected.
+    """
+    kind = selector.partition(":")[0]
+    if kind in _KINDS:
+        return selector
+    if _WIFI_PHONE.match(selector):
+        return f"adb:{selector}"
+    serials = _connected_phones() if selector else []
+    if selector in serials:
+        return f"adb:{selector}"
+    near = difflib.get_close_matches(kind, _KINDS, n=1, cutoff=0.5)
+    hint = f"did you mean `{near[0]}`?" if near else f"known: {', '.join(sorted(_KINDS))}"
+    phones = f"; connected phones: {', '.join(serials)}" if serials else ""
+    raise UsageError(f"unknown device {selector!r}: {hint}{phones}")
 
 
 def open_transport(selector: str) -> Transport:
-    """Open the way to a device: `local`. Raises UsageError with the nearest known kind."""
-    kind, _, address = selector.partition(":")
-    opener = _KINDS.get(kind)
-    if opener is None:
-        near = difflib.get_close_matches(kind, _KINDS, n=1, cutoff=0.5)
-        hint = f"did you mean `{near[0]}`?" if near else f"known: {', '.join(sorted(_KINDS))}"
-        raise UsageError(f"unknown device {selector!r}: {hint}")
-    return opener(address)
+    """Open the way to a device: `local`, `adb:SERIAL`, or a phone's bare serial. Raises UsageError."""
+    kind, _, address = resolve(selector).partition(":")
+    return _KINDS[kind](address)
+
+
+def _connected_phones() -> list[str]:
+    from melt.transports.adb import connected
+
+    try:
+        return [phone.serial for phone in connected(start=False)]
+    except TransportError:
+        return []

@@ -1,0 +1,168 @@
+"""Android phones over adb: one connection to the adb server per call, every call with a deadline."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from melt.errors import DeviceError, Gone, Offline, TransportError, TransportTimeout, UsageError
+from melt.transports import _adb_shell
+from melt.transports._adb_channel import AdbChannel
+from melt.transports._adb_feed import Feed
+from melt.transports._adb_server import ANSWER_S, Connection, Listed, Server, answers
+from melt.transports._adb_sync import SyncLink
+from melt.transports.base import Completed, Progress
+
+_ALIVE_S = 5.0
+_RECONNECT_S = 5.0
+_BY_ADDRESS = re.compile(r"(.+:\d+|adb-.+\._adb-tls-connect\._tcp\.?)\Z")
+"""Serials that `adb connect` takes: Wi-Fi phones."""
+_PLACE = """
+if [ -d "$2" ]; then echo "it is a folder" >&2; rm -f -- "$1"; exit 1; fi
+chmod "$3" "$1" && mv -f -- "$1" "$2" || { rm -f -- "$1"; exit 1; }
+"""
+
+_reconnecting: defaultdict[tuple[str, str], threading.Lock] = defaultdict(threading.Lock)
+
+
+class AdbTransport:
+    """Reach a phone by its serial; `server` is `HOST:PORT` of an adb server, by default the environment's."""
+
+    def __init__(self, serial: str, server: str = "") -> None:
+        if not serial:
+            raise UsageError("adb: which phone? write `adb:SERIAL`, as `adb devices` lists it")
+        self._serial = serial
+        self._server = Server.find(server)
+        self._name = f"adb:{serial}@{server}" if server else f"adb:{serial}"
+        self._frozen = threading.Event()
+
+    @property
+    def name(self) -> str:
+        """`adb:SERIAL`, or `adb:SERIAL@HOST:PORT`."""
+        return self._name
+
+    def run(self, argv: Sequence[str], *, timeout_s: float = 30.0, stdin: bytes = b"") -> Completed:
+        """Run a program to its end; at the deadline its whole process group is killed."""
+        words = _adb_shell.checked(argv)
+        deadline = time.monotonic() + timeout_s
+        shell = self._start(words, timeout_s)
+        try:
+            shell.send(stdin, end=True)
+            if not shell.wait(deadline):
+                if shell.pid is not None:
+                    self._end_group(shell.pid, "KILL")
+                raise TransportTimeout(f"{self._name}: {words[0]} did not end within {timeout_s:g} s")
+        finally:
+            shell.close()
+        assert shell.exit_code is not None
+        return Completed(words, shell.exit_code, bytes(shell.stdout), shell.stderr)
+
+    def open(self, argv: Sequence[str]) -> AdbChannel:
+        """Start a program and talk with it. What cannot be started ends at once, with exit code 127 or 126."""
+        words = _adb_shell.checked(argv)
+        return AdbChannel(self._start(words, ANSWER_S), f"{self._name}: {words[0]}", self._end_group)
+
+    def push(self, local: Path, remote: str, *, mode: int = 0o644, progress: Progress | None = None) -> None:
+        """Copy a file beside its place, then rename it. Raises NoSpace, DeviceError, TransportError."""
+        folder, _, _ = remote.rpartition("/")
+        temporary = f"{folder}/.{secrets.token_hex(8)}.part"
+        with self._service("sync:", ANSWER_S) as connection:
+            size = SyncLink(connection, self._name).send(local, temporary, 0o600, progress)
+        placed = self.run(("sh", "-c", _PLACE, "sh", temporary, remote, f"{mode:o}"))
+        if placed.exit_code:
+            reason = placed.stderr.decode(errors="replace").strip()
+            raise DeviceError(f"{self._name}: cannot write {remote}: {reason}")
+        if progress is not None:
+            progress(size, size)
+
+    def feed(
+        self, argv: Sequence[str], local: Path, *, offset: int = 0, timeout_s: float, progress: Progress | None = None
+    ) -> Completed:
+        """Run a program with the rest of a file as its stdin. Raises TransportError, TransportTimeout, DeviceError."""
+        feed = Feed(_adb_shell.checked(argv))
+        with self._service(feed.service, min(timeout_s, ANSWER_S)) as connection:
+            return feed.send(connection, local, offset, timeout_s, progress, self._alive)
+
+    def pull(self, remote: str, local: Path, *, progress: Progress | None = None) -> None:
+        """Copy a file beside its place, then rename it. Raises DeviceError, TransportError."""
+        temporary = local.parent / f".{secrets.token_hex(8)}.part"
+        with self._service("sync:", ANSWER_S) as connection:
+            try:
+                local.parent.mkdir(parents=True, exist_ok=True)
+                with temporary.open("wb") as target:
+                    size = SyncLink(connection, self._name).receive(remote, target, progress)
+                    target.flush()
+                    os.fsync(target.fileno())
+                temporary.replace(local)
+            except OSError as error:
+                raise DeviceError(f"cannot write {local}: {error.strerror or error}") from error
+            finally:
+                temporary.unlink(missing_ok=True)
+        if progress is not None:
+            progress(size, size)
+
+    def close(self) -> None:
+        """Nothing to give back: no connection outlives its call, and the server is everybody's."""
+
+    def _start(self, words: Sequence[str], timeout_s: float) -> _adb_shell.Shell:
+        connection = self._service(_adb_shell.service(words), min(timeout_s, ANSWER_S))
+        return _adb_shell.Shell(connection, f"{self._name}: {words[0]}", self._alive)
+
+    def _service(self, service: str, timeout_s: float) -> Connection:
+        """Open a service on the phone, after bringing the link back where that is needed and quick."""
+        if self._frozen.is_set():
+            self._reconnect()
+        try:
+            return self._opened(service, timeout_s)
+        except (Offline, Gone):
+            self._reconnect()
+            return self._opened(service, timeout_s)
+
+    def _opened(self, service: str, timeout_s: float) -> Connection:
+        try:
+            connection = self._server.service(self._serial, service, timeout_s)
+        except TransportTimeout:
+            self._frozen.set()
+            raise
+        self._frozen.clear()
+        return connection
+
+    def _alive(self) -> None:
+        self._opened("shell,v2,raw::", _ALIVE_S).close()
+
+    def _end_group(self, pid: int, signal: str) -> None:
+        """Send a signal to a process group, as far as the link allows it."""
+        with suppress(TransportError):
+            shell = self._start(("sh", "-c", f"kill -{signal} -- -{pid}"), _ALIVE_S)
+            try:
+                shell.send(b"", end=True)
+                shell.wait(time.monotonic() + _ALIVE_S)
+            finally:
+                shell.close()
+
+    def _reconnect(self) -> None:
+        """Bring a broken link back, once for all threads that found it broken."""
+        by_address = _BY_ADDRESS.match(self._serial) is not None
+        with _reconnecting[self._server.address, self._serial], answers(self._name):
+            if self._server.state(self._serial) == "device" and not (by_address and self._frozen.is_set()):
+                return
+            if by_address:
+                # The server says that it is connected already while the phone is offline: first disconnect.
+                self._server.disconnect(self._serial)
+                self._server.connect(self._serial, timeout=_RECONNECT_S)
+            else:
+                self._server.wait_for(self._serial, transport="any", timeout=_RECONNECT_S)
+            self._frozen.clear()
+
+
+def connected(server: str = "", *, start: bool = True) -> list[Listed]:
+    """Return the phones that an adb server knows, with their states; none where it does not run and may not start."""
+    found = Server.find(server)
+    return found.listed() if start or found.is_running() else []
