@@ -49,10 +49,8 @@ _UNAME = """#!/system/bin/sh
 # The userland is x86 for speed; it says what the phone's would say.
 release=$(</dev/.phone/release)
 case "$1" in
--m | -p) echo aarch64 ;;
--r) echo "$release" ;;
 -a) echo "Linux localhost $release #1 SMP PREEMPT aarch64 Toybox" ;;
-*) exec toybox uname "$@" ;;
+*) toybox uname "$@" | sed -e 's/x86_64/aarch64/' -e "s/$(toybox uname -r)/$release/" ;;
 esac
 """
 
