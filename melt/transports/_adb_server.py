@@ -66,6 +66,11 @@ class Connection(AdbConnection):
         self.conn.settimeout(self._left_s())
         self.conn.sendall(b"%04x%b" % (len(words), words))
 
+    def ask(self, request: str) -> None:
+        """Send a request and wait until it is granted."""
+        self.send_command(request)
+        AdbConnection.check_okay(self)
+
     def close(self) -> None:
         """Close at once."""
         self.conn.close()
@@ -121,8 +126,7 @@ class Server(AdbClient):
     def listed(self) -> list[Listed]:
         """Return the devices that it knows, usable or not. Raises TransportError."""
         with answers(f"adb server {self.address}"), self.make_connection() as connection:
-            connection.send_command("host:devices")
-            connection.check_okay()
+            connection.ask("host:devices")
             lines = connection.read_string_block().splitlines()
         return [Listed(*line.split("\t", 1)) for line in lines if "\t" in line]
 
@@ -136,9 +140,8 @@ class Server(AdbClient):
         connection = self.make_connection(timeout_s)
         try:
             with answers(name):
-                for request in (f"host:transport:{serial}", service):
-                    connection.send_command(request)
-                    connection.check_okay()
+                connection.ask(f"host:transport:{serial}")
+                connection.ask(service)
         except BaseException:
             connection.close()
             raise

@@ -1,4 +1,4 @@
-"""What every transport promises, whatever the link. A new transport joins by one line in `TRANSPORTS`."""
+"""What every transport promises, whatever the link. A new transport joins by one line in `OPENERS`."""
 
 from __future__ import annotations
 
@@ -7,16 +7,39 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
+from virtual.phone import VirtualPhone
+from virtual.phone.testing import adb_server, playing
 
 from melt.errors import DeviceError, MeltError, TransportError, TransportTimeout, UsageError
 from melt.transports.base import Channel, Transport
 from melt.transports.local import LocalTransport
 from melt.transports.registry import open_transport
 
-TRANSPORTS: dict[str, Callable[[], Transport]] = {"local": LocalTransport}
+
+@contextmanager
+def local(request: pytest.FixtureRequest) -> Iterator[Transport]:
+    yield LocalTransport()
+
+
+def phone_by(client: str) -> Callable[[pytest.FixtureRequest], AbstractContextManager[Transport]]:
+    @contextmanager
+    def opened(request: pytest.FixtureRequest) -> Iterator[Transport]:
+        phone: VirtualPhone = request.getfixturevalue("phone")
+        with adb_server(client) as server:
+            yield open_transport(f"adb:{phone.address}@127.0.0.1:{server.port}")
+
+    return opened
+
+
+OPENERS: dict[str, Callable[[pytest.FixtureRequest], AbstractContextManager[Transport]]] = {
+    "local": local,
+    "adb-system": phone_by("system"),
+    "adb-wheel": phone_by("wheel"),
+}
 
 ALL_BYTES = bytes(range(256))
 ODD_WORDS = [
@@ -57,11 +80,17 @@ print(os.listdir(folder / "disk"))
 """
 
 
-@pytest.fixture(params=sorted(TRANSPORTS))
+@pytest.fixture(scope="module")
+def phone() -> Iterator[VirtualPhone]:
+    with playing("pixel-8", data_mb=64) as started:
+        yield started
+
+
+@pytest.fixture(scope="module", params=list(OPENERS))
 def transport(request: pytest.FixtureRequest) -> Iterator[Transport]:
-    opened = TRANSPORTS[request.param]()
-    yield opened
-    opened.close()
+    with OPENERS[request.param](request) as opened:
+        yield opened
+        opened.close()
 
 
 @pytest.fixture
