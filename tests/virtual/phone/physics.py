@@ -132,6 +132,11 @@ class Physics:
         return 1.0 - heat * (1.0 - self._profile.thermal.lowest)
 
     @property
+    def cooling(self) -> list[int]:
+        """How far each cluster is slowed down, in steps of its cooling device."""
+        return [round((1.0 - self.cap) * _COOLING_STEPS)] * len(self._profile.cpu.clusters)
+
+    @property
     def thermal_status(self) -> int:
         """Android's throttling status, 0 none to 6 shutdown."""
         if self._state.thermal_override is not None:
@@ -165,7 +170,7 @@ class Physics:
             )
             values[f"{CPUFREQ}/policy{first}/scaling_max_freq"] = str(limit)
             values[f"{CPUFREQ}/policy{first}/scaling_cur_freq"] = str(round(current))
-            values[f"class/thermal/cooling_device{index}/cur_state"] = str(round((1.0 - self.cap) * _COOLING_STEPS))
+            values[f"class/thermal/cooling_device{index}/cur_state"] = str(self.cooling[index])
             first += cluster.cpus
         return values
 

@@ -90,8 +90,10 @@ class Thermal:
     throttle_c: tuple[float, float]
     lowest: float = 0.4
     hal: tuple[HalTemperature, ...] = ()
+    """What the thermal HAL shows. Empty: there is none."""
+
     thresholds_c: tuple[float, ...] = ()
-    """Skin temperatures of status 1 (light) to 6 (shutdown). Empty: the phone has no thermal HAL."""
+    """Skin temperatures of status 1 (light) to 6 (shutdown). Empty: the status stays 0 however hot it gets."""
 
 
 @dataclass(frozen=True)
@@ -117,9 +119,8 @@ class Profile:
     thermal: Thermal
     rails: tuple[Rail, ...] = ()
     sysfs: dict[str, str] = field(default_factory=dict)
-    """Further files below /sys, such as those of the GPU. `{gpu_busy}` and `{gpu_hz}` are filled in live."""
+    """Further files below /sys, such as those of the GPU; they stay as they are."""
 
-    gpu_max_hz: int = 0
     features: tuple[str, ...] = ()
     screen: str = "1080x2400"
     settings: dict[str, dict[str, str]] = field(default_factory=dict)

@@ -91,7 +91,7 @@ class Transport:
         stream = self._new_stream(0, address)
         await self.send(wire.OPEN, stream.local, 0, address.encode() + b"\0")
         await stream.ready.wait()
-        if stream.closed:
+        if not stream.accepted:  # a short answer may have come, and the end of it, before this runs
             raise Closed
         return stream
 

@@ -39,7 +39,9 @@ def _dumpsys(system: System, words: list[str]) -> Reply:
         return Reply("Currently running services:\n" + "".join(f"  {name}\n" for name in available))
     if names[0] not in available:
         return Reply(err=f"Can't find service: {names[0]}")
-    return _DUMPS[names[0]](system, words[words.index(names[0]) + 1 :])
+    # A dump has one stream and no exit code: what a service complains of is part of it.
+    reply = _DUMPS[names[0]](system, words[words.index(names[0]) + 1 :])
+    return Reply(reply.out + "".join(f"{line}\n" for line in reply.err.splitlines()))
 
 
 def _cmd(system: System, words: list[str]) -> Reply:

@@ -38,21 +38,25 @@ def dump(system: System, _words: list[str]) -> Reply:
         return Reply(text)
     now = "".join(f"\t{_temperature(system, line)}\n" for line in thermal.hal)
     cooling = "".join(
-        f"\tCoolingDevice{{mValue={system.physics.files()[f'class/thermal/cooling_device{index}/cur_state']}, "
-        f"mType=2, mName=thermal-cpufreq-{index}}}\n"
-        for index in range(len(system.profile.cpu.clusters))
+        f"\tCoolingDevice{{mValue={state}, mType=2, mName=thermal-cpufreq-{index}}}\n"
+        for index, state in enumerate(system.physics.cooling)
+        if thermal.thresholds_c
     )
     version = "ThermalHAL AIDL 1  connected: yes" if system.profile.sdk >= 34 else "ThermalHAL 2.0 connected: yes"
     hot = ", ".join(["NaN", *(str(threshold) for threshold in thermal.thresholds_c)])
     cold = ", ".join(["NaN"] * 7)
     name = next((line.name for line in thermal.hal if line.type == _SKIN), "")
-    threshold = (
-        f"\tTemperatureThreshold{{mType=3, mName={name}, mHotThrottlingThresholds=[{hot}], "
-        f"mColdThrottlingThresholds=[{cold}]}}\n"
+    thresholds = (
+        ""
+        if not thermal.thresholds_c
+        else (
+            f"\tTemperatureThreshold{{mType=3, mName={name}, mHotThrottlingThresholds=[{hot}], "
+            f"mColdThrottlingThresholds=[{cold}]}}\n"
+        )
     )
     return Reply(
         f"{text}HAL connection:\n\t{version}\nCurrent temperatures from HAL:\n{now}"
-        f"Current cooling devices from HAL:\n{cooling}Temperature static thresholds from HAL:\n{threshold}"
+        f"Current cooling devices from HAL:\n{cooling}Temperature static thresholds from HAL:\n{thresholds}"
     )
 
 
