@@ -1,0 +1,115 @@
+"""`melt devices`: what is connected, how it is, and what keeps a device from being used."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from melt.fleet.inventory import Entry
+
+NAME = "devices"
+HELP = "list the devices that are connected: state, battery, temperature, and why one cannot be used"
+FORMATS = ("table", "json")
+
+_HEADERS = ("device", "name", "state", "battery", "temperature", "profile")
+_FACTS = ("name", "device_id", "os", "os_build", "soc", "arch")
+_EPILOG = """\
+The first column is what to type after --device. Nothing is left on a device that is listed.
+
+exit status: 0 the list was made, 1 a device could not be cleaned, 2 wrong usage
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of this verb, and what else can be done with devices."""
+    parser.epilog = _EPILOG
+    parser.add_argument("-o", "--output", choices=FORMATS, default="table", help="form of the answer (default: table)")
+    parser.add_argument(
+        "--timeout", metavar="S", type=_seconds, default=None, help="how long the devices have to answer (default: 15)"
+    )
+    parser.add_argument(
+        "--server",
+        metavar="HOST:PORT",
+        action="append",
+        help="ask this adb server, in place of the usual one; repeatable",
+    )
+    parser.set_defaults(act=_list)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what was asked."""
+    act: Any = args.act
+    return int(act(args))
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 3600:
+        raise argparse.ArgumentTypeError(f"expected seconds between 0 and 3600, found {text!r}")
+    return value
+
+
+def _list(args: argparse.Namespace) -> int:
+    from melt.fleet.inventory import LOOK_S, take_inventory
+
+    found = take_inventory(servers=args.server or ("",), deadline_s=args.timeout or LOOK_S)
+    for problem in found.problems:
+        print(f"melt: {problem}", file=sys.stderr)
+    if args.output == "json":
+        _write_json(found.entries)
+    else:
+        _write_table(found.entries)
+    return 0
+
+
+def _write_table(entries: tuple[Entry, ...]) -> None:
+    from melt.report.table import render_table
+
+    sys.stdout.write(render_table(None, _HEADERS, [_row(entry) for entry in entries], "table"))
+    reasons = [f"- {entry.selector}: {entry.reason}\n" for entry in entries if entry.reason]
+    if reasons:
+        sys.stdout.write("\n" + "".join(reasons))
+
+
+def _row(entry: Entry) -> list[str]:
+    from melt.units import human
+
+    health = entry.health
+    battery = human(health.battery_ratio, "ratio", 2)
+    if health.charging is not None:
+        battery = ", ".join(filter(lambda word: word != "-", (battery, "charging" if health.charging else "")))
+    return [
+        entry.selector,
+        entry.facts.name if entry.facts else "-",
+        entry.state,
+        battery.strip(", ") or "-",
+        human(health.temperature_c, "c"),
+        entry.profile.name if entry.profile else "-",
+    ]
+
+
+def _write_json(entries: tuple[Entry, ...]) -> None:
+    from melt.report.table import write_rows
+
+    rows = [_record(entry) for entry in entries]
+    sys.stdout.write(write_rows(tuple(rows[0]), rows, "json"))
+
+
+def _record(entry: Entry) -> dict[str, object]:
+    return {
+        "device": entry.selector,
+        "state": entry.state,
+        "usable": entry.usable,
+        "reason": entry.reason,
+        **{key: getattr(entry.facts, key, None) for key in _FACTS},
+        "profile": entry.profile.name if entry.profile else None,
+        "battery_ratio": entry.health.battery_ratio,
+        "charging": entry.health.charging,
+        "temperature_c": entry.health.temperature_c,
+        "sensor": entry.health.sensor,
+    }

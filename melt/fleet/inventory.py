@@ -1,0 +1,215 @@
+"""What is connected: this machine, and what the adb server knows, each looked at without leaving anything on it.
+
+Devices are asked in parallel and have a common deadline: one that hangs is listed with that, and stops nobody.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import math
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from melt.errors import MeltError, TransportError, TransportTimeout
+from melt.records import DeviceFacts, Sampling, Stream
+from melt.targets.probe import Snapshot, take_snapshot
+from melt.targets.profiles import Profile, load_profiles, matching_profile
+from melt.targets.system import identify
+from melt.telemetry.base import FileSource, LineSource
+from melt.telemetry.platforms import Platform, platform
+from melt.transports.registry import open_transport
+
+LOOK_S = 15.0
+"""How long all devices together have to answer; a phone on USB needs half a second."""
+
+_LOCAL = "local"
+_DEVICE, _READY, _SILENT, _ERROR = "device", "ready", "silent", "error"
+_STATES = {
+    "recovery": "it runs its recovery system",
+    "sideload": "it waits for an update (sideload)",
+    "rescue": "it is in rescue mode",
+    "bootloader": "it is in its bootloader",
+}
+"""States of the adb server in which no Android runs on the device, hence nothing can be asked there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The battery's level from 0 to 1, whether it charges, and a temperature with the sensor that says it."""
+
+    battery_ratio: float | None = None
+    charging: bool | None = None
+    temperature_c: float | None = None
+    sensor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A device that is connected. `selector` is what to type after --device; `reason` is why it cannot be used.
+
+    `state` is `ready`, `silent` (no answer in time), `error`, or what the adb server calls it (`unauthorized`,
+    `offline`, `no permissions`, `recovery`).
+    """
+
+    selector: str
+    state: str
+    facts: DeviceFacts | None = None
+    profile: Profile | None = None
+    health: Health = Health()
+    reason: str | None = None
+
+    @property
+    def usable(self) -> bool:
+        """Whether a run may be tried."""
+        return self.state == _READY
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What was found. `problems` are sentences on what kept melt from looking further."""
+
+    entries: tuple[Entry, ...]
+    problems: tuple[str, ...] = ()
+
+
+def take_inventory(*, servers: Sequence[str] = ("",), deadline_s: float = LOOK_S) -> Inventory:
+    """List this machine and every device of the adb servers, in any state.
+
+    A server is `HOST:PORT`, or empty for the one that the environment names. Raises UsageError for a wrong profile or
+    a wrong address.
+    """
+    profiles = load_profiles()
+    states = {_LOCAL: _DEVICE}
+    problems = []
+    for server in servers:
+        try:
+            states |= _on_adb(server)
+        except TransportError as error:
+            problems.append(f"no phones are listed: {error}")
+    elsewhere = {one: _elsewhere(one, state) for one, state in states.items() if state in _STATES}
+    asked = ask_all(
+        {one: state for one, state in states.items() if one not in elsewhere},
+        lambda selector: _look(selector, profiles),
+        deadline_s,
+    )
+    return Inventory(tuple((elsewhere | asked)[one] for one in states), tuple(problems))
+
+
+def ask_all(states: Mapping[str, str], ask: Callable[[str], Entry], deadline_s: float) -> dict[str, Entry]:
+    """Ask each device in a thread of its own; one that has not answered by the deadline is `silent`.
+
+    `states` are those of the adb server. Where a device refuses, they stay, and the refusal is the reason. The threads
+    are daemons: one that hangs in a frozen link must not keep melt from ending.
+    """
+    answers: queue.SimpleQueue[Entry] = queue.SimpleQueue()
+
+    def answer(selector: str) -> None:
+        try:
+            entry = ask(selector)
+        except TransportTimeout as error:
+            entry = Entry(selector, _SILENT, reason=_reason(selector, error))
+        except MeltError as error:
+            state = states[selector]
+            entry = Entry(selector, _ERROR if state == _DEVICE else state, reason=_reason(selector, error))
+        answers.put(entry)
+
+    for selector in states:
+        threading.Thread(target=answer, args=(selector,), daemon=True).start()
+    found: dict[str, Entry] = {}
+    end = time.monotonic() + deadline_s
+    while len(found) < len(states):
+        try:
+            entry = answers.get(timeout=max(0.0, end - time.monotonic()))
+        except queue.Empty:
+            break
+        found[entry.selector] = entry
+    reason = f"no answer within {deadline_s:g} s: draw and plug its cable, or restart it"
+    return {one: found.get(one) or Entry(one, _SILENT, reason=reason) for one in states}
+
+
+def _reason(selector: str, error: MeltError) -> str:
+    return str(error).removeprefix(selector).lstrip(": ")
+
+
+def _on_adb(server: str) -> dict[str, str]:
+    """Return selector -> state of what an adb server knows. Raises UsageError, TransportError."""
+    try:
+        from melt.transports.adb import connected
+    except ModuleNotFoundError as error:
+        if error.name != "adbutils":
+            raise
+        raise TransportError("adbutils is not installed: `pip install adbutils`") from error
+    suffix = f"@{server}" if server else ""
+    return {f"adb:{phone.serial}{suffix}": phone.state.partition(" (")[0] for phone in connected(server)}
+
+
+def _elsewhere(selector: str, state: str) -> Entry:
+    serial = selector.removeprefix("adb:").partition("@")[0]
+    return Entry(selector, state, reason=f"{_STATES[state]}: `adb -s {serial} reboot` starts Android")
+
+
+def _look(selector: str, profiles: Iterable[Profile]) -> Entry:
+    transport = open_transport(selector)
+    try:
+        system = identify(transport)
+        reader = _OwnFiles() if selector == _LOCAL else _NoFiles()
+        known = take_snapshot(transport, reader, system.FACT_GLOBS, system.FACT_COMMANDS)
+        facts = system.parse_facts(known, device_id_hint=selector, kind=selector.partition(":")[0])
+        channels = platform(facts.os)
+        snapshot = known | take_snapshot(transport, reader, channels.GLOBS, channels.COMMANDS)
+    finally:
+        transport.close()
+    return Entry(selector, _READY, facts, matching_profile(facts, profiles), health_of(channels, snapshot))
+
+
+class _OwnFiles:
+    """Reads files of this machine as the agent would."""
+
+    def read(self, globs: Sequence[str]) -> Mapping[str, bytes]:
+        """Return the files that match and can be read."""
+        contents = {}
+        for path in {path for pattern in globs for path in glob.glob(pattern)}:  # noqa: PTH207 (the patterns are absolute)
+            with contextlib.suppress(OSError):
+                contents[path] = Path(path).read_bytes()
+        return contents
+
+
+class _NoFiles:
+    """Reads nothing: a device that is only looked at gets no agent."""
+
+    def read(self, globs: Sequence[str]) -> Mapping[str, bytes]:
+        """Return nothing."""
+        return {}
+
+
+def health_of(channels: Platform, snapshot: Snapshot) -> Health:
+    """Say how a device is, from its channels; the battery's temperature, else that of the hottest sensor."""
+    level, charging, battery, hottest = None, None, None, None
+    for stream, value in _values(channels, snapshot):
+        if stream.quantity == "level" and level is None:
+            level = value
+        elif stream.name.endswith("_charging"):
+            charging = bool(charging) or value == 1
+        elif stream.quantity == "temperature":
+            if "battery" in (stream.site, stream.name) and battery is None:
+                battery = (value, stream.site)
+            hottest = max(hottest or (value, stream.site), (value, stream.site))
+    temperature_c, sensor = battery or hottest or (None, None)
+    return Health(level, charging, temperature_c, sensor)
+
+
+def _values(channels: Platform, snapshot: Snapshot) -> Iterator[tuple[Stream, float]]:
+    found = channels.discover(snapshot, Sampling())
+    programs = {tuple(argv): f"$ {name}" for name, argv in channels.COMMANDS.items()}
+    sources: list[tuple[FileSource | LineSource, str]] = [(file, file.path) for file in found.files]
+    sources += [(line, programs.get(line.argv, "")) for line in found.lines]
+    for source, key in sources:
+        if key in snapshot:
+            for stream, value in zip(source.streams, source.parse(snapshot[key]), strict=True):
+                if not math.isnan(value):
+                    yield stream, value
