@@ -40,7 +40,14 @@ _CAUSES = (
     ),
     (
         "out_of_memory",
-        ("failed to allocate", "unable to allocate", "allocate memory", "insufficient memory", "bad_alloc"),
+        (
+            "failed to allocate",
+            "unable to allocate",
+            "allocate memory",
+            "insufficient memory",
+            "out of memory",
+            "bad_alloc",
+        ),
     ),
     ("bad_request", ("requires flash_attn", "requires flash attention", "does not divide", "different k (")),
 )

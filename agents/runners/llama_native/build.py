@@ -184,24 +184,30 @@ def build(cache, toolchain, source, variants, say):
     wanted = {variant: cache / key_of(toolchain, source, variant) / "llama-native" for variant in variants}
     if all(binary.is_file() for binary in wanted.values()):
         return wanted
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / ".lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _locked(cache / "source"):
         folder = source.folder(say)
-        # One tree for all variants: they share everything but ggml's CPU code. Another source or flag, another tree.
-        facts = json.dumps([toolchain.key, toolchain.arch, OPTIONS, BASELINE, str(folder), source.key, str(HERE)])
-        tree = cache / "trees" / f"{toolchain.arch}-{hashlib.sha256(facts.encode()).hexdigest()[:12]}"
+    # One tree for all variants: they share everything but ggml's CPU code. Another source or flag, another tree.
+    facts = json.dumps([toolchain.key, toolchain.arch, OPTIONS, BASELINE, str(folder), source.key, str(HERE)])
+    tree = cache / "trees" / f"{toolchain.arch}-{hashlib.sha256(facts.encode()).hexdigest()[:12]}"
+    with _locked(tree):
         for variant, binary in wanted.items():
-            if not binary.is_file():  # somebody may have built it while this process waited for the lock
+            if not binary.is_file():  # somebody may have built it while this process waited
                 _build_one(toolchain, source, folder, tree, variant, binary, say)
     return wanted
+
+
+@contextlib.contextmanager
+def _locked(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _build_one(toolchain, source, folder, tree, variant, binary, say):
     first = not (tree / "build.ninja").is_file()
     cost = "5 to 8 CPU minutes, the first time 2 more" if first else "about 1 CPU minute"
     say(f"building the native runner for {toolchain.arch}, CPU variant {variant}: {cost}, kept in {binary.parent}")
-    tree.mkdir(parents=True, exist_ok=True)
     toolchain.prepare(tree)
     _do(configure_command(toolchain, source, folder, tree, variant), tree)
     _do([tool("cmake"), "--build", str(tree), "--target", "llama-native"], tree)

@@ -55,8 +55,8 @@ __attribute__((constructor(101))) static void check_cpu(void) {
     }
     if (lacks[0] == '\0') return;
     int size = snprintf(line, sizeof line,
-        "{\"event\":\"error\",\"code\":\"unsupported_cpu\",\"message\":\"this runner was built for the CPU variant %s, and "
-        "this CPU lacks:%s\"}\n", MELT_VARIANT, lacks);
+        "{\"event\":\"error\",\"code\":\"unsupported_cpu\",\"message\":"
+        "\"this runner was built for the CPU variant %s, and this CPU lacks:%s\"}\n", MELT_VARIANT, lacks);
     ssize_t written = write(STDOUT_FILENO, line, (size_t) size);
     (void) written;
     _exit(1);

@@ -20,7 +20,8 @@ const Cause CAUSES[] = {
     {"unsupported_model",
      {"model architecture", "unknown pre-tokenizer", "unknown tokenizer", "only supports up to version"}},
     {"out_of_memory",
-     {"failed to allocate", "unable to allocate", "allocate memory", "insufficient memory", "bad_alloc"}},
+     {"failed to allocate", "unable to allocate", "allocate memory", "insufficient memory", "out of memory",
+      "bad_alloc"}},
     {"bad_request", {"requires flash_attn", "requires flash attention", "does not divide", "different k ("}},
 };
 
@@ -147,7 +148,8 @@ int64_t Engine::n_ctx_train() const {
     char buffer[64];
     if (llama_model_meta_val_str(model, "general.architecture", buffer, sizeof buffer) < 0) return 0;
     const std::string key = std::string(buffer) + ".context_length";
-    return llama_model_meta_val_str(model, key.c_str(), buffer, sizeof buffer) > 0 ? std::strtoll(buffer, nullptr, 10) : 0;
+    const bool found = llama_model_meta_val_str(model, key.c_str(), buffer, sizeof buffer) > 0;
+    return found ? std::strtoll(buffer, nullptr, 10) : 0;
 }
 
 void Engine::open(int64_t n_ctx, const Settings & settings) {

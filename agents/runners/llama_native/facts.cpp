@@ -40,8 +40,11 @@ Json kv_cache_bytes(const Log & log, const Settings & settings) {
     const double row = row_bytes(log, "n_embd_k_gqa += (\\d+)$", settings.cache_type_k) +
                        row_bytes(log, "n_embd_v_gqa += (\\d+)$", settings.cache_type_v);
     Json total = nullptr;
-    const auto add = [&total](double size) { total = (total.is_null() ? 0 : total.get<int64_t>()) + std::llround(size); };
-    for (const auto & groups : log.find("MiB (", "size = +([\\d.]+) MiB \\( *(\\d+) cells, +(\\d+) layers[^)]*\\), K ")) {
+    const auto add = [&total](double size) {
+        total = (total.is_null() ? 0 : total.get<int64_t>()) + std::llround(size);
+    };
+    for (const auto & groups :
+         log.find("MiB (", "size = +([\\d.]+) MiB \\( *(\\d+) cells, +(\\d+) layers[^)]*\\), K ")) {
         const double size = std::stod(groups[0]) * MIB;
         const double exact = std::stod(groups[1]) * std::stod(groups[2]) * row;
         // Layers may differ in width, and some architectures keep no V: then the log is right and this is not.

@@ -14,7 +14,8 @@ constexpr double LIMIT = 2147483648.0; // numbers of a job are below 2^31
 [[noreturn]] void refuse(const std::string & sentence) { throw Failure("bad_request", sentence); }
 
 [[noreturn]] void wrong_type(const char * name, const Json & value) {
-    refuse(text_of("%s has the wrong type: %s", name, value.dump(-1, ' ', true, Json::error_handler_t::replace).c_str()));
+    const std::string text = value.dump(-1, ' ', true, Json::error_handler_t::replace);
+    refuse(text_of("%s has the wrong type: %s", name, text.c_str()));
 }
 
 [[noreturn]] void out_of_range(const char * name, const Json & value) {

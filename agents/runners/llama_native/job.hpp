@@ -1,4 +1,5 @@
-// The job that the host wrote: `model`, `n_ctx_train` and the fields of a Workload, Settings and Repeat of melt/records.py.
+// The job that the host wrote: `model`, `n_ctx_train` and the fields of a Workload, Settings and Repeat of
+// melt/records.py.
 #pragma once
 
 #include <cstdint>

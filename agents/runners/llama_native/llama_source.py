@@ -54,7 +54,6 @@ def _fetched(cache, say):
     if archive.is_file() and _sha256(archive) == SHA256:
         return archive
     say(f"fetching the source of {PACKAGE} {VERSION} (77 MB)")
-    archive.parent.mkdir(parents=True, exist_ok=True)
     # pip asks the package itself for its metadata, which makes an isolated environment but compiles nothing.
     words = ("download", "--quiet", "--no-deps", "--no-binary", PACKAGE, "--dest", str(archive.parent))
     command = (sys.executable, "-m", "pip", *words, f"{PACKAGE}=={VERSION}")

@@ -1,4 +1,7 @@
-"""The real runner on the embedded model: what agents/PROTOCOL.md promises, and what it does with bad input."""
+"""The real runners on the embedded model: what agents/PROTOCOL.md promises, and what they do with bad input.
+
+One suite for the Python runner and the native one: what differs is said at the test where it does.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +15,12 @@ from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
+import native_runners
 import pytest
 
 from melt._layout import agents_dir
 from melt.engines import registry
 
-if importlib.util.find_spec("llama_cpp") is None:
-    pytest.skip("llama-cpp-python is not installed (extra: llama)", allow_module_level=True)
-
-_RUNNER = agents_dir() / "runners" / "llama_cpp.py"
 _MODEL = Path(__file__).parents[2] / "melt" / "models" / "data" / "tiny-pydoc-f16.gguf"
 _DEADLINE_S = 60
 
@@ -42,15 +42,35 @@ class Run:
         return [g["token_ids"] for g in self.all("generation")]
 
 
+def _python() -> list[str]:
+    if importlib.util.find_spec("llama_cpp") is None:
+        pytest.skip("llama-cpp-python is not installed (extra: llama)")
+    return [sys.executable, str(agents_dir() / "runners" / "llama_cpp.py")]
+
+
+def _native() -> list[str]:
+    return [str(native_runners.for_this_machine())]
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(_python, id="python"), pytest.param(_native, id="native", marks=native_runners.BUILDS)],
+)
+def runner(request) -> list[str]:
+    """How each runner is started."""
+    return request.param()
+
+
 @pytest.fixture
-def run(tmp_path) -> Callable[..., Run]:
+def run(runner, tmp_path) -> Callable[..., Run]:
     def start(*, model: Path | str = _MODEL, address_space: int | None = None, **job: object) -> Run:
         settings = {"threads": 1, **job.pop("settings", {})}
         path = tmp_path / "job.json"
         path.write_text(json.dumps({"model": str(model), "settings": settings, **job}))
         limit = (lambda: resource.setrlimit(resource.RLIMIT_AS, (address_space,) * 2)) if address_space else None
-        argv = [sys.executable, str(_RUNNER), str(path)]
-        return Run(subprocess.run(argv, capture_output=True, timeout=_DEADLINE_S, preexec_fn=limit, check=False))
+        return Run(
+            subprocess.run([*runner, path], capture_output=True, timeout=_DEADLINE_S, preexec_fn=limit, check=False)
+        )
 
     return start
 
@@ -252,22 +272,23 @@ def test_a_wrong_job_is_refused_with_one_sentence(run, job):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("megabytes", [20, 28, 36, 44, 64])
-def test_a_process_without_memory_says_so(run, megabytes):
+@pytest.mark.parametrize("step", range(5))
+def test_a_process_without_memory_says_so(run, runner, step):
     """Whoever runs out first: the dynamic linker, Python, llama.cpp's context, or ggml, which can only abort."""
-    done = run(workload={"n_prompt": 900, "n_gen": 2}, repeat=_ONCE, address_space=megabytes << 20)
+    megabytes = (20, 28, 36, 44, 64) if runner[0] == sys.executable else (8, 12, 16, 24, 40)
+    done = run(workload={"n_prompt": 900, "n_gen": 2}, repeat=_ONCE, address_space=megabytes[step] << 20)
     assert done.exit_code != 0
     assert not done.report.complete
     assert done.report.failure is not None
     assert done.report.failure.code == "out_of_memory"
 
 
-def test_a_signal_ends_it_after_the_current_token(tmp_path):
+def test_a_signal_ends_it_after_the_current_token(runner, tmp_path):
     job = tmp_path / "job.json"
     workload = {"n_prompt": 4, "n_gen": 100}
     repeat = {"warmup": 0, "repetitions": 10_000}
     job.write_text(json.dumps({"model": str(_MODEL), "workload": workload, "repeat": repeat}))
-    with subprocess.Popen([sys.executable, str(_RUNNER), str(job)], stdout=subprocess.PIPE) as process:
+    with subprocess.Popen([*runner, job], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         lines = [process.stdout.readline() for _ in range(3)]
         process.send_signal(signal.SIGTERM)
