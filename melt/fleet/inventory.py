@@ -9,6 +9,7 @@ import contextlib
 import glob
 import math
 import queue
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -29,13 +30,19 @@ LOOK_S = 15.0
 
 _LOCAL = "local"
 _DEVICE, _READY, _SILENT, _ERROR = "device", "ready", "silent", "error"
-_STATES = {
-    "recovery": "it runs its recovery system",
-    "sideload": "it waits for an update (sideload)",
-    "rescue": "it is in rescue mode",
-    "bootloader": "it is in its bootloader",
+_REMEDIES = {
+    "unauthorized": "unlock the phone and accept the dialog `Allow USB debugging?`",
+    "authorizing": "unlock the phone and accept the dialog `Allow USB debugging?`",
+    "offline": "wake the phone; then draw and plug its cable, or switch its Wi-Fi off and on",
+    "connecting": "it was plugged in just now: look again in a moment",
+    "no permissions": "this user may not use its USB device: join the group plugdev and install the package "
+    "android-sdk-platform-tools-common (udev rules), then plug it again",
+    "recovery": "it runs its recovery system: `adb -s {serial} reboot` starts Android",
+    "sideload": "it waits for an update (sideload): `adb -s {serial} reboot` starts Android",
+    "rescue": "it is in rescue mode: `adb -s {serial} reboot` starts Android",
+    "bootloader": "it is in its bootloader: `fastboot -s {serial} reboot` starts Android",
 }
-"""States of the adb server in which no Android runs on the device, hence nothing can be asked there."""
+"""What to do about each state of the adb server (`adb devices`) in which a device cannot be asked anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,45 +98,39 @@ def take_inventory(*, servers: Sequence[str] = ("",), deadline_s: float = LOOK_S
             states |= _on_adb(server)
         except TransportError as error:
             problems.append(f"no phones are listed: {error}")
-    elsewhere = {one: _elsewhere(one, state) for one, state in states.items() if state in _STATES}
-    asked = ask_all(
-        {one: state for one, state in states.items() if one not in elsewhere},
-        lambda selector: _look(selector, profiles),
-        deadline_s,
-    )
-    return Inventory(tuple((elsewhere | asked)[one] for one in states), tuple(problems))
+    ready = [one for one, state in states.items() if state == _DEVICE]
+    asked = ask_all(ready, lambda selector: _look(selector, profiles), deadline_s)
+    entries = (asked.get(one) or _refused(one, state) for one, state in states.items())
+    return Inventory(tuple(entries), tuple(problems))
 
 
-def ask_all(states: Mapping[str, str], ask: Callable[[str], Entry], deadline_s: float) -> dict[str, Entry]:
+def ask_all(selectors: Sequence[str], ask: Callable[[str], Entry], deadline_s: float) -> dict[str, Entry]:
     """Ask each device in a thread of its own; one that has not answered by the deadline is `silent`.
 
-    `states` are those of the adb server. Where a device refuses, they stay, and the refusal is the reason. The threads
-    are daemons: one that hangs in a frozen link must not keep melt from ending.
+    The threads are daemons: one that hangs in a frozen link must not keep melt from ending.
     """
     answers: queue.SimpleQueue[Entry] = queue.SimpleQueue()
 
     def answer(selector: str) -> None:
         try:
             entry = ask(selector)
-        except TransportTimeout as error:
-            entry = Entry(selector, _SILENT, reason=_reason(selector, error))
         except MeltError as error:
-            state = states[selector]
-            entry = Entry(selector, _ERROR if state == _DEVICE else state, reason=_reason(selector, error))
+            state = _SILENT if isinstance(error, TransportTimeout) else _ERROR
+            entry = Entry(selector, state, reason=_reason(selector, error))
         answers.put(entry)
 
-    for selector in states:
+    for selector in selectors:
         threading.Thread(target=answer, args=(selector,), daemon=True).start()
     found: dict[str, Entry] = {}
     end = time.monotonic() + deadline_s
-    while len(found) < len(states):
+    while len(found) < len(selectors):
         try:
             entry = answers.get(timeout=max(0.0, end - time.monotonic()))
         except queue.Empty:
             break
         found[entry.selector] = entry
     reason = f"no answer within {deadline_s:g} s: draw and plug its cable, or restart it"
-    return {one: found.get(one) or Entry(one, _SILENT, reason=reason) for one in states}
+    return {one: found.get(one) or Entry(one, _SILENT, reason=reason) for one in selectors}
 
 
 def _reason(selector: str, error: MeltError) -> str:
@@ -145,12 +146,13 @@ def _on_adb(server: str) -> dict[str, str]:
             raise
         raise TransportError("adbutils is not installed: `pip install adbutils`") from error
     suffix = f"@{server}" if server else ""
-    return {f"adb:{phone.serial}{suffix}": phone.state.partition(" (")[0] for phone in connected(server)}
+    return {f"adb:{phone.serial}{suffix}": re.split("[(;]", phone.state)[0].strip() for phone in connected(server)}
 
 
-def _elsewhere(selector: str, state: str) -> Entry:
+def _refused(selector: str, state: str) -> Entry:
     serial = selector.removeprefix("adb:").partition("@")[0]
-    return Entry(selector, state, reason=f"{_STATES[state]}: `adb -s {serial} reboot` starts Android")
+    remedy = _REMEDIES.get(state, "`adb -s {serial} reconnect` may bring it back")
+    return Entry(selector, state, reason=remedy.replace("{serial}", serial))
 
 
 def _look(selector: str, profiles: Iterable[Profile]) -> Entry:

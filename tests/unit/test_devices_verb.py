@@ -1,0 +1,140 @@
+"""What is connected: asked in parallel, one that hangs stops nobody, and each refusal says what to do."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from melt.cli.main import main
+from melt.errors import Gone, TransportTimeout
+from melt.fleet.inventory import Entry, Health, ask_all, health_of
+from melt.targets.probe import load_snapshot
+from melt.telemetry.platforms import platform
+
+SNAPSHOTS = Path(__file__).parents[1] / "data" / "snapshots"
+
+# As adb 34 lists them.
+LISTED = """\
+R3CN90ABCDE\tunauthorized
+emulator-5554\toffline
+0123456789ABCDEF\tno permissions (missing udev rules? user is in the plugdev group); see [http://developer.android.com/tools/device.html]
+28081FDH2006CR\trecovery
+"""
+
+
+class ScriptedServer:
+    """An adb server that lists devices in states that no phone at hand can be brought into."""
+
+    def __init__(self, listed: str) -> None:
+        self._listed = listed
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self._socket.getsockname()[1]
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self._thread.join()
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self._socket.accept()
+                with connection, connection.makefile("rb") as said:
+                    request = said.read(int(said.read(4) or b"0", 16)).decode()
+                    assert request == "host:devices"
+                    connection.sendall(b"OKAY%04x%b" % (len(self._listed), self._listed.encode()))
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedServer]:
+    server = ScriptedServer(LISTED)
+    monkeypatch.setenv("ADB_SERVER_SOCKET", f"tcp:127.0.0.1:{server.port}")
+    yield server
+    server.close()
+
+
+@pytest.mark.usefixtures("server")
+def test_devices_that_cannot_be_used_are_listed_with_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["devices", "-o", "json"]) == 0
+    listed = {device["device"]: device for device in json.loads(capsys.readouterr().out)}
+    assert list(listed) == ["local", *(f"adb:{line.partition(chr(9))[0]}" for line in LISTED.splitlines())]
+    assert listed["local"]["usable"]
+    for device, state, remedy in [
+        ("adb:R3CN90ABCDE", "unauthorized", "unlock the phone and accept the dialog"),
+        ("adb:emulator-5554", "offline", "wake the phone"),
+        ("adb:0123456789ABCDEF", "no permissions", "plugdev"),
+        ("adb:28081FDH2006CR", "recovery", "`adb -s 28081FDH2006CR reboot` starts Android"),
+    ]:
+        assert listed[device]["state"] == state
+        assert not listed[device]["usable"]
+        assert remedy in listed[device]["reason"]
+        assert not listed[device]["reason"].startswith("adb:"), "the first column says which device it is"
+
+
+@pytest.mark.usefixtures("server")
+def test_the_table_names_the_selector_and_the_remedy(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["devices"]) == 0
+    table, _, remedies = capsys.readouterr().out.partition("\n\n")
+    assert [line.split()[0] for line in table.splitlines()[2:]][:2] == ["local", "adb:R3CN90ABCDE"]
+    assert "- adb:R3CN90ABCDE: unlock the phone" in remedies
+
+
+def test_without_an_adb_server_this_machine_is_listed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = ScriptedServer("")
+    closed.close()
+    monkeypatch.setenv("ADB_SERVER_SOCKET", f"tcp:127.0.0.2:{closed.port}")
+    assert main(["devices", "-o", "json"]) == 0
+    said = capsys.readouterr()
+    assert [device["device"] for device in json.loads(said.out)] == ["local"]
+    assert said.err.startswith("melt: no phones are listed: ")
+    assert said.err.count("\n") == 1
+
+
+def test_a_device_that_hangs_does_not_stop_the_list() -> None:
+    never = threading.Event()
+
+    def ask(selector: str) -> Entry:
+        if selector == "adb:hangs":
+            never.wait(60)
+        if selector == "adb:gone":
+            raise Gone("adb:gone is not connected: plug it in")
+        if selector == "adb:frozen":
+            raise TransportTimeout("adb:frozen gives no answer")
+        return Entry(selector, "ready")
+
+    selectors = ("adb:hangs", "adb:gone", "adb:frozen", "adb:fine")
+    found = ask_all(selectors, ask, deadline_s=0.2)
+    never.set()
+    assert tuple(found) == selectors
+    assert [entry.state for entry in found.values()] == ["silent", "error", "silent", "ready"]
+    assert found["adb:gone"].reason == "is not connected: plug it in"
+    assert found["adb:hangs"].reason == "no answer within 0.2 s: draw and plug its cable, or restart it"
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "expected"),
+    [
+        ("laptop-intel", Health(0.83, False, 49.05, "TCPU")),
+        ("vm-firecracker", Health()),
+    ],
+)
+def test_a_linux_device_says_how_it_is(snapshot: str, expected: Health) -> None:
+    assert health_of(platform("linux"), load_snapshot((SNAPSHOTS / f"{snapshot}.json").read_bytes())) == expected
+
+
+@pytest.mark.parametrize("timeout", ["0", "-1", "soon", "nan"])
+def test_a_wrong_timeout_is_refused(timeout: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["devices", f"--timeout={timeout}"])
+    assert ended.value.code == 2
+    assert "expected seconds between 0 and 3600" in capsys.readouterr().err
