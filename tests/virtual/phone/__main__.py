@@ -24,10 +24,18 @@ def main(arguments: list[str]) -> int:
             requirements.check()
             return 0
         case ["supervise", text]:
-            return Supervisor(Options(**json.loads(text)), _print_json, stop_fd=sys.stdin.fileno()).run()
+            return _supervise(Options(**json.loads(text)))
         case ["ctl", *rest]:
             return _ctl(rest)
     return _play(arguments)
+
+
+def _supervise(options: Options) -> int:
+    try:
+        return Supervisor(options, _print_json, stop_fd=sys.stdin.fileno()).run()
+    except (BadProfile, OSError) as error:
+        _print_json({"event": "failed", "reason": str(error)})
+        return 1
 
 
 def _play(arguments: list[str]) -> int:

@@ -136,10 +136,16 @@ class VirtualPhone:
                         return entry
                 left_s = deadline_s - time.monotonic()
                 if self._ended or left_s <= 0:
-                    said = "; ".join(json.dumps(entry) for entry in self._events[-5:])
-                    why = "the phone ended" if self._ended else f"nothing within {timeout_s:g} s"
-                    raise PhoneFailed(f"waiting for {event!r}: {why}. Last: {said}")
+                    raise PhoneFailed(self._why_not(event, timeout_s))
                 self._said.wait(left_s)
+
+    def _why_not(self, event: str, timeout_s: float) -> str:
+        for entry in self._events:
+            if entry["event"] == "failed":
+                return str(entry["reason"])
+        said = "; ".join(json.dumps(entry) for entry in self._events[-5:])
+        why = "the phone ended" if self._ended else f"nothing within {timeout_s:g} s"
+        return f"waiting for {event!r}: {why}. Last: {said}"
 
     def __enter__(self) -> Self:
         return self.start()

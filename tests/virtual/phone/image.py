@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
 import re
@@ -75,6 +74,8 @@ _ABSENT = frozenset({"su", "ps", "uname"})
 _FROM_HOST = ("dd", "tr")
 """What Android's toybox has and Debian's has not."""
 
+_LOADER = Path("/lib64/ld-linux-x86-64.so.2")
+
 _ETC = {
     "passwd": "".join(
         f"{user}::/:/system/bin/sh\n" for user in ("root:x:0:0", "system:x:1000:1000", "shell:x:2000:2000")
@@ -92,8 +93,7 @@ def system_image(adbd: Path | None = None) -> Path:
     programs = {"sh": _found("mksh"), "toybox": _found("toybox"), **{name: _found(name) for name in _FROM_HOST}}
     if adbd is not None:
         programs["adbd"] = adbd.resolve()
-    files = sorted({*programs.values(), *(library for program in programs.values() for library in _libraries(program))})
-    image = cache_folder() / "images" / _identity(programs, files)
+    image = cache_folder() / "images" / _identity(programs)
     if not image.is_dir():
         image.parent.mkdir(parents=True, exist_ok=True)
         making = Path(tempfile.mkdtemp(dir=image.parent, prefix=".making-"))
@@ -106,9 +106,10 @@ def system_image(adbd: Path | None = None) -> Path:
     return image
 
 
-def _identity(programs: dict[str, Path], files: list[Path]) -> str:
+def _identity(programs: dict[str, Path]) -> str:
+    """Name an image by what went into it. The libraries are those of the system, which its loader stands for."""
     digest = hashlib.sha256(repr((sorted(programs), COMMANDS, _SCRIPTS, _ETC)).encode())
-    for path in files:
+    for path in (*programs.values(), _LOADER):
         found = path.stat()
         digest.update(f"{path} {found.st_size} {found.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:16]
@@ -147,7 +148,6 @@ def _found(name: str) -> Path:
     return Path(path).resolve()
 
 
-@functools.cache
 def _libraries(program: Path) -> tuple[Path, ...]:
     """Return the paths of the shared libraries of a program, its loader among them, as the loader names them."""
     listed = subprocess.run(["ldd", program], capture_output=True, text=True, check=False).stdout

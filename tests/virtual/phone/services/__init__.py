@@ -10,6 +10,7 @@ from collections.abc import Callable
 from ..system import Reply, System
 from . import battery, device, logs, power, settings, thermal
 
+_THERMAL_SERVICE_SDK = 29
 Command = Callable[[System, list[str]], Reply]
 
 _DUMPS: dict[str, Command] = {
@@ -32,9 +33,15 @@ _SERVICES: dict[str, Command] = {
 }
 
 
+def _exists(system: System, service: str) -> bool:
+    if service == "thermalservice":
+        return system.profile.sdk >= _THERMAL_SERVICE_SDK
+    return "IPowerStats" not in service or bool(system.profile.rails)
+
+
 def _dumpsys(system: System, words: list[str]) -> Reply:
     names = [word for word in words if not word.startswith("-")]
-    available = [name for name in sorted(_DUMPS) if "IPowerStats" not in name or system.profile.rails]
+    available = [name for name in sorted(_DUMPS) if _exists(system, name)]
     if not names:
         return Reply("Currently running services:\n" + "".join(f"  {name}\n" for name in available))
     if names[0] not in available:
@@ -52,7 +59,7 @@ def _cmd(system: System, words: list[str]) -> Reply:
     if words[0] == "-l":
         return Reply("Currently running services:\n" + "".join(f"  {name}\n" for name in sorted(_SERVICES)))
     service = _SERVICES.get(words[0])
-    if service is None:
+    if service is None or not _exists(system, words[0]):
         return Reply(err=f"cmd: Can't find service: {words[0]}", code=20)
     return service(system, words[1:])
 
