@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from melt.fleet.inventory import Entry
@@ -15,6 +16,10 @@ FORMATS = ("table", "json")
 
 _HEADERS = ("device", "name", "state", "battery", "temperature", "profile")
 _FACTS = ("name", "device_id", "os", "os_build", "soc", "arch")
+_USAGE = """\
+melt devices [-h] [-o {table,json}] [--timeout S] [--server HOST:PORT]
+       melt devices clean DEVICE
+"""
 _EPILOG = """\
 The first column is what to type after --device. Nothing is left on a device that is listed.
 
@@ -24,6 +29,7 @@ exit status: 0 the list was made, 1 a device could not be cleaned, 2 wrong usage
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this verb, and what else can be done with devices."""
+    parser.usage = _USAGE
     parser.epilog = _EPILOG
     parser.add_argument("-o", "--output", choices=FORMATS, default="table", help="form of the answer (default: table)")
     parser.add_argument(
@@ -36,12 +42,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="ask this adb server, in place of the usual one; repeatable",
     )
     parser.set_defaults(act=_list)
+    verbs = parser.add_subparsers(dest="devices_verb", metavar="VERB", title="what else can be done")
+    text = "remove the models and runners that melt keeps on a device, and say what that freed"
+    clean = verbs.add_parser("clean", help=text, description=text, allow_abbrev=False)
+    clean.add_argument("device", metavar="DEVICE", help="as `melt devices` names it")
+    clean.set_defaults(act=_clean)
 
 
 def run(args: argparse.Namespace) -> int:
     """Do what was asked."""
-    act: Any = args.act
-    return int(act(args))
+    act: Callable[[argparse.Namespace], int] = args.act
+    return act(args)
 
 
 def _seconds(text: str) -> float:
@@ -64,6 +75,15 @@ def _list(args: argparse.Namespace) -> int:
         _write_json(found.entries)
     else:
         _write_table(found.entries)
+    return 0
+
+
+def _clean(args: argparse.Namespace) -> int:
+    from melt.fleet.cleanup import clean
+    from melt.units import human
+
+    done = clean(args.device)
+    print(f"melt: freed {human(done.freed_bytes, 'bytes')} in {done.root} on {done.name}", file=sys.stderr)
     return 0
 
 
