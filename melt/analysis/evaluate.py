@@ -13,8 +13,8 @@ from melt.analysis.memory import engine_memory, peak_rss
 from melt.analysis.names import METRICS
 from melt.analysis.outcome import outcome
 from melt.analysis.overhead import Overhead, overhead, overhead_figures
-from melt.analysis.rates import itl_percentiles, rates
-from melt.analysis.repetitions import Repetition, repetitions_of, token_trace
+from melt.analysis.rates import UNTIMED, itl_percentiles, rates, sampled_rates
+from melt.analysis.repetitions import Repetition, repetitions_of, sampled_repetitions, token_trace
 from melt.analysis.series import Span
 from melt.analysis.thermal import thermal
 from melt.analysis.verdict import judge
@@ -67,7 +67,8 @@ def evaluate(
     `events` are the agent's; `end` is its end document, None when it was never seen; `torn`: the journal breaks off.
     """
     windows = tuple(sorted(report.windows, key=lambda w: (w.t0_ns, w.t1_ns)))
-    measured = tuple(r for r in repetitions_of(windows, report.generations) if not r.warmup)
+    repetitions = repetitions_of(windows, report.generations) or sampled_repetitions(report.samples)
+    measured = tuple(r for r in repetitions if not r.warmup)
     material = _Material(
         start=start,
         report=report,
@@ -118,9 +119,12 @@ def _metrics(material: _Material, per_repetition: Sequence[Mapping[str, Figure]]
 
 def _repetition_figures(material: _Material, repetition: Repetition) -> dict[str, Figure]:
     """Return the figures that each repetition has of its own."""
-    figures = rates(repetition, material.start.spec.workload)
+    workload, report = material.start.spec.workload, material.report
+    if report.samples:
+        return dict(sampled_rates(report.samples, repetition.index, workload, str(report.used.get("runner"))))
+    figures = rates(repetition, workload)
     decode_tps = figures["decode_tps"].value
-    figures["mbu_ratio"] = mbu(material.start, material.report.used, repetition.phase("decode"), decode_tps)
+    figures["mbu_ratio"] = mbu(material.start, report.used, repetition.phase("decode"), decode_tps)
     span = repetition.span
     if span is not None:
         figures["peak_rss_bytes"] = peak_rss(material.traces, span)
@@ -132,10 +136,11 @@ def _repetition_figures(material: _Material, repetition: Repetition) -> dict[str
 def _summary_figures(material: _Material, per_repetition: Sequence[Mapping[str, Figure]]) -> dict[str, Figure]:
     """Return the run's own figures: medians over repetitions, but extremes and pooled gaps where those mean more."""
     workload = material.start.spec.workload
-    figures = {name: median_figure([f[name] for f in per_repetition if name in f]) for name in METRICS}
+    not_reached = UNTIMED if material.report.samples else NOT_REACHED
+    figures = {name: median_figure([f[name] for f in per_repetition if name in f], not_reached) for name in METRICS}
     load = [w.duration_s for w in material.windows if w.phase == "load"]
-    figures["load_s"] = Figure(sum(load)) if load else Figure(None, NOT_REACHED)
-    no_gaps = NOT_REACHED if workload.n_gen > 1 else "the workload decodes nothing"
+    figures["load_s"] = Figure(sum(load)) if load else Figure(None, not_reached)
+    no_gaps = not_reached if workload.n_gen > 1 else "the workload decodes nothing"
     figures |= itl_percentiles([g for r in material.repetitions for g in r.generations], no_gaps)
     figures["peak_rss_bytes"] = peak_rss(material.traces, None, material.max_rss_bytes)
     figures |= engine_memory(material.report.memory, material.start.artifact)

@@ -36,9 +36,12 @@ def to_metric(name: str, figure: Figure, repetition: int | None = None) -> Metri
     )
 
 
-def median_figure(figures: Sequence[Figure]) -> Figure:
-    """Return the median of those that were measured, with the first one's source and note; else the first of all."""
+def median_figure(figures: Sequence[Figure], none_note: str = NOT_REACHED) -> Figure:
+    """Return the median of those that were measured, with the first one's source and note; else the first of all.
+
+    `none_note` says why there are none.
+    """
     if not figures:
-        return Figure(None, NOT_REACHED)
+        return Figure(None, none_note)
     kept = [f for f in figures if f.value is not None]
     return replace(kept[0], value=median_of(f.value for f in kept)) if kept else figures[0]

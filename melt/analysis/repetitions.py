@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,6 +51,11 @@ def repetitions_of(windows: Iterable[Window], generations: Iterable[Generation])
         )
         for warmup, index in sorted(keys, key=lambda key: (not key[0], key[1]))
     ]
+
+
+def sampled_repetitions(samples: Mapping[str, Sequence[float]]) -> list[Repetition]:
+    """Return the repetitions of a runner that tells samples and no times: they have no phases and no requests."""
+    return [Repetition(index, False, (), ()) for index in range(max(map(len, samples.values()), default=0))]
 
 
 def token_gaps_s(generations: Iterable[Generation]) -> list[float]:

@@ -35,13 +35,15 @@ class Generation:
 class RunnerReport:
     """Everything a runner said, typed. `failure` is set when it named its own failure; `complete` when it said finish.
 
-    `used` are the settings that were really in force; `memory` what the runner knows of its memory, in bytes.
+    `used` are the settings that were really in force; `memory` what the runner knows of its memory, in bytes. A runner
+    that knows no token's time says in `samples` what it measured per repetition, by the metric's name (`decode_tps`).
     """
 
     windows: tuple[Window, ...] = ()
     generations: tuple[Generation, ...] = ()
     used: Mapping[str, object] = field(default_factory=dict)
     memory: Mapping[str, int] = field(default_factory=dict)
+    samples: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     failure: Reason | None = None
     complete: bool = False
 
