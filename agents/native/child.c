@@ -154,6 +154,12 @@ bool child_ended(struct child *child, struct child_exit *ended) {
     return true;
 }
 
+void exit_fields(const struct child_exit *ended, struct text *json) {
+    int exit_code = ended ? ended->exit_code : -1, signal = ended ? ended->signal : -1;
+    text_format(json, exit_code < 0 ? ",\"exit_code\":null" : ",\"exit_code\":%d", exit_code);
+    text_format(json, signal < 0 ? ",\"signal\":null" : ",\"signal\":%d", signal);
+}
+
 void child_signal(const struct child *child, int signal) {
     if (child->pid)
         kill(-child->pid, signal);

@@ -38,6 +38,8 @@ bool child_start(struct child *child, const struct child_plan *plan, void (*reco
 /* If the child has ended: kills what is left of its group, collects it, and returns true. */
 bool child_ended(struct child *child, struct child_exit *ended);
 void child_signal(const struct child *child, int signal);
+/* Adds ,"exit_code":N|null,"signal":N|null for what ended, or, with NULL, for what could not be started. */
+void exit_fields(const struct child_exit *ended_or_null, struct text *json);
 /* Runs a program to its end, at most `limit_ms`. True if it ended with 0. */
 bool child_run(char *const *argv, int64_t limit_ms);
 

@@ -43,7 +43,7 @@ static _Noreturn void guard(const struct job *job, int dir, int answer_fd) {
         pids_kill_children(&pids);
     restores_run(job, &restored);
     unlinkat(dir, "reserve", 0);
-    end_write(dir, &(struct end){"agent_killed", monotonic_ns(), -1, -1, &restored, 0});
+    end_write(dir, &(struct end){"agent_killed", monotonic_ns(), -1, -1, &restored, 0, true, false});
     _exit(0);
 }
 

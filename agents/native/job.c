@@ -10,6 +10,7 @@
 #define MAX_JOB_BYTES (4u << 20)
 #define MAX_CONTENT_BYTES 0xFFFD /* longer lengths have a meaning of their own in the journal */
 #define MIN_PERIOD_NS 100000
+#define MIN_POLL_PERIOD_NS (100 * NS_PER_MS)
 #define MAX_PERIOD_NS (86400 * NS_PER_S)
 
 #define GROW(array, count) ((array) = checked_realloc((array), ((count) + 1) * sizeof *(array)), &(array)[(count)++])
@@ -135,13 +136,40 @@ static const char *do_file(struct job *job, char **args, size_t n) {
     return NULL;
 }
 
-static const char *do_stream(struct job *job, char **args, size_t n) {
-    int64_t sid;
-    if (!parse_int(args[0], 2, UINT16_MAX, &sid))
+/* The number of a stream or a poll. */
+static const char *take_sid(const struct job *job, const char *field, int64_t *sid) {
+    if (!parse_int(field, 2, UINT16_MAX, sid))
         return "the stream's number must be 2 to 65535";
     for (size_t i = 0; i < job->n_streams; i++)
-        if (job->streams[i].sid == sid)
+        if (job->streams[i].sid == *sid)
             return "this stream's number is taken";
+    for (size_t i = 0; i < job->n_polls; i++)
+        if (job->polls[i].sid == *sid)
+            return "this stream's number is taken";
+    return NULL;
+}
+
+static const char *do_poll(struct job *job, char **args, size_t n) {
+    int64_t sid, period_ns;
+    const char *problem = take_sid(job, args[0], &sid);
+    if (problem)
+        return problem;
+    if (!parse_int(args[1], MIN_POLL_PERIOD_NS, MAX_PERIOD_NS, &period_ns))
+        return "the period must be 100000000 ns to one day";
+    *GROW(job->polls, job->n_polls) = (struct job_poll){(uint16_t)sid, period_ns, copy_args(args + 2, n - 2)};
+    return NULL;
+}
+
+static const char *do_prepare(struct job *job, char **args, size_t n) {
+    *GROW(job->prepares, job->n_prepares) = (struct job_prepare){checked_strdup(args[0]), copy_args(args + 1, n - 1)};
+    return NULL;
+}
+
+static const char *do_stream(struct job *job, char **args, size_t n) {
+    int64_t sid;
+    const char *problem = take_sid(job, args[0], &sid);
+    if (problem)
+        return problem;
     *GROW(job->streams, job->n_streams) = (struct job_stream){(uint16_t)sid, copy_args(args + 1, n - 1)};
     return NULL;
 }
@@ -182,6 +210,8 @@ static const struct directive {
     {"group", 2, 2, do_group},
     {"file", 4, 4, do_file},
     {"stream", 2, 0, do_stream},
+    {"poll", 3, 0, do_poll},
+    {"prepare", 2, 0, do_prepare},
     {"trip", 2, 2, do_trip},
     {"restore_write", 2, 2, do_restore_write},
     {"restore_exec", 1, 0, do_restore_exec},
@@ -295,6 +325,15 @@ void job_write(const struct job *job, struct text *into) {
     for (size_t i = 0; i < job->n_streams; i++) {
         text_format(into, "stream %u", job->streams[i].sid);
         write_line(into, "", job->streams[i].argv);
+    }
+    for (size_t i = 0; i < job->n_polls; i++) {
+        text_format(into, "poll %u %lld", job->polls[i].sid, (long long)job->polls[i].period_ns);
+        write_line(into, "", job->polls[i].argv);
+    }
+    for (size_t i = 0; i < job->n_prepares; i++) {
+        text_format(into, "prepare ");
+        text_field(into, job->prepares[i].name, strlen(job->prepares[i].name));
+        write_line(into, "", job->prepares[i].argv);
     }
     for (size_t i = 0; i < job->n_trips; i++)
         text_format(into, "trip %u %lld\n", job->trips[i].cid, (long long)job->trips[i].limit);

@@ -22,6 +22,17 @@ struct job_stream {
     char **argv;
 };
 
+struct job_poll {
+    uint16_t sid;
+    int64_t period_ns;
+    char **argv;
+};
+
+struct job_prepare {
+    char *name;
+    char **argv;
+};
+
 struct job_trip {
     uint16_t cid;
     int64_t limit;
@@ -40,9 +51,11 @@ struct job {
     int64_t timeout_ms, linger_ms; /* timeout 0: none */
     struct job_group *groups;
     struct job_stream *streams;
+    struct job_poll *polls;
+    struct job_prepare *prepares;
     struct job_trip *trips;
     struct job_restore *restores;
-    size_t n_groups, n_streams, n_trips, n_restores;
+    size_t n_groups, n_streams, n_polls, n_prepares, n_trips, n_restores;
 };
 
 /* Reads DIR/job. On failure puts one sentence with the line's number into `problem`. */

@@ -42,8 +42,8 @@ bool pids_write(int dir, const struct pids *pids) {
     add_process(&text, "guardian", pids->guardian);
     add_process(&text, "worker", pids->worker);
     add_process(&text, "runner", pids->runner);
-    for (size_t i = 0; i < pids->n_streams; i++)
-        add_process(&text, "stream", pids->streams[i]);
+    for (size_t i = 0; i < pids->n_others; i++)
+        add_process(&text, "program", pids->others[i]);
     int fd = openat(dir, "pid.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     bool ok = fd >= 0 && write_all(fd, text.data, text.length);
     if (fd >= 0)
@@ -74,8 +74,8 @@ bool pids_read(int dir, struct pids *pids) {
         else if (!strcmp(role, "runner"))
             pids->runner = process;
         else {
-            pids->streams = checked_realloc(pids->streams, (pids->n_streams + 1) * sizeof *pids->streams);
-            pids->streams[pids->n_streams++] = process;
+            pids->others = checked_realloc(pids->others, (pids->n_others + 1) * sizeof *pids->others);
+            pids->others[pids->n_others++] = process;
         }
     }
     text_free(&text);
@@ -94,8 +94,8 @@ void pids_kill_children(const struct pids *pids) {
     if (!pids_current(pids))
         return;
     kill_left_behind(&pids->runner);
-    for (size_t i = 0; i < pids->n_streams; i++)
-        kill_left_behind(&pids->streams[i]);
+    for (size_t i = 0; i < pids->n_others; i++)
+        kill_left_behind(&pids->others[i]);
 }
 
 static bool write_value(const char *path, const char *value) {
@@ -135,6 +135,7 @@ void end_fields(const struct end *end, struct text *json) {
     number_or_null(json, "exit_code", end->exit_code, -1);
     number_or_null(json, "signal", end->signal, -1);
     number_or_null(json, "journal_errno", end->journal_errno, 0);
+    text_format(json, ",\"rebooted\":%s", !end->rebooted_known ? "null" : end->rebooted ? "true" : "false");
     text_format(json, ",\"restored\":%s}", end->restored->data);
 }
 

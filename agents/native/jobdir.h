@@ -12,8 +12,8 @@ struct process {
 struct pids {
     char boot_id[64];
     struct process guardian, worker, runner;
-    struct process *streams;
-    size_t n_streams;
+    struct process *others; /* streams, polls, what prepares */
+    size_t n_others;
 };
 
 struct process process_of(pid_t pid);
@@ -23,7 +23,7 @@ bool pids_write(int dir, const struct pids *pids);
 bool pids_read(int dir, struct pids *pids);
 /* Whether these numbers were given in this boot. */
 bool pids_current(const struct pids *pids);
-/* Kills the runner and the streams that an agent left behind, and what they started. */
+/* Kills the runner and the other programs that an agent left behind, and what they started. */
 void pids_kill_children(const struct pids *pids);
 
 /* Puts back what the job says. Adds [{"what":...,"ok":...},...] to `json`. */
@@ -35,6 +35,7 @@ struct end {
     int exit_code, signal;       /* -1: null */
     const struct text *restored; /* JSON */
     int journal_errno;           /* 0: null */
+    bool rebooted_known, rebooted; /* whether the machine started anew while the job ran */
 };
 
 /* Adds "reason":...} : what the file and the journal's event have in common. */

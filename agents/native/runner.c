@@ -66,8 +66,7 @@ bool runner_ended(struct runner *runner, struct journal *journal) {
     int64_t oom_after = oom_kill_count();
     bool oom_known = runner->oom_before >= 0 && oom_after >= 0;
     struct text event = event_begin("runner_exited");
-    text_format(&event, runner->ended.exit_code < 0 ? ",\"exit_code\":null" : ",\"exit_code\":%d", runner->ended.exit_code);
-    text_format(&event, runner->ended.signal < 0 ? ",\"signal\":null" : ",\"signal\":%d", runner->ended.signal);
+    exit_fields(&runner->ended, &event);
     text_format(&event, ",\"user_cpu_ns\":%lld,\"system_cpu_ns\":%lld", timeval_ns(usage->ru_utime),
                 timeval_ns(usage->ru_stime));
     text_format(&event, ",\"max_rss_bytes\":%lld,\"minor_faults\":%ld,\"major_faults\":%ld",

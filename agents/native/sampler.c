@@ -172,9 +172,8 @@ static void group_tick(struct sampler *sampler, struct group *group, int64_t now
 static void *sampler_main(void *argument) {
     struct sampler *sampler = argument;
     thread_wants_exact_timers();
-    int64_t start_ns = monotonic_ns();
     for (size_t i = 0; i < sampler->job->n_groups; i++) /* one grid for all, so that groups share their wake-ups */
-        sampler->groups[i].due_ns = start_ns;
+        sampler->groups[i].due_ns = sampler->start_ns;
     while (!sampler->stopping && !sampler->journal->full_errno) {
         int64_t next_ns = INT64_MAX;
         for (size_t i = 0; i < sampler->job->n_groups; i++) {
@@ -215,6 +214,7 @@ static void group_prepare(struct sampler *sampler, struct group *group, const st
 
 bool sampler_start(struct sampler *sampler, const struct job *job, struct journal *journal, int wake_fd) {
     *sampler = (struct sampler){.job = job, .journal = journal, .wake_fd = wake_fd, .stopped = true};
+    sampler->start_ns = monotonic_ns();
     if (!job->n_groups)
         return true;
     sampler->tick = checked_realloc(NULL, MAX_PAYLOAD_BYTES);

@@ -16,6 +16,7 @@ struct sampler {
     struct group *groups;
     uint8_t *tick;          /* the tick being read */
     int wake_fd;            /* gets a byte when a trip is reached */
+    int64_t start_ns;       /* the first tick of everything */
     pthread_t thread;
     atomic_bool stopping, stopped;
     atomic_int runner;      /* process behind {pid}; 0: none now */

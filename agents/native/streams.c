@@ -14,11 +14,10 @@ void stream_prepare(struct stream *stream, const struct job_stream *job, int64_t
     *stream = (struct stream){.job = job, .out.fd = -1, .err = -1, .start_ns = start_ns};
 }
 
-static void stream_is_over(struct stream *stream, struct journal *journal, int exit_code, int signal) {
+static void stream_is_over(struct stream *stream, struct journal *journal, const struct child_exit *ended) {
     struct text event = event_begin("stream_ended");
-    text_format(&event, ",\"sid\":%u,\"restarts\":%d,\"exit_code\":", stream->job->sid, stream->restarts);
-    text_format(&event, exit_code < 0 ? "null" : "%d", exit_code);
-    text_format(&event, signal < 0 ? ",\"signal\":null" : ",\"signal\":%d", signal);
+    text_format(&event, ",\"sid\":%u,\"restarts\":%d", stream->job->sid, stream->restarts);
+    exit_fields(ended, &event);
     text_format(&event, ",\"stderr\":");
     text_json(&event, stream->said, stream->said_bytes);
     event_end(journal, &event);
@@ -47,7 +46,7 @@ void stream_start_if_due(struct stream *stream, struct journal *journal, void (*
     lines_close(&stream->out, journal);
     close(stream->err);
     stream->err = -1;
-    stream_is_over(stream, journal, -1, -1);
+    stream_is_over(stream, journal, NULL);
 }
 
 void stream_read_err(struct stream *stream) {
@@ -78,5 +77,5 @@ void stream_check(struct stream *stream, bool job_goes_on, struct journal *journ
         stream->err = -1;
     }
     if (job_goes_on)
-        stream_is_over(stream, journal, ended.exit_code, ended.signal);
+        stream_is_over(stream, journal, &ended);
 }

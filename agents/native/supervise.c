@@ -12,6 +12,8 @@
 #include "jobdir.h"
 #include "journal.h"
 #include "platform.h"
+#include "polls.h"
+#include "prepares.h"
 #include "runner.h"
 #include "sampler.h"
 #include "streams.h"
@@ -20,8 +22,9 @@
 #define DRAIN_NS (NS_PER_S / 2) /* for output that is still in the pipes */
 #define STREAM_PATIENCE_NS (NS_PER_S / 4)
 #define SELF_EVERY_NS NS_PER_S
+#define FIXED_FDS 5 /* signals, the runner, what prepares */
 
-enum phase { BEFORE, RUNNING, DRAINING, AFTER, CLOSING, OVER };
+enum phase { PREPARING, BEFORE, RUNNING, DRAINING, AFTER, CLOSING, OVER };
 
 struct worker {
     const struct job *job;
@@ -33,9 +36,11 @@ struct worker {
     int64_t phase_ends_ns; /* INT64_MAX: something else ends it */
     bool in_a_hurry;       /* somebody said stop: no lingering */
     const char *reason;
+    struct prepares prepares;
     struct runner runner;
     struct stream *streams;
-    struct pollfd *polls;
+    struct poller *pollers;
+    struct pollfd *fds;
     int64_t self_ns;
 };
 
@@ -95,14 +100,22 @@ static void write_self(struct worker *w) {
     event_end(&w->journal, &event);
 }
 
+static void note(struct process *process, const struct child *child) {
+    if (child->pid && child->pid != process->pid)
+        *process = process_of(child->pid);
+}
+
 /* Called whenever a child has a number but does not run yet. */
 static void record_pids(void *argument) {
     struct worker *w = argument;
-    if (w->runner.child.pid && !w->pids.runner.pid)
-        w->pids.runner = process_of(w->runner.child.pid);
+    struct process *others = w->pids.others;
+    if (!w->pids.runner.pid)
+        note(&w->pids.runner, &w->runner.child);
     for (size_t i = 0; i < w->job->n_streams; i++)
-        if (w->streams[i].child.pid && w->streams[i].child.pid != w->pids.streams[i].pid)
-            w->pids.streams[i] = process_of(w->streams[i].child.pid);
+        note(others++, &w->streams[i].child);
+    for (size_t i = 0; i < w->job->n_polls; i++)
+        note(others++, &w->pollers[i].program.child);
+    note(others, &w->prepares.program.child);
     pids_write(w->dir, &w->pids);
 }
 
@@ -114,6 +127,8 @@ static void enter(struct worker *w, enum phase phase, int64_t lasts_ns) {
 static void close_down(struct worker *w) {
     for (size_t i = 0; i < w->job->n_streams; i++)
         child_signal(&w->streams[i].child, SIGTERM);
+    for (size_t i = 0; i < w->job->n_polls; i++)
+        program_kill(&w->pollers[i].program);
     enter(w, CLOSING, STREAM_PATIENCE_NS);
 }
 
@@ -138,10 +153,11 @@ static void end_runner(struct worker *w, const char *reason) {
 static void cut_short(struct worker *w, const char *reason) {
     if (w->phase == RUNNING)
         end_runner(w, reason);
-    else if (w->phase == BEFORE || w->phase == AFTER) {
+    else if (w->phase == PREPARING || w->phase == BEFORE || w->phase == AFTER) {
         if (!w->reason)
             w->reason = reason;
-        close_down(w);
+        if (w->phase != PREPARING) /* there the program that runs is waited for */
+            close_down(w);
     }
 }
 
@@ -159,7 +175,7 @@ static void check_requests(struct worker *w) {
                     (long long)w->sampler.tripped_value);
         event_end(&w->journal, &event);
         w->sampler.tripped = -1; /* told; it stays set for the sampler */
-        if (w->phase == BEFORE || w->phase == RUNNING)
+        if (w->phase <= RUNNING)
             cut_short(w, "tripped");
     }
 }
@@ -167,15 +183,26 @@ static void check_requests(struct worker *w) {
 static void step(struct worker *w) {
     check_requests(w);
     int64_t now_ns = monotonic_ns();
-    bool due = now_ns >= w->phase_ends_ns, streams_left = false;
+    bool due = now_ns >= w->phase_ends_ns, programs_left = false;
     for (size_t i = 0; i < w->job->n_streams; i++) {
         struct stream *stream = &w->streams[i];
         stream_check(stream, w->phase < CLOSING, &w->journal);
         if (w->phase < CLOSING)
             stream_start_if_due(stream, &w->journal, record_pids, w);
-        streams_left |= stream->child.pid != 0;
+        programs_left |= stream->child.pid != 0;
     }
-    if (w->phase == RUNNING) {
+    for (size_t i = 0; i < w->job->n_polls; i++) {
+        poller_step(&w->pollers[i], w->phase < CLOSING, &w->journal, record_pids, w);
+        programs_left |= w->pollers[i].program.child.pid != 0;
+    }
+    if (w->phase == PREPARING) {
+        if (prepares_step(&w->prepares, w->reason != NULL, &w->journal, record_pids, w)) {
+            if (w->reason)
+                close_down(w);
+            else
+                enter(w, BEFORE, w->job->linger_ms * NS_PER_MS);
+        }
+    } else if (w->phase == RUNNING) {
         runner_insist(&w->runner);
         if (runner_ended(&w->runner, &w->journal)) {
             w->sampler.runner = 0;
@@ -204,7 +231,7 @@ static void step(struct worker *w) {
             child_signal(&w->streams[i].child, SIGKILL);
         w->phase_ends_ns = INT64_MAX;
     }
-    if (w->phase == CLOSING && !streams_left)
+    if (w->phase == CLOSING && !programs_left)
         w->phase = OVER;
     if (now_ns >= w->self_ns) {
         write_self(w);
@@ -219,40 +246,58 @@ static int64_t next_deadline_ns(const struct worker *w) {
     for (size_t i = 0; i < w->job->n_streams && w->phase < CLOSING; i++)
         if (w->streams[i].start_ns < next_ns)
             next_ns = w->streams[i].start_ns;
-    return next_ns;
+    for (size_t i = 0; i < w->job->n_polls; i++) {
+        int64_t poll_ns = poller_next_ns(&w->pollers[i], w->phase < CLOSING);
+        if (poll_ns < next_ns)
+            next_ns = poll_ns;
+    }
+    int64_t limit_ns = program_limit_ns(&w->prepares.program);
+    return limit_ns < next_ns ? limit_ns : next_ns;
 }
 
 /* Sleeps until there is output, a signal, a trip or a deadline, and journals the output. */
 static void wait_and_read(struct worker *w) {
-    struct pollfd *polls = w->polls;
-    size_t n = 0, n_streams = w->job->n_streams;
-    polls[n++].fd = wake_pipe[0];
-    polls[n++].fd = w->runner.out.fd;
-    polls[n++].fd = w->runner.err.fd;
+    struct pollfd *fds = w->fds;
+    size_t n = 0, n_streams = w->job->n_streams, n_polls = w->job->n_polls;
+    fds[n++].fd = wake_pipe[0];
+    fds[n++].fd = w->runner.out.fd;
+    fds[n++].fd = w->runner.err.fd;
+    fds[n++].fd = w->prepares.program.out.fd;
+    fds[n++].fd = w->prepares.program.err.fd;
     for (size_t i = 0; i < n_streams; i++) {
-        polls[n++].fd = w->streams[i].out.fd;
-        polls[n++].fd = w->streams[i].err;
+        fds[n++].fd = w->streams[i].out.fd;
+        fds[n++].fd = w->streams[i].err;
+    }
+    for (size_t i = 0; i < n_polls; i++) {
+        fds[n++].fd = w->pollers[i].program.out.fd;
+        fds[n++].fd = w->pollers[i].program.err.fd;
     }
     for (size_t i = 0; i < n; i++) {
-        polls[i].events = POLLIN;
-        polls[i].revents = 0;
+        fds[i].events = POLLIN;
+        fds[i].revents = 0;
     }
     int64_t left_ns = next_deadline_ns(w) - monotonic_ns();
-    if (poll(polls, (nfds_t)n, left_ns <= 0 ? 0 : (int)((left_ns + NS_PER_MS - 1) / NS_PER_MS)) <= 0)
+    if (poll(fds, (nfds_t)n, left_ns <= 0 ? 0 : (int)((left_ns + NS_PER_MS - 1) / NS_PER_MS)) <= 0)
         return;
     char drain[64];
-    if (polls[0].revents)
+    if (fds[0].revents)
         (void)!read(wake_pipe[0], drain, sizeof drain);
-    if (polls[1].revents)
+    if (fds[1].revents)
         lines_read(&w->runner.out, &w->journal);
-    if (polls[2].revents)
+    if (fds[2].revents)
         lines_read(&w->runner.err, &w->journal);
-    for (size_t i = 0; i < n_streams; i++) {
-        if (polls[3 + 2 * i].revents)
+    if (fds[3].revents || fds[4].revents)
+        program_read(&w->prepares.program);
+    fds += FIXED_FDS;
+    for (size_t i = 0; i < n_streams; i++, fds += 2) {
+        if (fds[0].revents)
             lines_read(&w->streams[i].out, &w->journal);
-        if (polls[4 + 2 * i].revents)
+        if (fds[1].revents)
             stream_read_err(&w->streams[i]);
     }
+    for (size_t i = 0; i < n_polls; i++, fds += 2)
+        if (fds[0].revents || fds[1].revents)
+            program_read(&w->pollers[i].program);
 }
 
 static bool begin(struct worker *w, int answer_fd) {
@@ -286,7 +331,7 @@ static void finish(struct worker *w) {
     write_self(w);
     restores_run(w->job, &restored);
     struct end end = {w->reason, monotonic_ns(), w->runner.ended.exit_code, w->runner.ended.signal, &restored,
-                      w->journal.full_errno};
+                      w->journal.full_errno, true, false};
     text_format(&event, "{\"event\":\"end\",");
     end_fields(&end, &event);
     journal_add_text(&w->journal, 'E', &event);
@@ -305,12 +350,14 @@ int supervise(const struct job *job, int dir, int answer_fd) {
     w.pids.guardian = process_of(getppid());
     w.pids.worker = process_of(getpid());
     strcpy(w.pids.boot_id, *boot_id() ? boot_id() : "-");
-    w.pids.n_streams = job->n_streams;
-    w.pids.streams = calloc(job->n_streams + 1, sizeof *w.pids.streams);
+    w.pids.n_others = job->n_streams + job->n_polls + 1;
+    w.pids.others = calloc(w.pids.n_others, sizeof *w.pids.others);
     w.streams = calloc(job->n_streams + 1, sizeof *w.streams);
-    w.polls = calloc(3 + 2 * job->n_streams, sizeof *w.polls);
-    if (!w.pids.streams || !w.streams || !w.polls)
+    w.pollers = calloc(job->n_polls + 1, sizeof *w.pollers);
+    w.fds = calloc(FIXED_FDS + 2 * (job->n_streams + job->n_polls), sizeof *w.fds);
+    if (!w.pids.others || !w.streams || !w.pollers || !w.fds)
         return EXIT_NOT_BEGUN;
+    prepares_begin(&w.prepares, job);
     child_raise_file_limit();
     take_signals(&signals);
     if (!begin(&w, answer_fd))
@@ -319,9 +366,11 @@ int supervise(const struct job *job, int dir, int answer_fd) {
     w.self_ns = now_ns;
     for (size_t i = 0; i < job->n_streams; i++)
         stream_prepare(&w.streams[i], &job->streams[i], now_ns);
-    enter(&w, BEFORE, job->linger_ms * NS_PER_MS);
+    enter(&w, PREPARING, INT64_MAX);
     if (!sampler_start(&w.sampler, job, &w.journal, wake_pipe[1]))
         return 1; /* no thread to be had: the guardian sees to the end */
+    for (size_t i = 0; i < job->n_polls; i++)
+        poller_prepare(&w.pollers[i], &job->polls[i], w.sampler.start_ns);
     sigprocmask(SIG_UNBLOCK, &signals, NULL);
     while (w.phase != OVER) {
         step(&w);

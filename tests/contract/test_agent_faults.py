@@ -40,7 +40,7 @@ def long_job(knob: Path) -> Job:
 def under_way(folder: JobFolder) -> tuple[int, ...]:
     """Wait until everything runs; return the processes that must not survive the job."""
     wait_for(lambda: folder.lines(0) and len(folder.ticks()) > 10, "the runner and some ticks")
-    runner, stream = folder.pid("runner"), folder.pid("stream")
+    runner, stream = folder.pid("runner"), folder.pid("program")
     assert runner
     assert stream
     return runner, stream, int(folder.lines(0)[0].data)
@@ -58,7 +58,7 @@ def test_worker_killed_the_guardian_sees_to_the_end(agent: Agent, knob: Path) ->
     assert worker
     os.kill(worker, signal.SIGKILL)
     end = folder.end()
-    assert end["reason"] == "agent_killed"
+    assert (end["reason"], end["rebooted"]) == ("agent_killed", False)
     assert end["restored"] == [{"what": f"{knob} as before", "ok": True}]
     assert knob.read_text() == "as before"
     assert_all_gone(pids)
@@ -86,7 +86,7 @@ def test_both_killed_and_recovered(agent: Agent, knob: Path) -> None:
     assert folder.status()["state"] == "dead"
     assert knob.read_text() == "changed"
     answer = agent.json("recover", folder.path)
-    assert (answer["state"], answer["end"]["reason"]) == ("ended", "recovered")
+    assert (answer["state"], answer["end"]["reason"], answer["end"]["rebooted"]) == ("ended", "recovered", False)
     assert knob.read_text() == "as before"
     assert_all_gone(pids)
     journal = folder.journal()
@@ -106,15 +106,20 @@ def test_after_a_reboot_nobody_is_killed_by_his_number(agent: Agent, knob: Path)
     lines = f"boot_id of-another-boot\nworker {bystander.pid} {start}\nrunner {bystander.pid} {start}\n"
     (folder.path / "pid").write_text(lines)
     assert folder.status()["state"] == "dead"
-    assert agent.json("recover", folder.path)["end"]["reason"] == "recovered"
+    end = agent.json("recover", folder.path)["end"]
+    assert (end["reason"], end["rebooted"]) == ("recovered", True)
     assert bystander.poll() is None
     boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     (folder.path / "end").unlink()
     (folder.path / "pid").write_text(f"boot_id {boot_id}\nrunner {bystander.pid} {int(start) + 1}\n")
-    assert agent.json("recover", folder.path)["end"]["reason"] == "recovered"
+    end = agent.json("recover", folder.path)["end"]
+    assert (end["reason"], end["rebooted"]) == ("recovered", False)
     assert bystander.poll() is None, "the number is the same, the process is not"
     bystander.kill()
     bystander.wait()
+    (folder.path / "end").unlink()
+    (folder.path / "pid").unlink()
+    assert agent.json("recover", folder.path)["end"]["rebooted"] is None, "a power cut took the file"
 
 
 def test_runner_killed_by_somebody_is_not_an_oom(agent: Agent) -> None:

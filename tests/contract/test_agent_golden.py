@@ -17,6 +17,8 @@ from melt.targets.jobfile import (
     File,
     Group,
     Job,
+    Poll,
+    Prepare,
     RestoreExec,
     RestoreWrite,
     StreamCommand,
@@ -43,6 +45,8 @@ JOBS = {
             Group(1, 10_000_000, (File(2, "/proc/{pid}/status", 4096),)),
         ),
         streams=(StreamCommand(2, ("dumpsys", "battery\n")), StreamCommand(3, ("sh", "-c", "echo #"))),
+        polls=(Poll(4, 1_000_000_000, ("dumpsys", "thermalservice")), Poll(5, 100_000_000, ("cat", "/a b"))),
+        prepares=(Prepare("fixed performance", ("cmd", "power", "set-fixed-performance-mode-enabled", "true")),),
         trips=(Trip(0, 95000), Trip(1, -1)),
         restores=(RestoreWrite("/sys/x", "schedutil"), RestoreExec(("settings", "put", "global", "stay_on", "0"))),
     ),
@@ -86,6 +90,7 @@ def any_job(draw: st.DrawFn) -> Job:
         )
     )
     files = [file.cid for group in groups for file in group.files]
+    sids = draw(st.lists(st.integers(2, 65535), unique=True, max_size=4))
     return Job(
         run_id=draw(text),
         runner=draw(st.one_of(st.just(()), words)),
@@ -95,9 +100,9 @@ def any_job(draw: st.DrawFn) -> Job:
         timeout_s=draw(st.none() | st.floats(0.0001, 1e6)),
         linger_s=draw(st.just(0.0) | st.floats(0.0001, 1e6)),
         groups=groups,
-        streams=tuple(
-            StreamCommand(s, draw(words)) for s in draw(st.lists(st.integers(2, 65535), unique=True, max_size=2))
-        ),
+        streams=tuple(StreamCommand(sid, draw(words)) for sid in sids[:2]),
+        polls=tuple(Poll(sid, draw(st.integers(10**8, 86400 * 10**9)), draw(words)) for sid in sids[2:]),
+        prepares=tuple(draw(st.lists(st.builds(Prepare, text, words), max_size=2))),
         trips=tuple(Trip(c, draw(st.integers(-(2**63) + 1, 2**63 - 1))) for c in files[:2]),
         restores=tuple(draw(st.lists(st.builds(RestoreWrite, text, text) | st.builds(RestoreExec, words), max_size=3))),
     )
@@ -192,7 +197,9 @@ def test_the_agents_own_journal_has_the_golden_structure(agent: Agent) -> None:
     """Names and types of every record that a plain job yields; times and numbers differ each time."""
     job = Job(
         run_id="golden",
-        runner=("/bin/sh", "-c", "echo hello"),
+        runner=("/bin/sh", "-c", "echo hello; sleep 0.1"),
+        polls=(Poll(2, 100_000_000, ("false",)),),
+        prepares=(Prepare("a name", ("true",)),),
         affinity="0",
         groups=(Group(0, 10_000_000, (File(0, "/proc/version"), File(1, "/none"))),),
         restores=(RestoreExec(("true",)),),

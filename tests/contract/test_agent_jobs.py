@@ -264,7 +264,7 @@ def test_a_stream_is_stamped_and_ended_with_the_job(agent: Agent) -> None:
     assert len(lines) >= 3
     assert [line.t_ns for line in lines] == sorted(line.t_ns for line in lines)
     assert not folder.events("stream_ended")
-    stream = folder.pid("stream")
+    stream = folder.pid("program")
     assert stream
     assert not is_alive(stream)
 
