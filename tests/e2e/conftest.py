@@ -67,7 +67,7 @@ class Melt:
 
     def _argv(self, words: tuple[str, ...]) -> list[str]:
         verb, *rest = words
-        store = [] if verb in ("models", "doctor") or verb.startswith("-") else ["--store", str(self.store)]
+        store = [] if verb in ("models", "build", "devices", "doctor") or verb.startswith("-") else ["--store", str(self.store)]
         # `store` takes its folder after its own verb.
         return [sys.executable, "-m", "melt", verb, *rest, *store]
 
