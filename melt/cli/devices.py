@@ -14,7 +14,7 @@ NAME = "devices"
 HELP = "list the devices that are connected: state, battery, temperature, and why one cannot be used"
 FORMATS = ("table", "json")
 
-_HEADERS = ("device", "name", "state", "battery", "temperature", "profile")
+_HEADERS = ("device", "name", "state", "battery", "temp", "profile")
 _FACTS = ("name", "device_id", "os", "os_build", "soc", "arch")
 _USAGE = """\
 melt devices [-h] [-o {table,json}] [--timeout S] [--server HOST:PORT]
@@ -90,7 +90,7 @@ def _clean(args: argparse.Namespace) -> int:
 def _write_table(entries: tuple[Entry, ...]) -> None:
     from melt.report.table import render_table
 
-    sys.stdout.write(render_table(None, _HEADERS, [_row(entry) for entry in entries], "table"))
+    sys.stdout.write(render_table(None, _HEADERS, [_row(entry) for entry in entries], "table", numeric={4}))
     reasons = [f"- {entry.selector}: {entry.reason}\n" for entry in entries if entry.reason]
     if reasons:
         sys.stdout.write("\n" + "".join(reasons))
@@ -100,16 +100,15 @@ def _row(entry: Entry) -> list[str]:
     from melt.units import human
 
     health = entry.health
-    battery = human(health.battery_ratio, "ratio", 2)
-    if health.charging is not None:
-        battery = ", ".join(filter(lambda word: word != "-", (battery, "charging" if health.charging else "")))
+    level = None if health.battery_ratio is None else f"{health.battery_ratio:.0%}".replace("%", " %")
+    battery = ", ".join(filter(None, (level, "charging" if health.charging else None)))
     return [
         entry.selector,
         entry.facts.name if entry.facts else "-",
         entry.state,
-        battery.strip(", ") or "-",
+        battery or "-",
         human(health.temperature_c, "c"),
-        entry.profile.name if entry.profile else "-",
+        entry.profile.title if entry.profile else "-",
     ]
 
 
