@@ -156,7 +156,8 @@ class Server(AdbClient):
             # Without libusb the server is there in 11 ms; with it adb 36 looks for three seconds at a bus it lacks.
             environment = {"ADB_LIBUSB": "0", **os.environ}
             try:
-                command = (adb_path(), "-L", f"tcp:{self.address}", "start-server")
+                # By any other name, 127.0.0.1 included, adb takes the host for a remote one and starts nothing.
+                command = (adb_path(), "-L", f"tcp:localhost:{self.port}", "start-server")
                 done = subprocess.run(
                     command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=environment, timeout=_START_S,
                     check=False, start_new_session=True,
