@@ -22,8 +22,10 @@ ZIG_VERSION = "0.17.0"
 TARGETS = ("x86_64-linux-musl", "aarch64-linux-musl", "aarch64-macos")
 FLAGS = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wshadow", "-Werror", "-D_GNU_SOURCE", "-pthread")
 SANITIZE_FLAGS = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")
-# No part of a wheel: the sources of the agent, this file, and what a build leaves lying about.
-NOT_INSTALLED = ("native", "build.py", "__init__.py", "__pycache__", "*.pyc", "build")
+# No part of a wheel: what a build leaves lying about, and of this folder the agent's sources and this file. The native
+# runner's sources are a part: it is built for a device when one is first seen.
+LEAVINGS = ("__pycache__", "*.pyc")
+NOT_INSTALLED = ("native", "build.py", "__init__.py", *LEAVINGS)
 
 
 class BuildError(Exception):
@@ -108,8 +110,13 @@ def build_sanitized(out=AGENTS / "bin"):
 
 def install_into(package):
     """Copy what devices need, and what is known of them, into the package folder of a wheel being built."""
-    shutil.copytree(AGENTS, package / "_agents", ignore=shutil.ignore_patterns(*NOT_INSTALLED), dirs_exist_ok=True)
-    # runners/llama_native is C++ that is built for a device on demand: its folder "build" stays out, its sources go in.
+    top, below = shutil.ignore_patterns(*NOT_INSTALLED), shutil.ignore_patterns(*LEAVINGS)
+    shutil.copytree(
+        AGENTS,
+        package / "_agents",
+        ignore=lambda folder, names: (top if Path(folder) == AGENTS else below)(folder, names),
+        dirs_exist_ok=True,
+    )
     for binary in (package / "_agents" / "bin").glob("*"):
         if binary.name != "manifest.json" and binary.name not in {f"melt-agent-{target}" for target in TARGETS}:
             binary.unlink()

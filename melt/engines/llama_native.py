@@ -44,6 +44,8 @@ class LlamaNative:
     def for_device(self, device: DeviceFacts) -> LlamaNative:
         """Return this engine with the fastest variant that the device's CPUs can run. Raises EngineError."""
         if self._path is not None:
+            if not Path(self._path).is_file():
+                raise EngineError(f"engine '{self.name}:{self._path}': there is no such file")
             return self
         arch = _ARCHITECTURES.get((device.arch or "").lower())
         if arch is None or device.os not in ("android", "linux"):
@@ -61,7 +63,7 @@ class LlamaNative:
 
     def runner_files(self) -> tuple[Path, ...]:
         """Return the user's own binary; the built one comes from melt/targets/runners.py."""
-        return () if self._path is None else (Path(self._path),)
+        return () if self._path is None else (Path(self._path).absolute(),)
 
     def command(self, spec: RunSpec, artifact: Artifact, *, model_path: str, runner_dir: str, python: str) -> Command:
         """Say how to start the runner: its job is `runner.json` in the job's folder."""

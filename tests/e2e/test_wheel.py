@@ -31,6 +31,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_what_runs_on_devices(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     assert "melt/_agents/runners/llama_cpp.py" in names
+    for source in ("build.py", "llama_source.py", "CMakeLists.txt", "main.cpp", "cpu_check.c"):
+        assert f"melt/_agents/runners/llama_native/{source}" in names
     assert "melt/_agents/bin/manifest.json" in names
     for target in ("x86_64-linux-musl", "aarch64-linux-musl", "aarch64-macos"):
         assert f"melt/_agents/bin/melt-agent-{target}" in names

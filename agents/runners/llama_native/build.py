@@ -251,7 +251,7 @@ def main():
     parser.add_argument("--variant", action="append", help="only this CPU variant (may be repeated)")
     parser.add_argument("--source", help="archive or folder to build instead of fetching the package")
     parser.add_argument("--ndk", type=Path, help="build with this Android NDK")
-    parser.add_argument("--backend", action="append", choices=BACKENDS, default=[], help="GPU back end, with --ndk")
+    parser.add_argument("--backend", action="append", default=[], help="GPU back end, with --ndk: opencl, vulkan")
     parser.add_argument("--dry-run", action="store_true", help="print cmake's command lines and build nothing")
     arguments = parser.parse_args()
     try:
@@ -259,6 +259,9 @@ def main():
         for variant in arguments.variant or ():
             if variant not in known:
                 raise BuildError(f"{arguments.target} has no CPU variant {variant!r}: one of {', '.join(known)}")
+        for backend in arguments.backend:
+            if backend not in BACKENDS:
+                raise BuildError(f"unknown back end {backend!r}: one of {', '.join(BACKENDS)}")
         if arguments.backend and not arguments.ndk:
             raise BuildError("a static binary can load no GPU driver: --backend needs --ndk")
         cache = arguments.cache.absolute()
