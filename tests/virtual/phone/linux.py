@@ -49,6 +49,11 @@ def mount(
     _check(result, f"cannot mount {kind or source} on {target}")
 
 
+def unmount(target: Path | str) -> None:
+    """Let a mount go, now or when its last user has gone. Raises OSError."""
+    _check(_libc.umount2(str(target).encode(), _MNT_DETACH), f"cannot unmount {target}")
+
+
 def bind(source: Path | str, target: Path | str, flags: int = 0) -> None:
     """Show a file or folder in another place as well; `flags` such as MS_RDONLY hold for that place only."""
     mount(str(source), target, None, MS_BIND)
@@ -97,7 +102,7 @@ def pivot_root(root: Path) -> None:
     _check(_libc.syscall(_PIVOT_ROOT, b".", b"oldroot"), "cannot pivot the root")
     os.chroot(".")
     os.chdir("/")
-    _check(_libc.umount2(b"/oldroot", _MNT_DETACH), "cannot let the old root go")
+    unmount("/oldroot")
     os.rmdir("/oldroot")  # noqa: PTH106
     mount(None, "/", None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID)
 

@@ -30,17 +30,24 @@ class Unavailable(Exception):
     """This machine cannot play a phone; the sentence says what is missing and what to do."""
 
 
-@functools.cache
 def require() -> None:
     """Return when phones can be played here. Raises Unavailable."""
+    lacking = _lacking()
+    if lacking is not None:
+        raise Unavailable(f"the virtual phone needs {lacking}")
+
+
+@functools.cache
+def _lacking() -> str | None:
+    """Say what this machine lacks, tried once a process."""
     if sys.platform != "linux" or platform.machine() != "x86_64":
-        raise Unavailable("the virtual phone needs Linux on x86_64")
+        return "Linux on x86_64"
     missing = [program for program in _PROGRAMS if shutil.which(program) is None]
     if missing:
         packages = sorted({_PROGRAMS[program] for program in missing})
-        raise Unavailable(f"the virtual phone needs {', '.join(missing)}: install {' '.join(packages)}")
+        return f"{', '.join(missing)}: install {' '.join(packages)}"
     if os.geteuid() != 0:
-        raise Unavailable("the virtual phone needs root, to give its processes users of their own: run it as root")
+        return "root, to give its processes users of their own: run it as root"
     tried = subprocess.run(
         [sys.executable, "-m", str(__package__), "check"],
         env=environment_for_children(),
@@ -50,7 +57,8 @@ def require() -> None:
     )
     if tried.returncode:
         reason = (tried.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise Unavailable(f"the virtual phone needs namespaces that this machine does not allow: {reason}")
+        return f"namespaces that this machine does not allow: {reason}"
+    return None
 
 
 def environment_for_children() -> dict[str, str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import uuid
 from pathlib import Path
 
@@ -38,6 +40,14 @@ def make_storage(folder: Path, data_mb: int) -> None:
         _own(path, SHELL_UID, SDCARD_GID, 0o771)
     (storage / "self").mkdir()
     (storage / "self/primary").symlink_to("/storage/emulated/0")
+
+
+def remove_storage(folder: Path) -> None:
+    """Undo `make_storage`, as far as it came."""
+    for name in ("data", "storage", "persist"):
+        with contextlib.suppress(OSError):
+            linux.unmount(folder / name)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def enter_root(image: Path, storage: Path, profile: Profile) -> Sysfs:

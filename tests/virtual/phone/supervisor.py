@@ -20,7 +20,7 @@ from .image import system_image
 from .paths import control_socket, run_folder
 from .profiles import load
 from .requirements import register_qemu
-from .rootfs import make_storage
+from .rootfs import make_storage, remove_storage
 
 Event = dict[str, Any]
 _BOOT_NAMESPACES = linux.CLONE_NEWNS | linux.CLONE_NEWPID | linux.CLONE_NEWNET | linux.CLONE_NEWUTS | linux.CLONE_NEWIPC
@@ -70,7 +70,7 @@ class Supervisor:
             make_storage(self._storage, self._options.data_mb)
             return self._boots(image, control)
         finally:
-            shutil.rmtree(self._storage, ignore_errors=True)
+            remove_storage(self._storage)
 
     def _boots(self, image: Path, control: socket.socket) -> int:
         asleep_s = 0.0
