@@ -11,7 +11,7 @@ from melt.records import Stream
 from melt.telemetry.base import Parser
 from melt.telemetry.derive import with_derived
 from melt.telemetry.journal import Journal, Line, Tick
-from melt.telemetry.schedule import Group, Schedule, ScheduledStream
+from melt.telemetry.schedule import Group, Schedule, ScheduledPoll, ScheduledStream
 from melt.traces import Times, Trace, Values
 
 
@@ -24,7 +24,7 @@ def decode(journal: Journal, schedule: Schedule) -> list[Trace]:
     """
     ticks: dict[int, list[Tick]] = {group.gid: [] for group in schedule.groups}
     widths = {group.gid: len(group.files) for group in schedule.groups}
-    lines: dict[int, list[Line]] = {stream.sid: [] for stream in schedule.streams}
+    lines: dict[int, list[Line]] = {program.sid: [] for program in schedule.programs}
     for record in journal.records:
         if isinstance(record, Tick):
             if widths.get(record.gid) == len(record.contents):
@@ -32,7 +32,7 @@ def decode(journal: Journal, schedule: Schedule) -> list[Trace]:
         elif isinstance(record, Line) and record.source in lines:
             lines[record.source].append(record)
     traces = [_group_trace(group, ticks[group.gid]) for group in schedule.groups]
-    traces += [_stream_trace(stream, lines[stream.sid]) for stream in schedule.streams]
+    traces += [_program_trace(program, lines[program.sid]) for program in schedule.programs]
     return [with_derived(trace) for trace in traces]
 
 
@@ -48,11 +48,11 @@ def _group_trace(group: Group, ticks: Sequence[Tick]) -> Trace:
     return _ordered(group.collector, t_ns, columns, tuple(streams))
 
 
-def _stream_trace(stream: ScheduledStream, lines: Sequence[Line]) -> Trace:
+def _program_trace(program: ScheduledStream | ScheduledPoll, lines: Sequence[Line]) -> Trace:
     whole = _join(lines)
-    streams = stream.source.streams
+    streams = program.source.streams
     t_ns = np.fromiter((t for t, _ in whole), np.int64, len(whole))
-    columns = _columns((data for _, data in whole), len(whole), stream.source.parse, streams)
+    columns = _columns((data for _, data in whole), len(whole), program.source.parse, streams)
     # A heading or an empty line measured nothing: it is no row.
     measured = np.zeros(len(whole), np.bool_)
     for column in columns.values():

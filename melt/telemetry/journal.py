@@ -53,9 +53,10 @@ class Tick(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A line of a program: `source` 0 is the runner's stdout, 1 its stderr, from 2 a stream.
+    """A line of a program: `source` 0 is the runner's stdout, 1 its stderr, from 2 a stream or a poll.
 
-    `cut`: the line goes on in the next record of the same source.
+    Of a poll it is all that one run printed, newlines kept, and `t_ns` is when that run was started.
+    `cut`: the line goes on in the next record of the same source; of a poll the rest was dropped.
     """
 
     source: int

@@ -37,12 +37,25 @@ class ScheduledStream(jobfile.StreamCommand):
     source: LineSource
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduledPoll(jobfile.Poll):
+    """A program that is run anew again and again, and what it prints each time."""
+
+    source: LineSource
+
+
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """Everything the job file says about sampling."""
 
     groups: tuple[Group, ...]
     streams: tuple[ScheduledStream, ...]
+    polls: tuple[ScheduledPoll, ...] = ()
+
+    @property
+    def programs(self) -> tuple[ScheduledStream | ScheduledPoll, ...]:
+        """Every program, whichever way it is run."""
+        return (*self.streams, *self.polls)
 
     def trips(self, limit_c: float | None) -> tuple[jobfile.Trip, ...]:
         """Return a trip for every file that can end the run when its chip gets hotter than `limit_c`."""
@@ -65,11 +78,20 @@ def make_schedule(discovery: Discovery) -> Schedule:
         Group(gid=gid, period_ns=_period_ns(collector, files), files=tuple(files), collector=collector)
         for gid, (collector, files) in enumerate(collectors.items())
     )
-    streams = tuple(ScheduledStream(sid, line.argv, source=line) for sid, line in enumerate(discovery.lines, FIRST_SID))
-    names = [*collectors, *(stream.source.streams[0].collector for stream in streams)]
+    numbered = list(enumerate(discovery.lines, FIRST_SID))
+    schedule = Schedule(
+        groups,
+        tuple(ScheduledStream(sid, line.argv, source=line) for sid, line in numbered if line.period_s is None),
+        tuple(
+            ScheduledPoll(sid, round(line.period_s * 1e9), line.argv, source=line)
+            for sid, line in numbered
+            if line.period_s is not None
+        ),
+    )
+    names = [*collectors, *(program.source.streams[0].collector for program in schedule.programs)]
     if len(set(names)) < len(names):
         raise ValueError(f"one collector has several clocks: {sorted(names)}")
-    return Schedule(groups, streams)
+    return schedule
 
 
 def _period_ns(collector: str, files: list[ScheduledFile]) -> int:

@@ -1,0 +1,162 @@
+"""What an Android phone is, out of its properties and what /proc and /sys let the shell user read."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+
+from melt.records import Cpu, DeviceFacts
+from melt.targets.arm import describe_cores
+from melt.targets.cpus import common_features, parse_cpulist
+from melt.targets.probe import Snapshot, int_of, text_of
+from melt.transports.base import Transport
+
+_CPU = "/sys/devices/system/cpu"
+
+FACT_GLOBS: tuple[str, ...] = (
+    "/proc/cpuinfo",
+    "/proc/meminfo",
+    "/proc/self/status",
+    "/proc/sys/kernel/osrelease",
+    "/proc/sys/kernel/random/boot_id",
+    f"{_CPU}/online",
+    f"{_CPU}/possible",
+    f"{_CPU}/cpu[0-9]*/cpu_capacity",
+    f"{_CPU}/cpu[0-9]*/cpufreq/cpuinfo_max_freq",
+    f"{_CPU}/cpu[0-9]*/cpufreq/scaling_governor",
+)
+
+FACT_COMMANDS: dict[str, tuple[str, ...]] = {
+    "getprop": ("getprop",),
+    "uname -m": ("uname", "-m"),
+    "uname -r": ("uname", "-r"),
+}
+
+_PROPERTY = re.compile(r"^\[([^\]\n]+)\]: \[(.*?)\]$", re.MULTILINE | re.DOTALL)
+_MARKETING_NAMES = (
+    "ro.product.marketname",
+    "ro.config.marketing_name",
+    "ro.vendor.product.display",
+    "ro.product.nickname",
+)
+_CHIP_NAMES = ("ro.soc.model", "ro.chipname", "ro.hardware.chipname", "ro.board.platform")
+_EMULATOR_HARDWARE = ("goldfish", "ranchu", "cutf_cvm")
+
+
+def root(transport: Transport) -> str:
+    """Return melt's folder: where the shell user may write and start programs."""
+    del transport
+    return "/data/local/tmp/melt"
+
+
+def properties(snapshot: Snapshot) -> dict[str, str]:
+    """Return the system properties that `getprop` listed."""
+    return dict(_PROPERTY.findall(text_of(snapshot, "$ getprop") or ""))
+
+
+def parse_facts(snapshot: Snapshot, *, device_id_hint: str, kind: str) -> DeviceFacts:
+    """Return what a snapshot says of its phone; what it does not say is None.
+
+    `device_id_hint` tells phones apart that hide their serial number; `kind` is how the phone is reached.
+    """
+    props = properties(snapshot)
+    cpuinfo = text_of(snapshot, "/proc/cpuinfo") or ""
+    memory = text_of(snapshot, "/proc/meminfo") or ""
+    return DeviceFacts(
+        device_id=_device_id(props, device_id_hint),
+        kind=kind,
+        name=_name(props) or device_id_hint,
+        os="android",
+        os_build=_os_build(props),
+        kernel=text_of(snapshot, "/proc/sys/kernel/osrelease") or text_of(snapshot, "$ uname -r"),
+        arch=text_of(snapshot, "$ uname -m") or "unknown",
+        soc=_soc(props, cpuinfo),
+        cpus=_cpus(snapshot, cpuinfo),
+        memory_total_bytes=_kb(memory, "MemTotal"),
+        memory_available_bytes=_kb(memory, "MemAvailable"),
+        boot_id=text_of(snapshot, "/proc/sys/kernel/random/boot_id"),
+        virtualization=_virtualization(props),
+        accelerators=_accelerators(props),
+        cpu_features=common_features(cpuinfo),
+    )
+
+
+def _device_id(props: dict[str, str], hint: str) -> str:
+    """Hash the serial number: it is stable, and it names its owner to shops and makers, so it stays on the phone."""
+    identity = props.get("ro.serialno") or props.get("ro.boot.serialno") or hint
+    return "android-" + hmac.new(identity.encode(), b"melt device", hashlib.sha256).hexdigest()[:16]
+
+
+def _name(props: dict[str, str]) -> str | None:
+    maker = props.get("ro.product.manufacturer", "")
+    model = next(filter(None, map(props.get, (*_MARKETING_NAMES, "ro.product.model"))), None)
+    if model is None:
+        return None
+    # Some write their name themselves, in letters of any size: `Xiaomi 13` by `Xiaomi`, `moto g84` by `motorola`.
+    return model if not maker or model.lower().startswith(maker.lower()) else f"{_capital(maker)} {model}"
+
+
+def _capital(maker: str) -> str:
+    return maker[:1].upper() + maker[1:]
+
+
+def _os_build(props: dict[str, str]) -> str | None:
+    release, build = props.get("ro.build.version.release"), props.get("ro.build.id")
+    if not release:
+        return None
+    # Vendors change their builds without changing Google's build id: the incremental number tells them apart.
+    return " ".join(filter(None, (f"Android {release}", build, props.get("ro.build.version.incremental"))))
+
+
+def _soc(props: dict[str, str], cpuinfo: str) -> str | None:
+    chip = next(filter(None, map(props.get, _CHIP_NAMES)), None)
+    maker = props.get("ro.soc.manufacturer")
+    if chip and maker and not chip.lower().startswith(maker.lower()):
+        chip = f"{maker} {chip}"
+    found = (
+        re.findall(rf"^{key}[ \t]*:[ \t]*(0x[0-9a-f]+)", cpuinfo, re.MULTILINE)
+        for key in ("CPU implementer", "CPU part")
+    )
+    implementers, parts = found
+    cores = describe_cores([(int(i, 16), int(p, 16)) for i, p in zip(implementers, parts, strict=False)])
+    return f"{chip} ({cores})" if chip and cores else chip or cores or None
+
+
+def _cpus(snapshot: Snapshot, cpuinfo: str) -> tuple[Cpu, ...]:
+    """List the CPUs that are online and that the shell may use: phones keep some for the foreground app."""
+    online = parse_cpulist(text_of(snapshot, f"{_CPU}/online") or text_of(snapshot, f"{_CPU}/possible") or "")
+    if not online:
+        online = tuple(int(n) for n in re.findall(r"^processor[ \t]*:[ \t]*(\d{1,4})$", cpuinfo, re.MULTILINE))
+    status = text_of(snapshot, "/proc/self/status") or ""
+    found = re.search(r"^Cpus_allowed_list:\s*(\S+)$", status, re.MULTILINE)
+    allowed = set(parse_cpulist(found[1])) if found else set(online)
+    return tuple(_cpu(snapshot, index) for index in online if index in allowed)
+
+
+def _cpu(snapshot: Snapshot, index: int) -> Cpu:
+    folder = f"{_CPU}/cpu{index}/cpufreq"
+    max_khz = int_of(snapshot, f"{folder}/cpuinfo_max_freq")
+    return Cpu(
+        index=index,
+        max_hz=None if max_khz is None else max_khz * 1e3,
+        governor=text_of(snapshot, f"{folder}/scaling_governor"),
+    )
+
+
+def _kb(meminfo: str, key: str) -> int | None:
+    found = re.search(rf"^{key}:\s*(\d{{1,15}}) kB$", meminfo, re.MULTILINE)
+    return None if found is None else int(found[1]) * 1024
+
+
+def _virtualization(props: dict[str, str]) -> str | None:
+    if props.get("ro.melt.virtual") == "1":
+        return "virtual phone, CPU emulated"
+    hardware = props.get("ro.hardware", "")
+    emulated = props.get("ro.kernel.qemu") == "1" or props.get("ro.boot.qemu") == "1"
+    return "emulator" if emulated or hardware in _EMULATOR_HARDWARE else None
+
+
+def _accelerators(props: dict[str, str]) -> tuple[str, ...]:
+    names = (props.get("ro.hardware.vulkan"), props.get("ro.hardware.egl"))
+    return tuple(dict.fromkeys(f"GPU driver {name}" for name in names if name))
