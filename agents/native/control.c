@@ -126,8 +126,7 @@ int verb_recover(const char *job_dir) {
             restores_run(&job, &restored);
         else
             text_format(&restored, "null");
-        bool boots_known = *pids.boot_id && strcmp(pids.boot_id, "-") && *boot_id();
-        struct end end = {"recovered", monotonic_ns(), -1, -1, &restored, 0, boots_known, !pids_current(&pids)};
+        struct end end = {"recovered", monotonic_ns(), -1, -1, &restored, 0, pids_tell_boots(&pids), !pids_current(&pids)};
         unlinkat(dir, "reserve", 0);
         if (!end_write(dir, &end)) {
             complain("%s/end: %s", job_dir, strerror(errno));

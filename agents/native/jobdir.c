@@ -15,6 +15,7 @@
 #define RESTORE_LIMIT_MS 10000
 #define KILL_LIMIT_MS 2000
 #define END_ROOM_BYTES 4096
+#define UNKNOWN_BOOT "-" /* processes are then told apart by their start alone */
 
 struct process process_of(pid_t pid) { return (struct process){pid, process_start(pid)}; }
 
@@ -82,7 +83,19 @@ bool pids_read(int dir, struct pids *pids) {
     return ok;
 }
 
-bool pids_current(const struct pids *pids) { return !strcmp(pids->boot_id, boot_id()); }
+void pids_boot(struct pids *pids) {
+    snprintf(pids->boot_id, sizeof pids->boot_id, "%s", *boot_id() ? boot_id() : UNKNOWN_BOOT);
+}
+
+bool pids_current(const struct pids *pids) {
+    struct pids now;
+    pids_boot(&now);
+    return !strcmp(pids->boot_id, now.boot_id);
+}
+
+bool pids_tell_boots(const struct pids *pids) {
+    return *pids->boot_id && strcmp(pids->boot_id, UNKNOWN_BOOT) && *boot_id();
+}
 
 static void kill_left_behind(const struct process *leader) {
     /* A number whose process is gone is not given away while its group lives; a number of somebody else is. */

@@ -21,8 +21,11 @@ bool process_alive(const struct process *process);
 
 bool pids_write(int dir, const struct pids *pids);
 bool pids_read(int dir, struct pids *pids);
-/* Whether these numbers were given in this boot. */
+/* Notes this boot. */
+void pids_boot(struct pids *pids);
+/* Whether these numbers were given in this boot, as far as it can be told. */
 bool pids_current(const struct pids *pids);
+bool pids_tell_boots(const struct pids *pids);
 /* Kills the runner and the other programs that an agent left behind, and what they started. */
 void pids_kill_children(const struct pids *pids);
 

@@ -82,10 +82,14 @@ static void *follow(void *argument) {
 
 static bool make_folders_of(const char *path) {
     char *folder = checked_strdup(path);
+    struct stat info;
     bool ok = true;
     for (char *slash = strchr(folder + 1, '/'); slash && ok; slash = strchr(slash + 1, '/')) {
         *slash = 0;
-        ok = !mkdir(folder, 0755) || errno == EEXIST;
+        ok = !mkdir(folder, 0755);
+        int error = errno;
+        ok = ok || (!stat(folder, &info) && S_ISDIR(info.st_mode));
+        errno = error;
         *slash = '/';
     }
     free(folder);

@@ -15,16 +15,6 @@ const uint32_t SHA256_K[64] = {
     0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2,
 };
 
-static inline uint32_t rotate(uint32_t x, int n) { return x >> n | x << (32 - n); }
-
-/* One round. The caller turns the names round instead of the values: that saves seven moves a round. */
-#define ROUND(a, b, c, d, e, f, g, h, k, w)                                                                        \
-    do {                                                                                                           \
-        uint32_t t1 = (h) + (rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25)) + ((g) ^ ((e) & ((f) ^ (g)))) + (k) + (w); \
-        (d) += t1;                                                                                                 \
-        (h) = t1 + (rotate(a, 2) ^ rotate(a, 13) ^ rotate(a, 22)) + (((a) & (b)) | ((c) & ((a) | (b))));              \
-    } while (0)
-
 static void compress(uint32_t state[8], const uint8_t *block) {
     uint32_t w[64];
     uint32_t a = state[0], b = state[1], c = state[2], d = state[3], e = state[4], f = state[5], g = state[6], h = state[7];
@@ -33,18 +23,18 @@ static void compress(uint32_t state[8], const uint8_t *block) {
                block[4 * i + 3];
     for (int i = 16; i < 64; i++) {
         uint32_t x = w[i - 15], y = w[i - 2];
-        w[i] = w[i - 16] + (rotate(x, 7) ^ rotate(x, 18) ^ x >> 3) + w[i - 7] + (rotate(y, 17) ^ rotate(y, 19) ^ y >> 10);
+        w[i] = w[i - 16] + (sha256_rotate(x, 7) ^ sha256_rotate(x, 18) ^ x >> 3) + w[i - 7] + (sha256_rotate(y, 17) ^ sha256_rotate(y, 19) ^ y >> 10);
     }
     for (int i = 0; i < 64; i += 8) {
         const uint32_t *k = SHA256_K + i, *v = w + i;
-        ROUND(a, b, c, d, e, f, g, h, k[0], v[0]);
-        ROUND(h, a, b, c, d, e, f, g, k[1], v[1]);
-        ROUND(g, h, a, b, c, d, e, f, k[2], v[2]);
-        ROUND(f, g, h, a, b, c, d, e, k[3], v[3]);
-        ROUND(e, f, g, h, a, b, c, d, k[4], v[4]);
-        ROUND(d, e, f, g, h, a, b, c, k[5], v[5]);
-        ROUND(c, d, e, f, g, h, a, b, k[6], v[6]);
-        ROUND(b, c, d, e, f, g, h, a, k[7], v[7]);
+        SHA256_ROUND(a, b, c, d, e, f, g, h, k[0] + v[0]);
+        SHA256_ROUND(h, a, b, c, d, e, f, g, k[1] + v[1]);
+        SHA256_ROUND(g, h, a, b, c, d, e, f, k[2] + v[2]);
+        SHA256_ROUND(f, g, h, a, b, c, d, e, k[3] + v[3]);
+        SHA256_ROUND(e, f, g, h, a, b, c, d, k[4] + v[4]);
+        SHA256_ROUND(d, e, f, g, h, a, b, c, k[5] + v[5]);
+        SHA256_ROUND(c, d, e, f, g, h, a, b, k[6] + v[6]);
+        SHA256_ROUND(b, c, d, e, f, g, h, a, k[7] + v[7]);
     }
     state[0] += a, state[1] += b, state[2] += c, state[3] += d;
     state[4] += e, state[5] += f, state[6] += g, state[7] += h;
@@ -57,7 +47,7 @@ static void plain_blocks(uint32_t state[8], const uint8_t *data, size_t n_blocks
 
 static sha256_blocks fastest(void) {
     const char *asked = getenv("MELT_SHA256");
-    sha256_blocks by_cpu = asked && !strcmp(asked, "plain") ? NULL : sha256_by_cpu();
+    sha256_blocks by_cpu = asked && !strcmp(asked, "plain") ? NULL : sha256_by_cpu(!asked || strcmp(asked, "vector"));
     return by_cpu ? by_cpu : plain_blocks;
 }
 

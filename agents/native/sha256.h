@@ -2,6 +2,7 @@
 #ifndef MELT_SHA256_H
 #define MELT_SHA256_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -14,15 +15,28 @@ struct sha256 {
     sha256_blocks blocks;
 };
 
-/* The environment's MELT_SHA256=plain passes over the CPU's instructions, so that tests can hold both against each other. */
+/* MELT_SHA256 in the environment, "plain" or "vector", passes over what is faster: tests hold all ways against each other. */
 void sha256_begin(struct sha256 *hash);
 void sha256_add(struct sha256 *hash, const void *bytes, size_t length);
 /* Writes 64 hexadecimal digits and a NUL. */
 void sha256_end(struct sha256 *hash, char digits[65]);
 
-/* What sha256.c and sha256_cpu.c share. */
+/* What the files of SHA-256 share. */
 extern const uint32_t SHA256_K[64];
-/* The blocks by this CPU's instructions, NULL where it has none. */
-sha256_blocks sha256_by_cpu(void);
+/* A way that this CPU is faster at, by its instructions for SHA-256 or else by vectors; NULL where it has none. */
+sha256_blocks sha256_by_cpu(bool own_instructions);
+
+static inline uint32_t sha256_rotate(uint32_t x, int n) { return x >> n | x << (32 - n); }
+
+/* One round; `kw` is its constant plus its word. The caller turns the names round instead of the values, which saves
+   seven moves a round. (e & f) and (~e & g) share no bit, and a sum may be reordered where an "or" may not. */
+#define SHA256_ROUND(a, b, c, d, e, f, g, h, kw)                                                            \
+    do {                                                                                                    \
+        uint32_t t1 = (h) + (sha256_rotate(e, 6) ^ sha256_rotate(e, 11) ^ sha256_rotate(e, 25)) +           \
+                      (((e) & (f)) + (~(e) & (g))) + (kw);                                                  \
+        (d) += t1;                                                                                          \
+        (h) = t1 + (sha256_rotate(a, 2) ^ sha256_rotate(a, 13) ^ sha256_rotate(a, 22)) +                    \
+              (((a) & (b)) | ((c) & ((a) | (b))));                                                          \
+    } while (0)
 
 #endif

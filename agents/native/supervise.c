@@ -349,7 +349,7 @@ int supervise(const struct job *job, int dir, int answer_fd) {
     runner_prepare(&w.runner);
     w.pids.guardian = process_of(getppid());
     w.pids.worker = process_of(getpid());
-    strcpy(w.pids.boot_id, *boot_id() ? boot_id() : "-");
+    pids_boot(&w.pids);
     w.pids.n_others = job->n_streams + job->n_polls + 1;
     w.pids.others = calloc(w.pids.n_others, sizeof *w.pids.others);
     w.streams = calloc(job->n_streams + 1, sizeof *w.streams);

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from agent_rig import Agent, JobFolder, group_exists, is_alive, wait_for
 
-from melt.targets.jobfile import File, Group, Job, RestoreWrite, StreamCommand
+from melt.targets.jobfile import File, Group, Job, Poll, Prepare, RestoreExec, RestoreWrite, StreamCommand
 from melt.telemetry.journal import Meta
 
 FAST = (Group(1, 5_000_000, (File(0, "/proc/uptime"), File(1, "/proc/stat"))),)
@@ -234,6 +237,54 @@ def test_a_device_that_comes_back_is_read_again(agent: Agent, tmp_path: Path) ->
     wait_for(lambda: len(folder.ticks()) > 5, "ticks")
     sensor.write_text("5\n")
     wait_for(lambda: folder.ticks()[-1].contents == (b"5\n",), "the sensor")
+
+
+DENY = """
+set -e
+mount -t proc -o hidepid=invisible proc /proc
+mount -t tmpfs -o mode=0 none /sys/fs/cgroup
+chmod 0 "$2/denied"
+for file in stat vmstat sys/kernel/random/boot_id; do mount --bind "$2/denied" "/proc/$file"; done
+ask() { setpriv --reuid 2000 --regid 2000 --clear-groups --bounding-set=-all "$@"; }
+ask "$1" start "$2/job"
+ask "$1" status "$2/job"
+while [ ! -e "$2/job/end" ]; do sleep 0.05; done
+ask "$1" status "$2/job"
+"""
+
+
+def test_a_system_that_denies_most_still_runs_a_job(shipped_agent: Path) -> None:
+    """As on a phone: another user, no boot's identity, no counters, no cgroups, nobody else's processes."""
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        root.chmod(0o755)
+        (root / "job").mkdir()
+        os.chown(root / "job", 2000, 2000)
+        (root / "denied").touch()
+        job = Job(
+            run_id="r",
+            runner=("/bin/sh", "-c", "sleep 0.5; kill -9 $$"),
+            groups=(Group(1, 10_000_000, (File(0, "/proc/stat"), File(1, "/proc/{pid}/status"))),),
+            polls=(Poll(2, 100_000_000, ("echo", "polled")),),
+            prepares=(Prepare("p", ("echo", "prepared")),),
+            restores=(RestoreExec(("true",)),),
+        )
+        folder = Agent(shipped_agent, root).folder(job, root / "job")
+        shutil.copy(shipped_agent, root / "agent")
+        words = ("unshare", "--mount", "--pid", "--fork", "/bin/sh", "-c", DENY, "-", f"{root}/agent", name)
+        done = subprocess.run(words, capture_output=True, check=False, timeout=30)
+        if b"unshare" in done.stderr or b"mount" in done.stderr:
+            pytest.skip(f"needs namespaces: {done.stderr.decode().strip()}")
+        assert done.returncode == 0, done.stderr.decode()
+        started, running, ended = [json.loads(line) for line in done.stdout.splitlines()]
+        assert (started["boot_id"], running["state"], ended["state"]) == (None, "running", "ended")
+        assert (ended["end"]["reason"], ended["end"]["signal"]) == ("completed", signal.SIGKILL)
+        assert ended["end"]["restored"] == [{"what": "true", "ok": True}]
+        assert folder.events("runner_exited")[0].data["oom_kill"] is None
+        assert folder.lines(2)[0].data == b"polled\n"
+        ticks = folder.ticks()
+        assert ticks[0].errnos[0] == errno.EACCES
+        assert any(b"VmRSS" in (tick.contents[1] or b"") for tick in ticks)
 
 
 @pytest.mark.slow

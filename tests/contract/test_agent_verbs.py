@@ -59,6 +59,27 @@ def test_hash_is_the_sha256(agent: Agent, tmp_path: Path, size: int) -> None:
     assert answer == {"path": str(path), "sha256": hashlib.sha256(data).hexdigest(), "size": size}
 
 
+NIST = {  # FIPS 180-4's examples (SHA256.pdf) and a million times "a"
+    b"abc": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+    b"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq": (
+        "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1"
+    ),
+    b"a" * 1_000_000: "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0",
+}
+
+
+@pytest.mark.parametrize("way", ["plain", "vector", "fastest"])
+def test_every_way_of_hashing_agrees(agent: Agent, tmp_path: Path, way: str) -> None:
+    expected = {}
+    for i, data in enumerate([*NIST, *(os.urandom(n) for n in (*range(60, 70), 127, 128, 129, 4096, 99_991))]):
+        path = tmp_path / f"{i}"
+        path.write_bytes(data)
+        expected[str(path)] = NIST.get(data) or hashlib.sha256(data).hexdigest()
+    agent.env["MELT_SHA256"] = way
+    answers = [json.loads(line) for line in agent.run("hash", *expected).stdout.splitlines()]
+    assert {answer["path"]: answer["sha256"] for answer in answers} == expected
+
+
 def test_hash_names_what_it_cannot_read(agent: Agent, tmp_path: Path) -> None:
     odd = os.fsencode(tmp_path) + b'/\xff"\xc3\xa9\n'
     Path(os.fsdecode(odd)).write_bytes(b"x")
