@@ -56,16 +56,22 @@ class Outfit:
     lifeline_fd: int
     asleep_s: float
 
+    def failed(self, error: Exception) -> None:
+        """Say why the phone did not boot."""
+        noting_to(self.events_fd)("failed", reason=str(error))
+
 
 def first_process(outfit: Outfit) -> int:
     """Be process 1 of the phone: make the root, start the system, bury orphans; return the status of the system."""
     linux.die_with_parent(0)
     sysfs = enter_root(outfit.image, outfit.storage, outfit.profile)
-    system = os.fork()
-    if system == 0:
+
+    def be_system() -> int:
         _become_shell()
         asyncio.run(_run(outfit, sysfs))
-        os._exit(1)
+        return 1
+
+    system = linux.fork(be_system, outfit.failed)
     linux.set_process_name("init")
     outfit.listener.close()
     outfit.control.close()
@@ -138,6 +144,7 @@ def environment(profile: Profile) -> dict[str, str]:
 
 async def _start_real_adbd(outfit: Outfit, link: Link, note: Note, system: System) -> None:
     with as_root():
+        put(Path("/dev/__properties__/service.adb.tcp.port"), str(REAL_PORT))
         os.mkfifo(_REBOOT_PIPE)
         _REBOOT_PIPE.chmod(0o666)
     pipe = os.open(_REBOOT_PIPE, os.O_RDWR | os.O_NONBLOCK)
@@ -154,7 +161,7 @@ async def _start_real_adbd(outfit: Outfit, link: Link, note: Note, system: Syste
     with open("/dev/null", "r+b") as nothing:  # noqa: PTH123
         subprocess.Popen(
             [program],
-            env={**environment(outfit.profile), "ADBD_PORT": str(REAL_PORT)},
+            env=environment(outfit.profile),
             start_new_session=True,
             stdin=nothing,
             stdout=nothing,

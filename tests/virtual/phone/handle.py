@@ -83,6 +83,7 @@ class VirtualPhone:
         """Boot and return when the phone answers. Raises Unavailable, PhoneFailed."""
         require()
         self._ended = False
+        begun = len(self._events)
         self._process = subprocess.Popen(
             [sys.executable, "-m", str(__package__), "supervise", json.dumps(self._options)],
             stdin=subprocess.PIPE,  # its end tells the supervisor that nobody wants the phone any more
@@ -92,7 +93,11 @@ class VirtualPhone:
         )
         self._listening = threading.Thread(target=self._listen, args=(self._process,), daemon=True)
         self._listening.start()
-        self.port = int(self.wait_event("booted", timeout_s=_BOOT_TIMEOUT_S)["port"])
+        try:
+            self.port = int(self.wait_event("booted", after=begun, timeout_s=_BOOT_TIMEOUT_S)["port"])
+        except PhoneFailed:
+            self.stop()
+            raise
         return self
 
     def stop(self) -> None:

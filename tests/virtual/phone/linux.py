@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import socket
 import struct
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 CLONE_NEWNS, CLONE_NEWTIME, CLONE_NEWUTS, CLONE_NEWIPC = 0x20000, 0x80, 0x4000000, 0x8000000
@@ -61,26 +63,45 @@ def bind(source: Path | str, target: Path | str, flags: int = 0) -> None:
         mount(None, target, None, MS_REMOUNT | MS_BIND | flags)
 
 
+def fork(body: Callable[[], int], failed: Callable[[Exception], object] | None = None) -> int:
+    """Run a function in a child process, whose exit status it returns; return the child's number.
+
+    Whatever happens there, the child never goes on with what its parent was about to do.
+    """
+    child = os.fork()
+    if child:
+        return child
+    status = 1
+    try:
+        status = body()
+    except Exception as error:  # noqa: BLE001 - nobody above may see it: that is the parent's program
+        if failed is not None:
+            failed(error)
+    finally:
+        os._exit(status & 0xFF)
+
+
 def own_user_namespace() -> None:
     """Become root of a user namespace whose users 0 to 65535 are those of the machine. Needs root, one thread."""
-    left, entered = os.pipe(), os.pipe()
+    left_read, left_write = os.pipe()
     pid = os.getpid()
-    writer = os.fork()
-    if writer == 0:  # the map must be written from outside
-        os.read(left[0], 1)
+
+    def map_users() -> int:  # from outside, once this process has left
+        os.close(left_write)
+        os.read(left_read, 1)
         for name, text in (("setgroups", "allow"), ("uid_map", _IDS), ("gid_map", _IDS)):
             Path(f"/proc/{pid}/{name}").write_text(text)
-        os.write(entered[1], b"x")
-        os._exit(0)
-    os.close(entered[1])
+        return 0
+
+    writer = fork(map_users)
     try:
         unshare(CLONE_NEWUSER, "a user namespace")
     finally:
-        os.write(left[1], b"x")
-    os.read(entered[0], 1)
-    os.waitpid(writer, 0)
-    for fd in (*left, entered[0]):
-        os.close(fd)
+        os.close(left_read)
+        os.close(left_write)
+        status = os.waitstatus_to_exitcode(os.waitpid(writer, 0)[1])
+    if status:
+        raise OSError(errno.EPERM, "cannot map the users of a user namespace")
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
 

@@ -86,13 +86,11 @@ def check() -> None:
     linux.mount(None, "/", None, linux.MS_REC | linux.MS_PRIVATE)
     register_qemu()
     linux.start_clocks_anew()
-    child = os.fork()
-    if child == 0:
-        try:
-            linux.mount("proc", "/proc", "proc")
-        except OSError as error:
-            print(error, file=sys.stderr, flush=True)
-            os._exit(1)
-        os._exit(0)
+    child = linux.fork(_mount_proc)
     if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
         raise OSError("cannot mount /proc in a process namespace")
+
+
+def _mount_proc() -> int:
+    linux.mount("proc", "/proc", "proc")
+    return 0

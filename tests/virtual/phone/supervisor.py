@@ -46,6 +46,7 @@ class Supervisor:
         self._options = options
         self._on_event = on_event
         self._profile = load(options.profile)
+        self._image = system_image(Path(options.adbd) if options.adbd else None)
         self._listener = _bound(options.port)
         self.port = int(self._listener.getsockname()[1])
         self._storage = run_folder(self.port)
@@ -56,7 +57,6 @@ class Supervisor:
         """Play the phone until told to stop by SIGTERM, SIGINT or the end of `stop_fd`; return an exit status."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: os.write(self._wake_write, b"x"))
-        image = system_image(Path(self._options.adbd) if self._options.adbd else None)
         shutil.rmtree(self._storage, ignore_errors=True)
         self._storage.mkdir(parents=True)
         control = socket.socket(socket.AF_UNIX)
@@ -68,14 +68,14 @@ class Supervisor:
             linux.mount(None, "/", None, linux.MS_REC | linux.MS_PRIVATE)
             register_qemu()
             make_storage(self._storage, self._options.data_mb)
-            return self._boots(image, control)
+            return self._boots(control)
         finally:
             remove_storage(self._storage)
 
-    def _boots(self, image: Path, control: socket.socket) -> int:
+    def _boots(self, control: socket.socket) -> int:
         asleep_s = 0.0
         while True:
-            status = self._boot(image, control, asleep_s)
+            status = self._boot(control, asleep_s)
             with contextlib.suppress(OSError):
                 self._listener.shutdown(socket.SHUT_RDWR)  # the port stays ours, but nobody answers
             if status != REBOOT:
@@ -96,31 +96,33 @@ class Supervisor:
         path.unlink()
         return planned
 
-    def _boot(self, image: Path, control: socket.socket, asleep_s: float) -> int | None:
+    def _boot(self, control: socket.socket, asleep_s: float) -> int | None:
         """Run one boot to its end; return its status, None when it was stopped from outside."""
         events_read, events_write = os.pipe()
         lifeline_read, lifeline_write = os.pipe()
         supervisor = os.getpid()
-        child = os.fork()
-        if child == 0:
+        outfit = Outfit(
+            profile=self._profile,
+            image=self._image,
+            storage=self._storage,
+            serial=self._options.serial or f"VIRTUAL{self.port:05}",
+            real_adbd=self._options.adbd is not None,
+            data_bytes=self._options.data_mb << 20,
+            adb_keys=self._options.adb_keys,
+            listener=self._listener,
+            control=control,
+            events_fd=events_write,
+            lifeline_fd=lifeline_read,
+            asleep_s=asleep_s,
+        )
+
+        def boot() -> int:
             linux.die_with_parent(supervisor)
             os.close(lifeline_write)
             os.close(events_read)
-            outfit = Outfit(
-                profile=self._profile,
-                image=image,
-                storage=self._storage,
-                serial=self._options.serial or f"VIRTUAL{self.port:05}",
-                real_adbd=self._options.adbd is not None,
-                data_bytes=self._options.data_mb << 20,
-                adb_keys=self._options.adb_keys,
-                listener=self._listener,
-                control=control,
-                events_fd=events_write,
-                lifeline_fd=lifeline_read,
-                asleep_s=asleep_s,
-            )
-            os._exit(_in_namespaces(outfit))
+            return _in_namespaces(outfit)
+
+        child = linux.fork(boot, outfit.failed)
         os.close(events_write)
         os.close(lifeline_read)
         try:
@@ -171,13 +173,11 @@ def _in_namespaces(outfit: Outfit) -> int:
     """Make the namespaces of one boot and wait for its first process."""
     linux.unshare(_BOOT_NAMESPACES, "the namespaces of a phone")
     linux.start_clocks_anew(outfit.asleep_s)
-    first = os.fork()
-    if first == 0:
-        os._exit(first_process(outfit) & 0xFF)
+    first = linux.fork(lambda: first_process(outfit), outfit.failed)
     outfit.listener.close()
     outfit.control.close()
     os.close(outfit.events_fd)
-    return os.waitstatus_to_exitcode(os.waitpid(first, 0)[1]) & 0xFF
+    return os.waitstatus_to_exitcode(os.waitpid(first, 0)[1])
 
 
 def _bound(port: int) -> socket.socket:

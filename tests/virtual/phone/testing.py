@@ -26,6 +26,8 @@ def playing(profile: str = "pixel-8", **options: object) -> Iterator[VirtualPhon
         pytest.skip(str(reason))
     with VirtualPhone(profile, **options) as phone:  # type: ignore[arg-type]
         yield phone
+    complaints = [entry["text"] for entry in phone.log() if entry["event"] == "stderr"]
+    assert not complaints, "the phone itself failed:\n" + "\n".join(complaints)
 
 
 @contextlib.contextmanager
