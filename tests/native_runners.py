@@ -14,7 +14,7 @@ from melt.records import DeviceFacts
 from melt.targets import runners
 from melt.targets.cpus import common_features
 
-BUILDS = (pytest.mark.slow, pytest.mark.timeout(1800))
+BUILDS = [pytest.mark.slow, pytest.mark.timeout(1800)]
 """Marks of a test that may be the first to build the runner."""
 
 
