@@ -41,18 +41,21 @@ class Adbd:
         self._shell = ShellService(environment, note)
         self._sync = SyncService(note)
         self._transports: set[Transport] = set()
+        self._hosts = 0
 
     async def listen(self, listener: socket.socket) -> None:
         """Serve a bound socket from now on."""
         await asyncio.start_server(self._connected, sock=listener, limit=4 * MAX_PAYLOAD_BYTES)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        transport = Transport(self, reader, writer)
+        self._hosts += 1
+        transport = Transport(self, reader, writer, f"host-{self._hosts}")
         self.link.connections.add(transport)
         self._transports.add(transport)
         self.note("connected")
         await transport.run()
         self._transports.discard(transport)
+        self._reverse.forget(transport)
         self.note("disconnected")
 
     async def authorize(self, allowed: bool) -> None:

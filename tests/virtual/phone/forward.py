@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .wire import MAX_PAYLOAD_BYTES, Closed, Stream
@@ -50,18 +52,57 @@ async def splice(stream: Stream, reader: asyncio.StreamReader, writer: asyncio.S
         writer.close()
 
 
+@dataclass
+class _Listener:
+    """One address of the phone, where it leads, and through which connection to which host."""
+
+    remote: str
+    transport: Transport
+    server: asyncio.Server | None = None
+
+    async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        transport = self.transport
+        try:
+            opened = await transport.open_to_host(self.remote)
+        except (Closed, OSError):
+            writer.close()
+            return
+        await splice(opened, reader, writer)
+        await transport.close(opened)
+
+    async def listen(self, local: str) -> str:
+        """Begin; return the address with the port that was found. Raises OSError, ValueError."""
+        kind, _, name = local.partition(":")
+        if kind == "localabstract":
+            self.server = await asyncio.start_unix_server(self.connected, "\0" + name)
+            return local
+        self.server = await asyncio.start_server(self.connected, _LOOPBACK, int(local.removeprefix("tcp:")))
+        return f"tcp:{self.server.sockets[0].getsockname()[1]}"
+
+    def close(self) -> None:
+        if self.server is not None:
+            self.server.close()
+
+
 class Reverse:
     """The listeners that hosts have set up on the phone."""
 
     def __init__(self) -> None:
-        self._listeners: dict[str, tuple[asyncio.Server, str]] = {}
+        self._listeners: dict[str, _Listener] = {}
+
+    def forget(self, transport: Transport) -> None:
+        """Close what leads to a host that is gone."""
+        for local in [name for name, listener in self._listeners.items() if listener.transport is transport]:
+            self._listeners.pop(local).close()
 
     async def serve(self, stream: Stream, transport: Transport) -> None:
         """Answer one `reverse:…` request."""
         await stream.accept()
         verb, _, rest = stream.service.removeprefix("reverse:").partition(":")
         if verb == "list-forward":
-            text = "".join(f"host {local} {remote}\n" for local, (_, remote) in self._listeners.items()).encode()
+            text = "".join(
+                f"{found.transport.name} {local} {found.remote}\n" for local, found in self._listeners.items()
+            ).encode()
             await stream.write(b"%04x%s" % (len(text), text))
         elif verb == "forward":
             await self._listen(stream, transport, rest)
@@ -71,36 +112,34 @@ class Reverse:
                 await _fail(stream, f"listener '{rest}' not found")
                 return
             for name in names:
-                self._listeners.pop(name)[0].close()
+                self._listeners.pop(name).close()
             await stream.write(b"OKAY")
         else:
             await _fail(stream, "not a reverse forwarding command")
 
     async def _listen(self, stream: Stream, transport: Transport, spec: str) -> None:
         local, _, remote = spec.removeprefix("norebind:").partition(";")
-        if local in self._listeners:
+        there = self._listeners.get(local)
+        if there is not None:
             if spec.startswith("norebind:"):
                 await _fail(stream, "cannot rebind existing socket")
                 return
-            self._listeners.pop(local)[0].close()
-
-        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            try:
-                opened = await transport.open_to_host(remote)
-            except (Closed, OSError):
-                writer.close()
-                return
-            await splice(opened, reader, writer)
-            await transport.close(opened)
-
+            there.remote, there.transport = remote, transport
+            await stream.write(b"OKAY")
+            return
+        listener = _Listener(remote, transport)
         try:
-            server = await asyncio.start_server(connected, _LOOPBACK, int(local.removeprefix("tcp:")))
-        except (OSError, ValueError) as error:
+            bound = await listener.listen(local)
+        except OSError as error:
+            await _fail(stream, f"cannot bind listener: {os.strerror(error.errno or 0)}")
+            return
+        except ValueError as error:
             await _fail(stream, f"cannot bind listener: {error}")
             return
-        port = str(server.sockets[0].getsockname()[1])
-        self._listeners[f"tcp:{port}"] = (server, remote)
-        await stream.write(b"OKAY%04x%s" % (len(port), port.encode()))  # said even where the host named the port
+        self._listeners[bound] = listener
+        kind, _, port = bound.partition(":")
+        # The port is said even where the host named it.
+        await stream.write(b"OKAY%04x%s" % (len(port), port.encode()) if kind == "tcp" else b"OKAY")
 
 
 def _fail(stream: Stream, text: str) -> Awaitable[None]:

@@ -71,7 +71,7 @@ done
 
 _SCRIPTS = {".ask": _ASK, "uname": _UNAME, "ps": _PS}
 _ABSENT = frozenset({"su", "ps", "uname"})
-_FROM_HOST = ("dd", "tr")
+_FROM_HOST = ("dd", "stty", "tr")
 """What Android's toybox has and Debian's has not."""
 
 _LOADER = Path("/lib64/ld-linux-x86-64.so.2")

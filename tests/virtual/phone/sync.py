@@ -6,6 +6,7 @@ Source: SYNC.TXT, file_sync_protocol.h and daemon/file_sync_service.cpp of AOSP.
 from __future__ import annotations
 
 import os
+import re
 import struct
 from collections.abc import Awaitable, Callable
 
@@ -52,7 +53,9 @@ class SyncService:
             if ident == b"QUIT":
                 return
             if answer is None or size > _MAX_PATH_BYTES:
-                await fail(stream, "path too long" if answer else f"unknown command {ident!r}")
+                await fail(
+                    stream, "path too long" if answer else f"unknown command {int.from_bytes(ident, 'little'):08x}"
+                )
                 return
             path = (await stream.read(size)).decode("utf-8", "surrogateescape")
             self._note("sync", operation=ident.decode(), path=path)
@@ -106,7 +109,16 @@ async def _send_v1(stream: Stream, spec: str) -> bool:
     if not comma:
         await fail(stream, "missing , in ID_SEND_V1")
         return False
-    return await _store(stream, path, int(mode, 0), 0)
+    return await _store(stream, path, _strtoul(mode), 0)
+
+
+def _strtoul(text: str) -> int:
+    """Read a number as C does: 0x and 0 say the base, what is no number is 0."""
+    found = re.match(r"0[xX]([0-9a-fA-F]+)|(0[0-7]*)|([1-9]\d*)", text)
+    if found is None:
+        return 0
+    hexadecimal, octal, decimal = found.groups()
+    return int(hexadecimal or octal or decimal, 16 if hexadecimal else 8 if octal else 10)
 
 
 async def _send_v2(stream: Stream, path: str) -> bool:
@@ -128,6 +140,10 @@ async def _store(stream: Stream, path: str, mode: int, flags: int) -> bool:
                 break
             if ident != b"DATA":
                 await fail(stream, "invalid data message")
+                incoming.discard()
+                return False
+            if size > _CHUNK_BYTES:
+                await fail(stream, "oversize data message")
                 incoming.discard()
                 return False
             await _complain(stream, incoming.write(await stream.read(size)))

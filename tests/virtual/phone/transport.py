@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class Transport:
     """Packets in, packets out, and the streams that are open on this connection."""
 
-    def __init__(self, daemon: Adbd, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, daemon: Adbd, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, name: str) -> None:
+        self.name = name
         self.max_payload_bytes = 4096
         self.waits_for_user = False
         self._daemon = daemon
