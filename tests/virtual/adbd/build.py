@@ -5,6 +5,7 @@ It takes about a minute of CPU time once; later calls find it in the cache. Debi
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import platform
@@ -57,6 +58,14 @@ def build() -> Path:
     if reason is not None:
         raise Unavailable(f"the real adbd cannot be built: {reason}")
     target.parent.mkdir(parents=True, exist_ok=True)
+    with (target.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests in several processes: one builds, the others wait for it
+        if not target.is_file():
+            _build_into(target)
+    return target
+
+
+def _build_into(target: Path) -> None:
     log = target.parent / "build.log"
     log.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".building-") as scratch:
@@ -66,7 +75,6 @@ def build() -> Path:
         binary = Path(scratch) / "adbd"
         logged("linking adbd", ["g++", "-o", str(binary), *_compiled(tree, log), *recipe.LINK_FLAGS], log, tree)
         binary.replace(target)  # it appears under its name only when it is whole
-    return target
 
 
 def _compiled(tree: Path, log: Path) -> list[str]:

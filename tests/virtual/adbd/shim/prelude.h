@@ -2,6 +2,8 @@
 
 #pragma once
 
+#include <paths.h>
+
 #include <atomic>
 #include <optional>
 
@@ -11,3 +13,7 @@
 // clang alone understands these annotations; gcc refuses them on definitions.
 #undef THREAD_ANNOTATION_ATTRIBUTE__
 #define THREAD_ANNOTATION_ATTRIBUTE__(x)
+
+// The C library names its own shell; Android's is elsewhere, and says so in its messages.
+#undef _PATH_BSHELL
+#define _PATH_BSHELL "/system/bin/sh"
