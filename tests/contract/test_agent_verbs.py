@@ -148,6 +148,17 @@ class TestClient:
         offset_ns, uncertainty_ns = client.clock_offset(20)
         assert abs(offset_ns) <= uncertainty_ns
 
+    def test_an_agent_that_is_still_at_work_is_waited_for(self, tmp_path: Path) -> None:
+        client = AgentClient(LocalTransport(), str(tmp_path))
+        client._path = str(tmp_path / "agent")
+        script = '#!/bin/sh\nprintf \'\\n\\n{"path":"%s",\' "$2"; echo \'"sha256":"abc","size":1}\'\n'
+        Path(client.path).write_text(script)
+        Path(client.path).chmod(0o755)
+        assert client.hash(["big"]) == {"big": "abc"}
+        Path(client.path).write_text("#!/bin/sh\necho\n")
+        with pytest.raises(AgentError, match="agent hash ended before it answered"):
+            client.hash(["big"])
+
     def test_a_tail_whose_listener_leaves_ends(self, agent: Agent, tmp_path: Path) -> None:
         folder = agent.started(Job(run_id="r", runner=("sleep", "60")))
         channel = LocalTransport().open((str(agent.binary), "tail", str(folder.path), "0", "--follow"))
