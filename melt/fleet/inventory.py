@@ -33,7 +33,7 @@ _DEVICE, _READY, _SILENT, _ERROR = "device", "ready", "silent", "error"
 _REMEDIES = {
     "unauthorized": "unlock the phone and accept the dialog `Allow USB debugging?`",
     "authorizing": "unlock the phone and accept the dialog `Allow USB debugging?`",
-    "offline": "wake the phone; then draw and plug its cable, or switch its Wi-Fi off and on",
+    "offline": "wake the phone; then unplug it and plug it in again, or switch its Wi-Fi off and on",
     "connecting": "it was plugged in just now: look again in a moment",
     "no permissions": "this user may not use its USB device: join the group plugdev and install the package "
     "android-sdk-platform-tools-common (udev rules), then plug it again",
@@ -129,7 +129,7 @@ def ask_all(selectors: Sequence[str], ask: Callable[[str], Entry], deadline_s: f
         except queue.Empty:
             break
         found[entry.selector] = entry
-    reason = f"no answer within {deadline_s:g} s: draw and plug its cable, or restart it"
+    reason = f"no answer within {deadline_s:g} s: unplug it and plug it in again, or restart it"
     return {one: found.get(one) or Entry(one, _SILENT, reason=reason) for one in selectors}
 
 

@@ -118,7 +118,7 @@ def test_a_device_that_hangs_does_not_stop_the_list() -> None:
     assert tuple(found) == selectors
     assert [entry.state for entry in found.values()] == ["silent", "error", "silent", "ready"]
     assert found["adb:gone"].reason == "is not connected: plug it in"
-    assert found["adb:hangs"].reason == "no answer within 0.2 s: draw and plug its cable, or restart it"
+    assert found["adb:hangs"].reason == "no answer within 0.2 s: unplug it and plug it in again, or restart it"
 
 
 @pytest.mark.parametrize(
