@@ -236,7 +236,7 @@ _FORWARDS = (
         adb("reverse", "--list"),
         adb("reverse", "--remove-all"),
     ),
-    _probe("reverse-privileged-port", adb("reverse", "tcp:1", "tcp:7002")),
+    _probe("reverse-privileged-port", adb("reverse", "tcp:80", "tcp:7002")),
 )
 
 PROBES = (*_SHELL, *_FILES, *_SYNC, *_SERVICES, *_FORWARDS)

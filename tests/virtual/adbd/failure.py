@@ -23,10 +23,11 @@ def logged(step: str, command: list[str], log: Path, folder: Path) -> None:
             command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False
         )
     if status.returncode:
-        raise BuildError(f"{step} failed: {_reason(log)}; the whole log is {log}")
+        raise BuildError(f"{step} failed: {_reason(log, step)}; the whole log is {log}")
 
 
-def _reason(log: Path) -> str:
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+def _reason(log: Path, step: str) -> str:
+    said = log.read_text(errors="replace").rpartition(f"--- {step}\n")[2]
+    lines = [line.strip() for line in said.splitlines() if line.strip()] or ["it said nothing"]
     telling = [line for line in lines if line.startswith(("E:", "dpkg-source: error")) or "error:" in line]
-    return (telling or lines)[-1]
+    return telling[0] if telling else lines[-1]
