@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from melt.engines.base import Engine
 from melt.errors import DeviceError
 from melt.records import Artifact
+from melt.targets import runners
 from melt.targets.base import Target
+from melt.targets.blobs import Blobs
 from melt.transports.base import Progress
 
 
@@ -21,20 +24,29 @@ class Placement:
     runner_dir: str
 
 
-def deploy(target: Target, artifact: Artifact, engine: Engine, progress: Progress | None = None) -> Placement:
-    """Make the model and the runner's files present on the device. Raises NoSpace, TransportError, DeviceError."""
+def deploy(
+    target: Target,
+    artifact: Artifact,
+    engine: Engine,
+    progress: Progress | None = None,
+    *,
+    say: Callable[[str], None] = lambda _: None,
+) -> Placement:
+    """Make the model and the runner's files present on the device; `say` is told when a runner must be built first.
+
+    Raises NoSpace, TransportError, DeviceError, EngineError.
+    """
+    files = engine.runner_files()
+    built = engine.built_runner()
+    if built is not None:
+        files = (*files, runners.ensure(built, say))
     if target.shares_files:
-        runner_dir = str(engine.runner_files()[0].parent)
-        return Placement(model_path=artifact.path, runner_dir=runner_dir)
-    model = Path(artifact.path)
-    model_path = PurePosixPath(target.root, "blobs", artifact.sha256[:16], model.name)
-    _ensure(target, model, model_path, artifact.sha256, progress)
-    files = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in engine.runner_files()}
-    together = hashlib.sha256("".join(sorted(files.values())).encode()).hexdigest()[:16]
-    runner_dir_path = PurePosixPath(target.root, "runners", together)
-    for path, sha256 in files.items():
-        _ensure(target, path, runner_dir_path / path.name, sha256, None)
-    return Placement(model_path=str(model_path), runner_dir=str(runner_dir_path))
+        return Placement(model_path=artifact.path, runner_dir=str(files[-1].parent))
+    blobs = Blobs(target.transport, target.agent, target.root)
+    # The runner first: it is small, and what is wrong with it is found out before gigabytes travel.
+    runner_dir = blobs.ensure_together({path: hashlib.sha256(path.read_bytes()).hexdigest() for path in files})
+    model_path = blobs.ensure(Path(artifact.path), artifact.sha256, progress=progress)
+    return Placement(model_path=model_path, runner_dir=runner_dir)
 
 
 def make_folder(target: Target, path: str) -> None:
@@ -44,13 +56,3 @@ def make_folder(target: Target, path: str) -> None:
         raise DeviceError(
             f"{target.transport.name}: cannot make {path}: {done.stderr.decode(errors='replace').strip()}"
         )
-
-
-def _ensure(target: Target, local: Path, remote: PurePosixPath, sha256: str, progress: Progress | None) -> None:
-    name = str(remote)
-    if target.agent.hash([name]).get(name) == sha256:
-        return
-    make_folder(target, str(remote.parent))
-    target.transport.push(local, name, progress=progress)
-    if target.agent.hash([name]).get(name) != sha256:
-        raise DeviceError(f"{target.transport.name}: {remote} is not what was pushed; check the device's storage")

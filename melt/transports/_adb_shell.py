@@ -5,6 +5,7 @@ https://android.googlesource.com/platform/packages/modules/adb/+/refs/heads/main
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 import struct
@@ -14,10 +15,13 @@ from collections.abc import Callable, Sequence
 from adbutils import AdbConnection
 
 from melt.errors import TransportError, UsageError
+from melt.transports.base import Progress
 
 _STDIN, _STDOUT, _STDERR, _EXIT, _CLOSE_STDIN = range(5)
 _HEADER = struct.Struct("<BI")
 _FRAME_BYTES = 64 << 10
+_FILE_FRAME_BYTES = 512 << 10
+_SEND_BUFFER_BYTES = 4 << 20
 _RECEIVE_BYTES = 256 << 10
 _LAST_SIGNAL = 64
 _SILENCE_S = 10.0
@@ -65,6 +69,7 @@ class Shell:
         self._received = bytearray()
         self._stderr = bytearray()
         self._pending = memoryview(b"")
+        self._file: _File | None = None
         self._heard = time.monotonic()
 
     @property
@@ -81,7 +86,7 @@ class Shell:
     @property
     def is_writing(self) -> bool:
         """Whether bytes for its stdin are still waiting for the link."""
-        return bool(self._pending)
+        return bool(self._pending or self._file)
 
     def send(self, data: bytes, *, end: bool = False) -> None:
         """Queue bytes for its stdin, and its end; `step` sends them."""
@@ -94,6 +99,11 @@ class Shell:
             parts.append(_HEADER.pack(_CLOSE_STDIN, 0))
         self._pending = memoryview(b"".join(parts))
 
+    def send_file(self, source: int, offset: int, progress: Progress | None) -> None:
+        """Queue the bytes of an open file from `offset` to its end; the kernel hands them over."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
+        self._file = _File(source, offset, os.fstat(source).st_size, progress)
+
     def step(self, deadline: float) -> bool:
         """Move what can be moved, waiting for that until the deadline; False when nothing could be.
 
@@ -102,7 +112,7 @@ class Shell:
         while True:
             now = time.monotonic()
             until = min(deadline, self._heard + _SILENCE_S)
-            self._poll.modify(self._socket, select.POLLIN | (select.POLLOUT if self._pending else 0))
+            self._poll.modify(self._socket, select.POLLIN | (select.POLLOUT if self.is_writing else 0))
             ready = self._poll.poll(max(0.0, until - now) * 1e3)
             if ready:
                 self._heard = time.monotonic()
@@ -132,8 +142,11 @@ class Shell:
                     raise ConnectionResetError
                 self._received += data
                 self._unpack()
-            if ready & select.POLLOUT and self._pending and self.exit_code is None:
-                self._pending = self._pending[self._socket.send(self._pending) :]
+            if ready & select.POLLOUT and self.exit_code is None:
+                if self._pending:
+                    self._pending = self._pending[self._socket.send(self._pending) :]
+                elif self._file and not self._file.send(self._socket):
+                    self._file = None
         except BlockingIOError:
             return
         except OSError as error:
@@ -156,6 +169,37 @@ class Shell:
             elif kind == _EXIT and body:
                 self.exit_code = _exit_code(body[0])
         del data[:position]
+
+
+class _File:
+    """A file on its way to a program's stdin."""
+
+    def __init__(self, source: int, position: int, size: int, progress: Progress | None) -> None:
+        self._source = source
+        self._position = position
+        self._size = size
+        self._progress = progress
+        self._header = b""
+        self._frame_end = position
+
+    def send(self, link: socket.socket) -> bool:
+        """Send some of it; False when all of it was sent."""
+        if self._position == self._frame_end and not self._header:
+            length = min(_FILE_FRAME_BYTES, self._size - self._position)
+            if not length:
+                return False
+            self._header = _HEADER.pack(_STDIN, length)
+            self._frame_end += length
+        if self._header:
+            self._header = self._header[link.send(self._header, socket.MSG_MORE) :]
+        if not self._header:
+            count = os.sendfile(link.fileno(), self._source, self._position, self._frame_end - self._position)
+            if not count:
+                raise EOFError("the file became shorter while it was sent")
+            self._position += count
+            if self._progress is not None:
+                self._progress(self._position, self._size)
+        return True
 
 
 def _exit_code(code: int) -> int:

@@ -15,7 +15,6 @@ from pathlib import Path
 from melt.errors import DeviceError, Gone, Offline, TransportError, TransportTimeout, UsageError
 from melt.transports import _adb_shell
 from melt.transports._adb_channel import AdbChannel
-from melt.transports._adb_feed import Feed
 from melt.transports._adb_server import ANSWER_S, Connection, Listed, Server, answers
 from melt.transports._adb_sync import SyncLink
 from melt.transports.base import Completed, Progress
@@ -86,9 +85,23 @@ class AdbTransport:
         self, argv: Sequence[str], local: Path, *, offset: int = 0, timeout_s: float, progress: Progress | None = None
     ) -> Completed:
         """Run a program with the rest of a file as its stdin. Raises TransportError, TransportTimeout, DeviceError."""
-        feed = Feed(_adb_shell.checked(argv))
-        with self._service(feed.service, min(timeout_s, ANSWER_S)) as connection:
-            return feed.send(connection, local, offset, timeout_s, progress, self._alive)
+        words = _adb_shell.checked(argv)
+        shell = self._start(words, min(timeout_s, ANSWER_S))
+        try:
+            with local.open("rb", buffering=0) as source:
+                shell.send_file(source.fileno(), offset, progress)
+                while shell.exit_code is None:
+                    if not shell.step(time.monotonic() + timeout_s):
+                        if shell.pid is not None:
+                            self._end_group(shell.pid, "KILL")
+                        raise TransportTimeout(
+                            f"{self._name}: {words[0]} took nothing and said nothing for {timeout_s:g} s"
+                        )
+        except (EOFError, OSError) as error:
+            raise DeviceError(f"cannot read {local}: {error}") from error
+        finally:
+            shell.close()
+        return Completed(words, shell.exit_code, bytes(shell.stdout), shell.stderr)
 
     def pull(self, remote: str, local: Path, *, progress: Progress | None = None) -> None:
         """Copy a file beside its place, then rename it. Raises DeviceError, TransportError."""

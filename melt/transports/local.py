@@ -9,15 +9,17 @@ import subprocess
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from melt.errors import TransportError, TransportTimeout, UsageError
+from melt.errors import DeviceError, TransportError, TransportTimeout, UsageError
 from melt.transports._files import copy_whole
 from melt.transports.base import Completed, Progress
 
 _WRITE_TIMEOUT_S = 30.0
+_LOOK_EVERY_S = 0.1
 _END_BY_ITSELF_S = 0.2
 _END_AFTER_TERM_S = 2.0
 
@@ -64,18 +66,12 @@ class LocalTransport:
     ) -> Completed:
         """Run a program with the rest of a file as its stdin, handed over as it is; nothing travels."""
         words = _checked(argv)
-        with local.open("rb", buffering=0) as source:
-            source.seek(offset)
-            try:
-                done = subprocess.run(words, stdin=source, capture_output=True, timeout=timeout_s, check=False)
-            except OSError as error:
-                return _not_started(words, error)
-            except subprocess.TimeoutExpired as error:
-                raise TransportTimeout(f"local: {words[0]} did not end within {timeout_s:g} s") from error
-            size = os.fstat(source.fileno()).st_size
-        if progress is not None:
-            progress(size, size)
-        return Completed(words, done.returncode, done.stdout, done.stderr)
+        try:
+            with local.open("rb", buffering=0) as source:
+                source.seek(offset)
+                return self._fed(words, source, timeout_s, progress)
+        except OSError as error:
+            raise DeviceError(f"cannot read {local}: {error.strerror or error}") from error
 
     def pull(self, remote: str, local: Path, *, progress: Progress | None = None) -> None:
         """Copy a file; the same promise."""
@@ -83,6 +79,35 @@ class LocalTransport:
 
     def close(self) -> None:
         """Nothing to give back."""
+
+    def _fed(self, words: tuple[str, ...], source: FileIO, timeout_s: float, progress: Progress | None) -> Completed:
+        try:
+            process = _spawn(words, stdin=source, stderr=subprocess.PIPE)
+        except OSError as error:
+            return _not_started(words, error)
+        size = os.fstat(source.fileno()).st_size
+        seen, moved = (source.tell(), 0), time.monotonic()
+        try:
+            while True:
+                try:
+                    stdout, stderr = process.communicate(timeout=min(timeout_s, _LOOK_EVERY_S))
+                    break
+                except subprocess.TimeoutExpired as waiting:
+                    # The program reads through our own descriptor, so its position says how far it is.
+                    now = (source.tell(), len(waiting.output or b""))
+                    if now != seen:
+                        seen, moved = now, time.monotonic()
+                        if progress is not None:
+                            progress(now[0], size)
+                    elif time.monotonic() - moved >= timeout_s:
+                        silence = f"local: {words[0]} took nothing and said nothing for {timeout_s:g} s"
+                        raise TransportTimeout(silence) from None
+        except BaseException:
+            _abandon(process)
+            raise
+        if progress is not None:
+            progress(size, size)
+        return Completed(words, process.returncode, stdout, stderr)
 
 
 class LocalChannel:
@@ -143,10 +168,10 @@ def _checked(argv: Sequence[str]) -> tuple[str, ...]:
     return tuple(argv)
 
 
-def _spawn(words: tuple[str, ...], *, stderr: int) -> subprocess.Popen[bytes]:
+def _spawn(words: tuple[str, ...], *, stderr: int, stdin: int | FileIO = subprocess.PIPE) -> subprocess.Popen[bytes]:
     # A session of its own: Ctrl-C at the terminal is melt's to answer, and one signal reaches all its children.
     return subprocess.Popen(
-        words, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, start_new_session=True
+        words, bufsize=0, stdin=stdin, stdout=subprocess.PIPE, stderr=stderr, start_new_session=True
     )
 
 

@@ -300,6 +300,55 @@ class TestFiles:
         assert transport.run(["ls", "-A", remote]).stdout == b"f\n"
 
 
+class TestFeed:
+    @pytest.mark.parametrize(("size", "offset"), [(0, 0), (1, 0), (3_000_000, 0), (3_000_000, 1), (300_000, 300_000)])
+    def test_the_rest_of_a_file_is_the_stdin(
+        self, transport: Transport, remote: str, tmp_path: Path, size: int, offset: int
+    ) -> None:
+        data = os.urandom(size)
+        (tmp_path / "a").write_bytes(data)
+        seen: list[tuple[int, int]] = []
+        take = f"head -c {size - offset} > {remote}/there; echo out; echo err >&2; exit 3"
+        done = transport.feed(
+            ["sh", "-c", take],
+            tmp_path / "a",
+            offset=offset,
+            timeout_s=10,
+            progress=lambda done, total: seen.append((done, total)),
+        )
+        assert (done.exit_code, done.stdout, done.stderr) == (3, b"out\n", b"err\n")
+        transport.pull(f"{remote}/there", tmp_path / "b")
+        assert (tmp_path / "b").read_bytes() == data[offset:]
+        assert seen == sorted(seen)
+        assert not seen or seen[-1] == (size, size)
+
+    def test_a_program_that_has_enough_says_why(self, transport: Transport, tmp_path: Path) -> None:
+        (tmp_path / "a").write_bytes(bytes(20_000_000))
+        done = transport.feed(["sh", "-c", "head -c 5; echo enough >&2; exit 1"], tmp_path / "a", timeout_s=10)
+        assert (done.exit_code, done.stdout, done.stderr) == (1, bytes(5), b"enough\n")
+
+    def test_a_program_that_is_not_there(self, transport: Transport, tmp_path: Path) -> None:
+        (tmp_path / "a").write_bytes(b"x")
+        assert transport.feed(["/nowhere/no-such-program"], tmp_path / "a", timeout_s=10).exit_code == 127
+
+    def test_a_file_that_is_not_there_is_named(self, transport: Transport, tmp_path: Path) -> None:
+        with pytest.raises(MeltError, match="gone"):
+            transport.feed(["true"], tmp_path / "gone", timeout_s=10)
+
+    def test_silence_ends_it_and_its_children(self, transport: Transport, remote: str, tmp_path: Path) -> None:
+        (tmp_path / "a").write_bytes(bytes(5_000_000))
+        command = f"echo $$ > {remote}/pid; sleep 600 & wait"
+        with pytest.raises(TransportTimeout, match=r"sh took nothing and said nothing for 0\.3 s"):
+            transport.feed(["sh", "-c", command], tmp_path / "a", timeout_s=0.3)
+        pid = transport.run(["cat", f"{remote}/pid"]).stdout.decode().strip()
+        wait_until(lambda: transport.run(["kill", "-0", pid]).exit_code != 0, "the program is gone")
+
+    def test_slow_is_not_silent(self, transport: Transport, tmp_path: Path) -> None:
+        (tmp_path / "a").write_bytes(b"x")
+        slow = "for i in 1 2 3 4; do sleep 0.2; echo $i; done; exit 0"
+        assert transport.feed(["sh", "-c", slow], tmp_path / "a", timeout_s=0.5).stdout == b"1\n2\n3\n4\n"
+
+
 class TestLocalFiles:
     """What only this machine can promise."""
 
