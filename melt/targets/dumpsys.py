@@ -1,0 +1,91 @@
+"""What `dumpsys` prints, read: pure functions of text, which give nothing where a line is missing and never raise.
+
+Formats: BatteryService.java, ThermalManagerService.java and the power-stats HAL's own dump in AOSP.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+_FIELD = re.compile(r"^\s*([A-Za-z][\w .()-]*?):[ \t]*(-?[\w.]+)[ \t]*$", re.MULTILINE)
+_HAL_HEADING = "Current temperatures from HAL:"
+_TEMPERATURE = re.compile(r"Temperature\{mValue=(-?[\d.]+(?:[eE]-?\d+)?), mType=(-?\d+), mName=(.*?), mStatus=(\d+)\}")
+_STATUS = re.compile(r"^Thermal Status: (\d+)[ \t]*$", re.MULTILINE)
+_RAIL = re.compile(r"^\s*\[([^\]\n]+)\](?::([^\n]*?))?\s+([\d.]+)\s*mWs\s*$", re.MULTILINE)
+_NOT_TEMPERATURES = frozenset({6, 7, 8})
+"""Types of a HAL temperature that are none: voltage limit, current limit and charge."""
+
+BATTERY_STATES = {2: "Charging", 3: "Discharging", 4: "Not charging", 5: "Full"}
+"""`status` of BatteryManager, in the kernel's words."""
+
+
+@dataclass(frozen=True, slots=True)
+class HalTemperature:
+    """A thermometer of the phone's own thermal service. `status` 0 none to 6 shutdown."""
+
+    name: str
+    type: int
+    value_c: float
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rail:
+    """An energy counter below the battery, in joules since boot. `subsystem` is what it feeds."""
+
+    name: str
+    subsystem: str
+    energy_j: float
+
+
+def battery_fields(text: str) -> Mapping[str, float]:
+    """Return the numbers of `dumpsys battery` by their name; yes and no as 1 and 0.
+
+    Some vendors append an event log whose lines look like fields: reading stops there.
+    """
+    text = text.partition("[EventLogBuffer]")[0]
+    words = {"true": 1.0, "false": 0.0}
+    found: dict[str, float] = {}
+    for name, value in _FIELD.findall(text):
+        number = words.get(value, _float(value))
+        if not math.isnan(number):
+            found.setdefault(name, number)
+    return found
+
+
+def hal_temperatures(text: str) -> list[HalTemperature]:
+    """Return what the thermal HAL says now; what the service has cached is old and is passed over."""
+    _, _, now = text.partition(_HAL_HEADING)
+    now = now.partition("\nCurrent cooling devices")[0]
+    found = [
+        HalTemperature(name, int(kind), _float(value), int(status))
+        for value, kind, name, status in _TEMPERATURE.findall(now)
+        if len(kind) < 9 and len(status) < 9
+    ]
+    return [t for t in found if t.type not in _NOT_TEMPERATURES and not math.isnan(t.value_c)]
+
+
+def thermal_status(text: str) -> int | None:
+    """Return the phone's throttling status, 0 none to 6 shutdown; None where it says none."""
+    found = _STATUS.search(text)
+    return int(found[1]) if found and len(found[1]) == 1 else None
+
+
+def rails(text: str) -> list[Rail]:
+    """Return the on-device power meter's rails (ODPM, Pixel 6 and later)."""
+    return [
+        Rail(name.strip(), (subsystem or "").strip(), value / 1e3)
+        for name, subsystem, milliwatt_seconds in _RAIL.findall(text)
+        if not math.isnan(value := _float(milliwatt_seconds))
+    ]
+
+
+def _float(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        return math.nan
+    return value if math.isfinite(value) else math.nan
