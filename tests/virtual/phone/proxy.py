@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 
 from .events import Note
@@ -47,19 +46,18 @@ class Proxy:
         pair = _Pair(writer, inner_writer)
         self._link.connections.add(pair)
         self._note("connected")
+        ways = [self._carry(reader, inner_writer), self._carry(inner_reader, writer)]
+        tasks = [asyncio.create_task(way) for way in ways]
         try:
-            ways = [self._carry(reader, inner_writer), self._carry(inner_reader, writer)]
-            tasks = [asyncio.create_task(way) for way in ways]
-            try:
-                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            pass  # a fault broke the link
         finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             self._link.connections.discard(pair)
-            with contextlib.suppress(asyncio.CancelledError):
-                pair.kill()
+            pair.kill()
             self._note("disconnected")
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
