@@ -14,7 +14,7 @@ from typing import Protocol
 import platformdirs
 
 from melt._layout import agents_dir
-from melt.errors import EngineError
+from melt.errors import EngineError, UsageError
 
 Say = Callable[[str], None]
 TARGETS = ("android-arm64", "linux-arm64", "linux-x86_64")
@@ -52,7 +52,7 @@ def build(
     ndk: str | None = None,
     backends: Sequence[str] = (),
 ) -> dict[str, Path]:
-    """Return a runner's binary for a target by variant, of those asked for or of all. Raises EngineError.
+    """Return a runner's binary for a target by variant, of those asked for or of all. Raises EngineError, UsageError.
 
     `source` replaces the pinned package by an archive or a folder; with an Android NDK the binaries may have GPU
     back ends.
@@ -78,5 +78,6 @@ def build(
         answers = [line.partition(" ") for line in built.stdout.read().splitlines()]
     if built.returncode:
         said = "".join(complaint).removeprefix(_COMPLAINT).strip()
-        raise EngineError(said or f"{command[1]} ended with exit code {built.returncode}")
+        failed = UsageError if built.returncode == UsageError.exit_code else EngineError
+        raise failed(said or f"{command[1]} ended with exit code {built.returncode}")
     return {variant: Path(path) for variant, _, path in answers}

@@ -19,7 +19,7 @@ from melt._layout import agents_dir
 from melt.engines import registry
 from melt.engines.base import BuiltRunner
 from melt.engines.llama_native import VARIANTS, LlamaNative, variant_for
-from melt.errors import EngineError
+from melt.errors import EngineError, MeltError
 from melt.records import DeviceFacts
 from melt.targets import runners
 
@@ -194,9 +194,10 @@ def test_what_cannot_be_built_is_said_in_one_sentence(monkeypatch, tmp_path, ask
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "other.tar.gz").touch()
     asked = {k: v.format(tmp=tmp_path) if isinstance(v, str) else v for k, v in asked.items()}
-    with pytest.raises(EngineError, match=says) as caught:
+    with pytest.raises(MeltError, match=says) as caught:
         runners.build("llama_native", lambda _: None, **{"target": "android-arm64", **asked})
     assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == (1 if "sha256" in says else 2)
 
 
 def test_another_content_of_the_source_is_another_binary(build, tmp_path):

@@ -22,7 +22,7 @@ import sys
 from pathlib import Path
 
 import llama_source
-from llama_source import BuildError
+from llama_source import BuildError, UsageError
 
 HERE = Path(__file__).resolve().parent
 ZIG_VERSION = "0.17.0"
@@ -129,9 +129,9 @@ class Ndk:
         self._toolchain = folder / "build" / "cmake" / "android.toolchain.cmake"
         self._backends = backends
         if target != "android-arm64":
-            raise BuildError(f"an NDK builds for android-arm64, not for {target}")
+            raise UsageError(f"an NDK builds for android-arm64, not for {target}")
         if not self._toolchain.is_file():
-            raise BuildError(f"{folder} is no Android NDK: it has no build/cmake/android.toolchain.cmake")
+            raise UsageError(f"{folder} is no Android NDK: it has no build/cmake/android.toolchain.cmake")
         properties = folder / "source.properties"
         self.key = f"ndk {properties.read_text() if properties.is_file() else folder} {sorted(backends)}"
 
@@ -258,12 +258,12 @@ def main():
         known = VARIANTS[arguments.target.split("-")[1]]
         for variant in arguments.variant or ():
             if variant not in known:
-                raise BuildError(f"{arguments.target} has no CPU variant {variant!r}: one of {', '.join(known)}")
+                raise UsageError(f"{arguments.target} has no CPU variant {variant!r}: one of {', '.join(known)}")
         for backend in arguments.backend:
             if backend not in BACKENDS:
-                raise BuildError(f"unknown back end {backend!r}: one of {', '.join(BACKENDS)}")
+                raise UsageError(f"unknown back end {backend!r}: one of {', '.join(BACKENDS)}")
         if arguments.backend and not arguments.ndk:
-            raise BuildError("a static binary can load no GPU driver: --backend needs --ndk")
+            raise UsageError("a static binary can load no GPU driver: --backend needs --ndk")
         cache = arguments.cache.absolute()
         source = llama_source.find(arguments.source, cache)
         ndk = arguments.ndk
@@ -278,7 +278,8 @@ def main():
         for variant, binary in built.items():
             print(variant, binary)
     except BuildError as error:
-        sys.exit(f"build.py: {error}")
+        print(f"build.py: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, UsageError) else 1)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,10 @@ class BuildError(Exception):
     """The runner could not be built; the message says why and what to do."""
 
 
+class UsageError(BuildError):
+    """What was asked for cannot be."""
+
+
 class Source:
     """A llama.cpp to build: `name` is what the runner says it is, `key` changes with its content."""
 
@@ -44,7 +48,7 @@ def find(given, cache):
         return Source(f"{PACKAGE} {VERSION}", SHA256, lambda say: _unpacked(path, cache, say))
     folders = [folder for folder in (path, path / _INSIDE) if (folder / "src" / "llama.cpp").is_file()]
     if not folders:
-        raise BuildError(f"{given} is neither the archive {_ARCHIVE} nor a folder with llama.cpp's source")
+        raise UsageError(f"{given} is neither the archive {_ARCHIVE} nor a folder with llama.cpp's source")
     key = _digest(folders[0])
     return Source(f"llama.cpp from a folder, {key[:12]}", key, lambda say: folders[0])
 
