@@ -11,19 +11,27 @@ from melt.traces import RunBundle
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A sentence worth saying once: a missing sensor, a recovered run. `run_id` None: about the whole sweep."""
+    """A sentence worth saying once: a missing sensor, a recovered run. `run_id` None: about the whole sweep.
+
+    `device` is the selector of the device it is about, None where it is about none.
+    """
 
     text: str
     run_id: str | None = None
+    device: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Preparing:
-    """Something takes time before runs can start. `total` 0: nobody knows how much there is."""
+    """Something takes time before runs can start. `total` 0: nobody knows how much there is.
+
+    `device` is the selector of the device that waits, None where it is the host's own work.
+    """
 
     what: str
     done: int
     total: int
+    device: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +39,6 @@ class RunBegan:
     """A run is about to start."""
 
     spec: RunSpec
-    label: str
 
 
 @dataclass(frozen=True, slots=True)

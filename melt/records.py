@@ -180,6 +180,11 @@ class RunSpec:
     conditions: Conditions = field(default_factory=Conditions)
     gate: Gate = field(default_factory=Gate)
 
+    @property
+    def label(self) -> str:
+        """What people call the run: model, quantization, workload."""
+        return " ".join(filter(None, (self.model, self.quant, self.workload.name)))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Artifact:

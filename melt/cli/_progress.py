@@ -5,28 +5,34 @@ from __future__ import annotations
 import statistics
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from threading import Lock
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from melt.events import Event, Note, Observer, Preparing, Reading, RunBegan, RunEnded, RunProgress
-from melt.fleet.conductor import label
 from melt.records import Outcome, RunSpec, Verdict
 from melt.traces import RunBundle
 
 
 @contextmanager
 def progress(specs: Sequence[RunSpec]) -> Iterator[Observer]:
-    """Yield an observer for a sweep of these runs."""
+    """Yield an observer for a sweep of these runs; threads may call it."""
     console = Console(stderr=True)
-    if not console.is_terminal:
-        yield _Lines(len(specs)).see
-        return
-    with _Bars(console, len(specs)) as bars:
-        yield bars.see
+    lock = Lock()
+    with ExitStack() as stack:
+        view = stack.enter_context(_Bars(console, specs)) if console.is_terminal else _Lines(specs)
+
+        def see(event: Event) -> None:
+            with lock:
+                view.see(event)
+
+        yield see
 
 
 def describe(bundle: RunBundle) -> str:
@@ -48,70 +54,95 @@ def describe(bundle: RunBundle) -> str:
     return ", ".join(parts) or str(stop.outcome)
 
 
-def _name(bundle: RunBundle) -> str:
-    spec = bundle.start.spec
-    return f"{label(spec)} #{spec.block + 1}"
+class _Sweep:
+    """Names and time left, for one device or many."""
 
+    def __init__(self, specs: Sequence[RunSpec]) -> None:
+        self.total = len(specs)
+        self.several = len({spec.device for spec in specs}) > 1
+        self._left: dict[str, int] = dict(Counter(spec.device for spec in specs))
+        self._began: dict[str, float] = {}
+        self._took_s: dict[str, list[float]] = {}
 
-class _Eta:
-    """Time left, from the runs that this process has seen end."""
+    def name(self, spec: RunSpec) -> str:
+        """Name a run; the device only where there are several."""
+        return f"{self._at(spec.device)}{spec.label} #{spec.block + 1}"
 
-    def __init__(self, total: int) -> None:
-        self._total = total
-        self._began = time.monotonic()
-        self._took_s: list[float] = []
+    def about(self, device: str | None, text: str) -> str:
+        """Say of which device a sentence is."""
+        return f"{self._at(device)}{text}" if device else text
 
-    def began(self) -> None:
-        self._began = time.monotonic()
+    def _at(self, device: str | None) -> str:
+        return f"{device}: " if self.several else ""
 
-    def ended(self) -> None:
-        self._took_s.append(time.monotonic() - self._began)
+    def began(self, spec: RunSpec) -> None:
+        self._began[spec.run_id] = time.monotonic()
 
-    def text(self) -> str:
+    def ended(self, spec: RunSpec) -> None:
+        took_s = time.monotonic() - self._began.pop(spec.run_id, time.monotonic())
+        self._took_s.setdefault(spec.device, []).append(took_s)
+        self._left[spec.device] = self._left.get(spec.device, 1) - 1
+
+    def time_left(self) -> str:
+        """Return the time until the last device is done, from the runs that this process has seen end."""
         if not self._took_s:
             return ""
-        left_s = statistics.mean(self._took_s) * max(0, self._total - len(self._took_s))
+        typical_s = statistics.mean(t for times in self._took_s.values() for t in times)
+        left_s = max(
+            left * (statistics.mean(self._took_s[device]) if device in self._took_s else typical_s)
+            for device, left in self._left.items()
+        )
         return f"about {int(left_s // 60)}:{int(left_s % 60):02d} left"
 
 
 class _Lines:
     """For a log: nothing moves, nothing is coloured."""
 
-    def __init__(self, total: int) -> None:
-        self._total = total
+    def __init__(self, specs: Sequence[RunSpec]) -> None:
+        self._sweep = _Sweep(specs)
         self._done = 0
-        self._prepared: set[str] = set()
-        self._eta = _Eta(total)
+        self._prepared: set[tuple[str | None, str]] = set()
 
     def see(self, event: Event) -> None:
         if isinstance(event, Note):
-            self._print(f"note: {event.text}")
-        elif isinstance(event, Preparing) and event.what not in self._prepared:
-            self._prepared.add(event.what)
-            self._print(event.what)
+            self._print(f"note: {self._sweep.about(event.device, event.text)}")
+        elif isinstance(event, Preparing) and (event.device, event.what) not in self._prepared:
+            self._prepared.add((event.device, event.what))
+            self._print(self._sweep.about(event.device, event.what))
         elif isinstance(event, RunBegan):
-            self._eta.began()
+            self._sweep.began(event.spec)
         elif isinstance(event, RunEnded):
-            self._eta.ended()
+            spec = event.bundle.start.spec
+            self._sweep.ended(spec)
             self._done += 1
-            left = self._eta.text() if self._done < self._total else ""
-            counted = f"[{self._done}/{self._total}]"
-            self._print(
-                " ".join(
-                    filter(None, (counted, f"{_name(event.bundle)}: {describe(event.bundle)}", left and f"({left})"))
-                )
-            )
+            left = self._sweep.time_left() if self._done < self._sweep.total else ""
+            counted = f"[{self._done}/{self._sweep.total}]"
+            said = f"{self._sweep.name(spec)}: {describe(event.bundle)}"
+            self._print(" ".join(filter(None, (counted, said, left and f"({left})"))))
 
     def _print(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
-class _Bars:
-    """For a terminal: a bar for the sweep, one for the run under way, finished runs scroll above them."""
+@dataclass
+class _Bar:
+    """A run under way."""
 
-    def __init__(self, console: Console, total: int) -> None:
+    task: TaskID
+    device: str
+    rate: str = ""
+    heat: str = ""
+
+    def extra(self, phase: str) -> str:
+        return "  ".join(filter(None, (phase, self.rate, self.heat)))
+
+
+class _Bars:
+    """For a terminal: a bar for the sweep, one for each run under way, finished runs scroll above them."""
+
+    def __init__(self, console: Console, specs: Sequence[RunSpec]) -> None:
         self._console = console
-        self._eta = _Eta(total)
+        self._sweep = _Sweep(specs)
         self._bars = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -122,10 +153,9 @@ class _Bars:
             console=console,
             transient=True,
         )
-        self._sweep = self._bars.add_task("sweep", total=total, extra="")
-        self._run: TaskID | None = None
-        self._work: TaskID | None = None
-        self._rate = self._heat = ""
+        self._all = self._bars.add_task("sweep", total=len(specs), extra="")
+        self._runs: dict[str, _Bar] = {}
+        self._work: dict[str | None, TaskID] = {}
 
     def __enter__(self) -> _Bars:
         self._bars.start()
@@ -137,47 +167,56 @@ class _Bars:
     def see(self, event: Event) -> None:
         match event:
             case Note():
-                self._console.print(f"[yellow]note[/] {escape(event.text)}", highlight=False)
+                text = self._sweep.about(event.device, event.text)
+                self._console.print(f"[yellow]note[/] {escape(text)}", highlight=False)
             case Preparing():
                 self._prepare(event)
             case RunBegan():
-                self._drop("_work")
-                self._eta.began()
-                self._rate = self._heat = ""
-                self._run = self._bars.add_task(escape(event.label), total=None, extra="starting")
+                self._done_preparing(None)
+                self._done_preparing(event.spec.device)
+                self._sweep.began(event.spec)
+                task = self._bars.add_task(escape(self._sweep.name(event.spec)), total=None, extra="starting")
+                self._runs[event.spec.run_id] = _Bar(task, event.spec.device)
             case RunProgress():
-                rate = event.decode_tps or event.prefill_tps
-                self._rate = f"{rate:.1f} tok/s" if rate else self._rate
-                if self._run is not None:
-                    self._bars.update(
-                        self._run, completed=event.done, total=event.total, extra=self._extra(event.phase)
-                    )
+                self._progress(event)
             case Reading():
-                self._heat = f"{event.temperature_c:.0f} °C"
+                if bar := self._runs.get(event.run_id):
+                    bar.heat = f"{event.temperature_c:.0f} °C"
             case RunEnded():
                 self._end(event.bundle)
 
-    def _extra(self, phase: str) -> str:
-        return "  ".join(filter(None, (phase, self._rate, self._heat)))
+    def _progress(self, event: RunProgress) -> None:
+        bar = self._runs.get(event.run_id)
+        if bar is None:
+            return
+        self._done_preparing(bar.device)
+        rate = event.decode_tps or event.prefill_tps
+        bar.rate = f"{rate:.1f} tok/s" if rate else bar.rate
+        self._bars.update(bar.task, completed=event.done, total=event.total, extra=bar.extra(event.phase))
 
     def _prepare(self, event: Preparing) -> None:
-        if self._work is None:
-            self._work = self._bars.add_task(escape(event.what), total=None, extra="")
+        what = escape(self._sweep.about(event.device, event.what))
+        if event.device not in self._work:
+            self._work[event.device] = self._bars.add_task(what, total=None, extra="")
         total = event.total or None
-        self._bars.update(self._work, description=escape(event.what), total=total, completed=event.done)
+        self._bars.update(self._work[event.device], description=what, total=total, completed=event.done)
+
+    def _done_preparing(self, device: str | None) -> None:
+        task = self._work.pop(device, None)
+        if task is not None:
+            self._bars.remove_task(task)
 
     def _end(self, bundle: RunBundle) -> None:
-        self._drop("_run")
-        self._eta.ended()
-        self._bars.update(self._sweep, advance=1, extra=self._eta.text())
+        spec = bundle.start.spec
+        self._sweep.ended(spec)
+        self._done_preparing(spec.device)
+        bar = self._runs.pop(spec.run_id, None)
+        if bar is not None:
+            self._bars.remove_task(bar.task)
+        self._bars.update(self._all, advance=1, extra=self._sweep.time_left())
         if bundle.stop.outcome is not Outcome.OK:
             mark = "[red]!![/]"
         else:
             mark = "[green]ok[/]" if bundle.stop.verdict is Verdict.VALID else "[yellow]ok[/]"
-        self._console.print(f"{mark} {escape(_name(bundle))}: {escape(describe(bundle))}", highlight=False)
-
-    def _drop(self, name: str) -> None:
-        task: TaskID | None = getattr(self, name)
-        if task is not None:
-            self._bars.remove_task(task)
-            setattr(self, name, None)
+        said = f"{self._sweep.name(spec)}: {describe(bundle)}"
+        self._console.print(f"{mark} {escape(said)}", highlight=False)

@@ -43,11 +43,11 @@ def add_output_argument(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Expand the plan and conduct it. Returns 1 when a run did not end as asked."""
-    from melt.fleet.names import check_names
+    from melt.fleet.names import check_names, resolve_devices
     from melt.plan.expand import expand
     from melt.plan.ids import new_id
 
-    plan = plan_from_args(args)
+    plan = resolve_devices(plan_from_args(args))
     sweep_id = new_id()
     specs = expand(
         plan, sweep_id=sweep_id, new_run_id=new_id, note=lambda text: print(f"note: {text}", file=sys.stderr)
@@ -65,35 +65,36 @@ def run(args: argparse.Namespace) -> int:
 
 def conduct_sweep(sweep: Sweep, library: Library, args: argparse.Namespace) -> int:
     """Recover what an earlier melt left, run what the sweep lacks, print the comparison of the whole sweep."""
+    from melt.analysis.alike import IncomparableError
     from melt.cli._progress import progress
-    from melt.errors import DeviceError, StoreError
     from melt.fleet.conductor import conduct
-    from melt.fleet.lease import lease
     from melt.fleet.recover import recover
     from melt.fleet.sweep import missing, save
     from melt.store.store import Store
 
-    with Store.open(store_root(args)) as store, _stop_on_interrupt() as stop, lease():
+    with Store.open(store_root(args)) as store, _stop_on_interrupt() as stop:
         with progress(sweep.specs) as observe:
             recover(store, observe=observe, stop=stop)
             sweep, todo = missing(sweep, store)
             save(store.root, sweep)
-            trouble = None
-            try:
-                conduct(todo, store, _resolver(library, observe), observe=observe, stop=stop)
-            except (DeviceError, StoreError) as error:
-                trouble = error
+            troubles = conduct(todo, store, _resolver(library, observe), observe=observe, stop=stop).troubles
         bundles = _bundles(store, sweep)
-        print_comparison(bundles, args.output)
-        return _report(sweep, bundles, trouble, stop.is_set())
+        try:
+            print_comparison(bundles, args.output)
+        except IncomparableError as error:
+            print(f"melt: all runs are kept, but there is no table of them: {error}", file=sys.stderr)
+        return _report(sweep, bundles, troubles, stop.is_set())
 
 
-def _report(sweep: Sweep, bundles: Sequence[RunBundle], trouble: Exception | None, stopped: bool) -> int:
+def _report(sweep: Sweep, bundles: Sequence[RunBundle], troubles: Sequence[Exception], stopped: bool) -> int:
+    from melt.errors import UsageError
     from melt.records import Outcome
 
-    if trouble is not None:
+    for trouble in troubles:
         print(f"melt: {trouble}", file=sys.stderr)
     ended = {b.start.spec.run_id for b in bundles if b.stop.outcome not in (Outcome.ABORTED, Outcome.DEVICE_LOST)}
+    if troubles and not bundles and all(isinstance(trouble, UsageError) for trouble in troubles):
+        return UsageError.exit_code
     lacking = len(sweep.specs) - len(ended)
     if lacking:
         why = "stopped" if stopped else "ended early"
@@ -101,7 +102,7 @@ def _report(sweep: Sweep, bundles: Sequence[RunBundle], trouble: Exception | Non
             f"melt: {why}: {len(ended)} of {len(sweep.specs)} runs are kept; go on with: melt resume {sweep.sweep_id}",
             file=sys.stderr,
         )
-    return int(bool(lacking or trouble or any(b.stop.outcome is not Outcome.OK for b in bundles)))
+    return int(bool(lacking or troubles or any(b.stop.outcome is not Outcome.OK for b in bundles)))
 
 
 def print_comparison(bundles: Sequence[RunBundle], fmt: str) -> None:

@@ -90,8 +90,8 @@ def assemble(folder: RunFolder) -> RunBundle:
 
 def _was_sampled_by(schedule: Schedule, job: bytes) -> bool:
     """Say whether the numbers in the journal mean what this melt thinks: after an update they might not."""
-    words = (b"group ", b"file ", b"stream ")
-    meant = Job(run_id="-", groups=schedule.groups, streams=schedule.streams).render()
+    words = (b"group ", b"file ", b"stream ", b"poll ")
+    meant = Job(run_id="-", groups=schedule.groups, streams=schedule.streams, polls=schedule.polls).render()
     asked, expected = ([line for line in text.splitlines() if line.startswith(words)] for text in (job, meant))
     return asked == expected
 

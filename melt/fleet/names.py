@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from melt.engines.registry import get as get_engine
 from melt.models.catalog import LocalFile, find_source
 from melt.models.ggml import find_level
 from melt.models.gguf import read_header
+from melt.plan.model import Plan
 from melt.records import RunSpec
-from melt.transports.registry import open_transport
+from melt.transports.registry import resolve
+
+
+def resolve_devices(plan: Plan) -> Plan:
+    """Write each device as its full selector, once: `R5CT1234` becomes `adb:R5CT1234`. Raises UsageError."""
+    return replace(plan, devices=tuple(dict.fromkeys(resolve(device) for device in plan.devices)))
 
 
 def check_names(specs: Iterable[RunSpec]) -> None:
@@ -17,8 +24,6 @@ def check_names(specs: Iterable[RunSpec]) -> None:
     specs = tuple(specs)
     for engine in dict.fromkeys(spec.engine for spec in specs):
         get_engine(engine)
-    for device in dict.fromkeys(spec.device for spec in specs):
-        open_transport(device).close()
     for quant in dict.fromkeys(spec.quant for spec in specs if spec.quant):
         find_level(quant)
     for model in dict.fromkeys(spec.model for spec in specs):

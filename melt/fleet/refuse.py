@@ -1,4 +1,4 @@
-"""Cells that need not be tried to know how they end: they get their result without harm to the device."""
+"""Cells that need not, or cannot, be tried: they get their result without harm to the device."""
 
 from __future__ import annotations
 
@@ -27,6 +27,11 @@ def refusal(spec: RunSpec, artifact: Artifact, device: DeviceFacts) -> RunBundle
         message=f"{artifact.name} needs about {human(needed, 'bytes')}, the device has {human(total, 'bytes')}",
         figures={"needed_bytes": float(needed), "total_bytes": float(total)},
     )
+    return not_run(spec, artifact, device, Outcome.OOM, reason)
+
+
+def not_run(spec: RunSpec, artifact: Artifact, device: DeviceFacts, outcome: Outcome, reason: Reason) -> RunBundle:
+    """Return the result of a cell for which nothing was started."""
     now = time.time_ns()
     start = RunStart(
         spec=spec,
@@ -36,7 +41,5 @@ def refusal(spec: RunSpec, artifact: Artifact, device: DeviceFacts) -> RunBundle
         agent_version="",
         melt_version=__version__,
     )
-    stop = RunStop(
-        run_id=spec.run_id, ended_utc_ns=now, outcome=Outcome.OOM, verdict=Verdict.INVALID, reasons=(reason,)
-    )
+    stop = RunStop(run_id=spec.run_id, ended_utc_ns=now, outcome=outcome, verdict=Verdict.INVALID, reasons=(reason,))
     return RunBundle(start=start, stop=stop)

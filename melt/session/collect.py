@@ -15,13 +15,12 @@ from threading import Event
 from typing import BinaryIO
 
 from melt.errors import DeviceError, StoreError, TransportError
+from melt.session.patience import BOOT_S
 from melt.targets.agent import AgentClient
 from melt.telemetry.journal import JournalReader, Record
 
 POLL_S = 0.2
 SILENT_S = 15.0
-LOST_AFTER_S = 300.0
-"""How long a device may be out of reach beyond the time that its run can take: a phone boots in two minutes."""
 _SYNC_EVERY_S = 1.0
 _CHUNK_BYTES = 1 << 16
 
@@ -42,7 +41,7 @@ def collect(
     *,
     see: Callable[[Sequence[Record]], None],
     stop: Event,
-    lost_after_s: float = LOST_AFTER_S,
+    lost_after_s: float = BOOT_S,
     say: Callable[[str], None] = lambda _: None,
     reconnect: Callable[[], AgentClient] | None = None,
 ) -> Collected:
@@ -62,7 +61,7 @@ def collect(
             try:
                 if away:
                     agent.status(job_dir)
-                    say("is back; the run is collected from where it broke off")
+                    say("the device is back; the run is collected from where it broke off")
                     away = False
                 if not interrupted:
                     interrupted = _follow(agent, job_dir, out, reader, see, stop)
@@ -81,7 +80,8 @@ def collect(
                 if time.monotonic() > deadline or stop.wait(POLL_S):
                     raise
                 if not away:
-                    say(f"is out of reach, the run goes on there; waiting up to {lost_after_s / 60:.0f} min ({error})")
+                    wait = f"waiting up to {lost_after_s / 60:.0f} min"
+                    say(f"the device is out of reach, the run goes on there; {wait} ({error})")
                 away = True
                 if reconnect is not None:
                     with suppress(DeviceError):

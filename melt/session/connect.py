@@ -1,15 +1,15 @@
-"""Reach a device once per sweep: agent in place, facts and channels known, clock and memory bandwidth measured."""
+"""Reach a device: agent in place, facts and channels known, clock and memory bandwidth measured."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from melt.records import DeviceFacts
 from melt.targets.agent import AgentClient
 from melt.targets.base import Target
-from melt.targets.probe import take_snapshot
+from melt.targets.probe import Snapshot, take_snapshot
 from melt.targets.system import System, identify
-from melt.telemetry.base import Snapshot
 from melt.telemetry.platforms import platform
 from melt.transports.base import Transport
 from melt.transports.registry import open_transport
@@ -18,10 +18,21 @@ _CLOCK_ROUND_TRIPS = 50
 
 
 @dataclass(frozen=True, slots=True)
+class Reached:
+    """A device with the right agent on it. `root` is melt's folder there."""
+
+    transport: Transport
+    system: System
+    agent: AgentClient
+    root: str
+
+
+@dataclass(frozen=True, slots=True)
 class Site:
-    """A device that is ready to measure. `snapshot` is what its files said when it was probed."""
+    """A device that is ready to measure. `snapshot` is what its files said when it was last looked at."""
 
     selector: str
+    system: System
     target: Target
     snapshot: Snapshot
     clock_offset_ns: int
@@ -34,16 +45,6 @@ class Site:
     def close(self) -> None:
         """Give the link back."""
         self.target.transport.close()
-
-
-@dataclass(frozen=True, slots=True)
-class Reached:
-    """A device with the right agent on it. `root` is melt's folder there."""
-
-    transport: Transport
-    system: System
-    agent: AgentClient
-    root: str
 
 
 def reach(selector: str) -> Reached:
@@ -60,26 +61,49 @@ def reach(selector: str) -> Reached:
     return Reached(transport, system, agent, root)
 
 
-def connect(selector: str, *, say: Callable[[str], None] = lambda _: None) -> Site:
-    """Make a device ready for a sweep. Raises UsageError, TransportError, AgentError with what to do."""
+def connect(
+    selector: str,
+    *,
+    say: Callable[[str], None] = lambda _: None,
+    claim: Callable[[DeviceFacts], object] = lambda _: None,
+) -> Site:
+    """Make a device ready for a sweep. Raises UsageError, TransportError, AgentError with what to do.
+
+    `claim` is called once it is known which device this is, before anything is done there that would disturb another
+    measurement; what it raises ends the attempt.
+    """
     device = reach(selector)
     try:
-        return _probe(selector, device, say)
+        say("reading what the device offers")
+        facts, snapshot, clock = _look(device, selector)
+        claim(facts)
+        say("measuring memory bandwidth")
+        bandwidth = device.agent.bandwidth(threads=max(1, len(facts.cpus)))
     except BaseException:
         device.transport.close()
         raise
+    facts = replace(facts, memory_bandwidth_bytes_per_s=bandwidth)
+    target = Target(selector, device.transport, device.agent, device.root, facts)
+    return Site(selector, device.system, target, snapshot, *clock)
 
 
-def _probe(selector: str, device: Reached, say: Callable[[str], None]) -> Site:
+def refresh(site: Site) -> Site:
+    """Look at a device again, before the next run: its state, its clock, and whether it was started anew meanwhile.
+
+    Raises TransportError, AgentError.
+    """
+    target = site.target
+    device = Reached(target.transport, site.system, target.agent, target.root)
+    facts, snapshot, clock = _look(device, site.selector)
+    facts = replace(facts, memory_bandwidth_bytes_per_s=target.facts.memory_bandwidth_bytes_per_s)
+    return Site(site.selector, site.system, replace(target, facts=facts), snapshot, *clock)
+
+
+def _look(device: Reached, selector: str) -> tuple[DeviceFacts, Snapshot, tuple[int, int]]:
+    """Return facts, snapshot, and the clock's offset with its uncertainty in nanoseconds."""
     transport, agent, system = device.transport, device.agent, device.system
-    say("reading what the device offers")
     known = take_snapshot(transport, agent, system.FACT_GLOBS, system.FACT_COMMANDS)
     facts = system.parse_facts(known, device_id_hint=selector, kind=selector.partition(":")[0])
     channels = platform(facts.os)
     snapshot = known | take_snapshot(transport, agent, channels.GLOBS, channels.COMMANDS)
-    offset_ns, uncertainty_ns = agent.clock_offset(_CLOCK_ROUND_TRIPS)
-    say("measuring memory bandwidth")
-    bandwidth = agent.bandwidth(threads=max(1, len(facts.cpus)))
-    facts = replace(facts, memory_bandwidth_bytes_per_s=bandwidth)
-    target = Target(selector, transport, agent, device.root, facts)
-    return Site(selector, target, snapshot, offset_ns, uncertainty_ns)
+    return facts, snapshot, agent.clock_offset(_CLOCK_ROUND_TRIPS)

@@ -86,8 +86,8 @@ def test_a_link_that_keeps_breaking_loses_nothing(agent: tuple[AgentClient, Faul
     said: list[str] = []
     collected = collect(client, str(folder), tmp_path / "home", see=seen.extend, stop=Event(), say=said.append)
     assert transport.breaks > 3
-    assert said[0].startswith("is out of reach, the run goes on there; waiting up to 5 min (the link ")
-    assert said[1].startswith("is back")
+    assert said[0].startswith("the device is out of reach, the run goes on there; waiting up to 5 min (the link ")
+    assert said[1].startswith("the device is back")
     assert collected.state == "ended"
     assert (tmp_path / "home").read_bytes() == (folder / "journal").read_bytes()
     assert seen == read_journal(folder / "journal").records

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,9 +81,12 @@ def test_earlier_runs_tell_how_long_a_repetition_takes() -> None:
     assert not seconds_per_repetition([_bundle("r1", "s1", Outcome.FAILED)])
 
 
+_PHONE = "android-0123456789abcdef"
+
+
 def _try_to_hold(answers: multiprocessing.Queue[str]) -> None:
     try:
-        with lease():
+        with lease(_PHONE, "Pixel 8"):
             answers.put("held")
     except DeviceError as error:
         answers.put(str(error))
@@ -100,6 +104,8 @@ def test_a_device_has_one_holder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         process.join()
         return answer
 
-    with lease():
-        assert "another melt" in other()
+    with lease(_PHONE, "Pixel 8"):
+        assert re.match(r"another melt \(process \d+\) is measuring on Pixel 8", other())
+        with lease("another phone", "Pixel 6"):
+            pass
     assert other() == "held"

@@ -1,0 +1,196 @@
+"""Hold a run back until the device is as the plan wants it: charged, cool, idle. Nothing is set, only looked at."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from threading import Event
+
+from melt.events import Note, Observer
+from melt.records import Gate, Reason, Sampling, Stream
+from melt.session.connect import Site
+from melt.telemetry.base import Discovery
+from melt.telemetry.platforms import platform
+from melt.units import human
+
+_LOOK_EVERY_S = 2.0
+_SETTLED_WITHIN_S = 30.0
+_PLAUSIBLE_C = (1.0, 150.0)
+
+Values = Mapping[str, float]
+"""What the columns say now, by name; what cannot be read is left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """One thing that must hold. `now` measures it, `holds` judges; None: it could not be measured."""
+
+    code: str
+    what: str
+    now: Callable[[_Look], float | None]
+    holds: Callable[[float], bool]
+    unit: str
+    wanted: str
+
+
+@dataclass(slots=True)
+class _Look:
+    """What was seen, now and in the last half minute."""
+
+    streams: Mapping[str, Stream]
+    values: Values = field(default_factory=dict)
+    before: Values = field(default_factory=dict)
+    heat: deque[tuple[float, float]] = field(default_factory=deque)
+
+    def take(self, values: Values, now_s: float) -> None:
+        self.before, self.values = self.values, values
+        hottest = self.hottest()
+        if hottest is not None:
+            self.heat.append((now_s, hottest))
+        while self.heat and now_s - self.heat[0][0] > _SETTLED_WITHIN_S:
+            self.heat.popleft()
+
+    def hottest(self) -> float | None:
+        """The hottest plausible thermometer in degrees Celsius."""
+        seen = [v for name, v in self.values.items() if self.streams[name].quantity == "temperature"]
+        return max((v for v in seen if _PLAUSIBLE_C[0] < v < _PLAUSIBLE_C[1]), default=None)
+
+    def moved_c(self) -> float | None:
+        """How much the hottest thermometer moved within the last half minute, None before there is half a minute."""
+        if not self.heat or self.heat[-1][0] - self.heat[0][0] < _SETTLED_WITHIN_S - 2 * _LOOK_EVERY_S:
+            return math.inf if self.heat else None
+        return max(c for _, c in self.heat) - min(c for _, c in self.heat)
+
+    def idle(self) -> float | None:
+        """The share of the time in which the CPUs did nothing since the last look."""
+        busy = total = 0.0
+        for name, value in self.values.items():
+            if name.endswith("_total_s") and name in self.before:
+                other = name.replace("_total_s", "_busy_s")
+                total += value - self.before[name]
+                busy += self.values.get(other, math.nan) - self.before.get(other, math.nan)
+        if not total:
+            return math.inf if not self.before and any(n.endswith("_total_s") for n in self.values) else None
+        return None if math.isnan(busy) else 1 - busy / total
+
+
+def wait_for_gate(gate: Gate, site: Site, observe: Observer, stop: Event) -> Reason | None:
+    """Return None as soon as the run may start, or why it may not, after `gate.wait_s`.
+
+    What a gate asks and the device cannot tell refuses the run at once (`gate_unknown`). When `stop` is set the run
+    may "start": whoever starts it looks at `stop` first. Raises TransportError, AgentError.
+    """
+    wishes = _wishes(gate)
+    if not wishes:
+        return None
+    discovery = platform(site.target.facts.os).discover(site.snapshot, Sampling())
+    look = _Look({stream.name: stream for stream in discovery.streams})
+    deadline_s = time.monotonic() + gate.wait_s
+    told = False
+    while True:
+        look.take(_values(site, discovery), time.monotonic())
+        open_wishes = [(wish, wish.now(look)) for wish in wishes]
+        unknown = next((wish for wish, now in open_wishes if now is None), None)
+        if unknown is not None:
+            message = f"the gate asks for {unknown.what} {unknown.wanted}, which this device does not tell"
+            return Reason(code="gate_unknown", message=message)
+        closed = [(wish, now) for wish, now in open_wishes if now is not None and not wish.holds(now)]
+        if not closed or stop.is_set():
+            return None
+        text = "; ".join(_state(wish, now) for wish, now in closed)
+        if time.monotonic() >= deadline_s:
+            figures = {wish.code: now for wish, now in closed if math.isfinite(now)}
+            message = f"not within {human(gate.wait_s, 's')}: {text}"
+            return Reason(code=closed[0][0].code, message=message, figures=figures)
+        if not told:
+            observe(Note(f"waiting up to {human(gate.wait_s, 's')} for the gate: {text}", device=site.selector))
+            told = True
+        stop.wait(min(_LOOK_EVERY_S, max(0.0, deadline_s - time.monotonic())))
+
+
+def _wishes(gate: Gate) -> list[_Wish]:
+    found = []
+    if (least := gate.battery_min_ratio) is not None:
+        found.append(
+            _Wish(
+                "gate_battery_low",
+                "battery",
+                lambda look: look.values.get("battery_level_ratio", look.values.get("battery_level")),
+                lambda now: now >= least,
+                "ratio",
+                f"at {human(least, 'ratio')} or more",
+            )
+        )
+    if (most_c := gate.temperature_max_c) is not None:
+        found.append(
+            _Wish(
+                "gate_hot", "temperature", _Look.hottest, lambda now: now <= most_c, "c", f"under {human(most_c, 'c')}"
+            )
+        )
+    if (moved_c := gate.temperature_stable_c) is not None:
+        found.append(
+            _Wish(
+                "gate_unsettled",
+                "temperature's change in 30 s",
+                _Look.moved_c,
+                lambda now: now <= moved_c,
+                "c",
+                f"under {human(moved_c, 'c')}",
+            )
+        )
+    if (charging := gate.charging) is not None:
+        found.append(
+            _Wish(
+                "gate_charging",
+                "charging",
+                lambda look: look.values.get("battery_charging"),
+                lambda now: (now > 0) == charging,
+                "1",
+                "yes" if charging else "no",
+            )
+        )
+    if (idle := gate.cpu_idle_min_ratio) is not None:
+        found.append(
+            _Wish(
+                "gate_busy",
+                "idle CPU time",
+                _Look.idle,
+                # The first look has nothing to compare with, and says infinity: not measured yet.
+                lambda now: math.isfinite(now) and now >= idle,
+                "ratio",
+                f"{human(idle, 'ratio')} or more",
+            )
+        )
+    return found
+
+
+def _state(wish: _Wish, now: float) -> str:
+    if not math.isfinite(now):
+        shown = "not known yet"
+    elif wish.unit == "1":
+        shown = "yes" if now > 0 else "no"
+    else:
+        shown = human(now, wish.unit)
+    return f"{wish.what} is {shown}, wanted {wish.wanted}"
+
+
+def _values(site: Site, discovery: Discovery) -> dict[str, float]:
+    """Read every file and ask every service once."""
+    read = site.target.agent.read([file.path for file in discovery.files if "{pid}" not in file.path])
+    found: dict[str, float] = {}
+    for file in discovery.files:
+        if file.path in read:
+            found |= _named(file.streams, file.parse(read[file.path]))
+    for line in discovery.lines:
+        if line.period_s is not None:
+            done = site.target.transport.run(line.argv)
+            found |= _named(line.streams, line.parse(done.stdout))
+    return found
+
+
+def _named(streams: tuple[Stream, ...], values: tuple[float, ...]) -> dict[str, float]:
+    pairs = zip(streams, values, strict=True)
+    return {stream.name: value for stream, value in pairs if not math.isnan(value)}

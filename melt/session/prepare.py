@@ -1,0 +1,116 @@
+"""Everything that must be true before a runner is started: files in place, the job written, the start documented."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass, replace
+
+from melt import __version__
+from melt.codec import dumps
+from melt.engines.base import Command, Engine
+from melt.records import Artifact, RunSpec, RunStart, Sampling
+from melt.session import folder as docs
+from melt.session.connect import Site
+from melt.session.deploy import deploy, make_folder
+from melt.session.folder import JobSite, RunFolder, write_site
+from melt.targets.cpus import default_threads, parse_cpulist
+from melt.targets.jobfile import Job
+from melt.targets.knobs import KnobPlan, plan_knobs
+from melt.targets.probe import dump_snapshot
+from melt.telemetry.base import Discovery
+from melt.telemetry.platforms import platform
+from melt.telemetry.schedule import Schedule, make_schedule
+from melt.transports.base import Progress
+
+_LINGER_TICKS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A run that can be started. `spec` has every choice made that the plan left open."""
+
+    spec: RunSpec
+    job_dir: str
+    schedule: Schedule
+
+
+def prepare(
+    spec: RunSpec, artifact: Artifact, engine: Engine, site: Site, folder: RunFolder, progress: Progress | None = None
+) -> Prepared:
+    """Bring to the device what the run needs, and write to `folder` what makes a result of it later.
+
+    Changes no condition of the device: that is left to the agent, which undoes it. May be done again after a broken
+    link. Raises UsageError on a condition that this device does not know; DeviceError, TransportError, StoreError.
+    """
+    target = site.target
+    knobs = plan_knobs(spec.conditions, target.facts, target.transport.run)
+    spec = _settle(spec, site, knobs)
+    placement = deploy(target, artifact, engine, progress)
+    discovery = platform(target.facts.os).discover(site.snapshot, spec.sampling)
+    schedule = make_schedule(discovery)
+    job_dir = site.job_dir(spec.run_id)
+    command = engine.command(
+        spec, artifact, model_path=placement.model_path, runner_dir=placement.runner_dir, python=target.python
+    )
+    job = Job(
+        run_id=spec.run_id,
+        runner=tuple(word.replace("{dir}", job_dir) for word in command.argv),
+        env=dict(command.env),
+        affinity=spec.settings.affinity,
+        timeout_s=spec.settings.timeout_s,
+        linger_s=_linger_s(discovery, spec.sampling),
+        groups=schedule.groups,
+        streams=schedule.streams,
+        polls=schedule.polls,
+        prepares=knobs.prepares,
+        restores=knobs.restores,
+        trips=schedule.trips(spec.settings.trip_c),
+    )
+    start = RunStart(
+        spec=spec,
+        started_utc_ns=time.time_ns(),
+        artifact=artifact,
+        device=target.facts,
+        agent_version=target.agent.expected_version,
+        melt_version=__version__,
+        streams=discovery.streams,
+        missing=discovery.missing,
+        calibrations=discovery.calibrations,
+        knobs=knobs.knobs,
+        host={"python": sys.version.split()[0], "platform": sys.platform},
+        clock_offset_ns=site.clock_offset_ns,
+        clock_uncertainty_ns=site.clock_uncertainty_ns,
+    )
+    folder.write_document(docs.SNAPSHOT, dump_snapshot(site.snapshot))
+    folder.write_document(docs.START, dumps(start).encode())
+    write_site(folder, JobSite(site.selector, job_dir))
+    _push_job(site, folder, job_dir, command, job)
+    return Prepared(spec, job_dir, schedule)
+
+
+def _push_job(site: Site, folder: RunFolder, job_dir: str, command: Command, job: Job) -> None:
+    make_folder(site.target, job_dir)
+    for name, data in {**command.files, docs.JOB: job.render()}.items():
+        folder.write_document(name, data)
+        site.target.transport.push(folder.path / name, f"{job_dir}/{name}")
+
+
+def _linger_s(discovery: Discovery, sampling: Sampling) -> float:
+    """Sample beyond both ends where energy is measured: a window is integrated only if samples enclose it."""
+    measured = {stream.quantity for stream in discovery.streams}
+    if not measured & {"power", "energy", "current"}:
+        return 0.0
+    slowest_s = max((line.period_s for line in discovery.lines if line.period_s), default=0.0)
+    return _LINGER_TICKS * max(1 / sampling.sensors_hz, slowest_s)
+
+
+def _settle(spec: RunSpec, site: Site, knobs: KnobPlan) -> RunSpec:
+    """Fill in what the plan left to the session, so that the record says what was really asked."""
+    settings = spec.settings
+    if knobs.affinity is not None:
+        settings = replace(settings, affinity=knobs.affinity)
+    if settings.threads is None:
+        allowed = parse_cpulist(settings.affinity) if settings.affinity else ()
+        settings = replace(settings, threads=len(allowed) or default_threads(site.target.facts))
+    return replace(spec, settings=settings)

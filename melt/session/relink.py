@@ -1,0 +1,41 @@
+"""Find a device again at any of its addresses: a phone whose cable was pulled may still be there on Wi-Fi."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+from melt.errors import DeviceError
+from melt.session.connect import reach
+from melt.targets.agent import AgentClient
+from melt.targets.probe import take_snapshot
+from melt.transports.base import Transport
+
+
+class Relink:
+    """Tries one address at each call, in turn; a device that answers there but is another one is left alone."""
+
+    def __init__(self, device_id: str, addresses: Sequence[str]) -> None:
+        self._device_id = device_id
+        self._addresses: Iterator[str] = itertools.cycle(addresses)
+        self._opened: list[Transport] = []
+
+    def __call__(self) -> AgentClient:
+        """Return the agent at the next address. Raises DeviceError where it is not."""
+        address = next(self._addresses)
+        device = reach(address)
+        try:
+            known = take_snapshot(device.transport, device.agent, device.system.FACT_GLOBS, device.system.FACT_COMMANDS)
+            found = device.system.parse_facts(known, device_id_hint=address, kind=address.partition(":")[0])
+            if found.device_id != self._device_id:
+                raise DeviceError(f"{address} is {found.name} ({found.device_id}), not the device that was asked for")
+        except BaseException:
+            device.transport.close()
+            raise
+        self._opened.append(device.transport)
+        return device.agent
+
+    def close(self) -> None:
+        """Give back every link that was opened."""
+        for transport in self._opened:
+            transport.close()

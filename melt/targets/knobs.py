@@ -1,0 +1,124 @@
+"""Conditions of a run made into what the agent sets, reads back and restores. Nothing is changed from here.
+
+The state is read, and the job then says what to set, how to read it back, and how to put back what was found: so no
+condition is touched before the agent that will undo it runs on the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from melt.errors import DeviceError, UsageError
+from melt.records import Conditions, Cpu, DeviceFacts, Knob
+from melt.targets.jobfile import Prepare, RestoreExec
+from melt.transports.base import Completed
+
+Run = Callable[[Sequence[str]], Completed]
+"""Runs a program on the device that changes nothing."""
+
+CHECK = "check "
+"""What the name of a `prepared` event begins with that reads a knob back; the rest is the knob's name."""
+
+_ON_THE_HOST = ("cluster", "usb_power")
+"""Conditions that are no setting of the device: CPUs are chosen by the agent, the port's power is the hub's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One knob: its state as found, the programs that set it, the one that reads it back, those that restore it.
+
+    `asked` is what the program that reads it back then says, as `read` of the device's own module understands it.
+    """
+
+    name: str
+    before: str | None
+    asked: str
+    set: tuple[tuple[str, ...], ...]
+    check: tuple[str, ...]
+    restore: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KnobPlan:
+    """What a job needs for the conditions of a run; all empty where none is asked for."""
+
+    knobs: tuple[Knob, ...] = ()
+    prepares: tuple[Prepare, ...] = ()
+    restores: tuple[RestoreExec, ...] = ()
+    affinity: str | None = None
+
+
+def plan_knobs(conditions: Conditions, facts: DeviceFacts, run: Run) -> KnobPlan:
+    """Read the knobs that a run asks for and plan how each is set, read back and restored.
+
+    Raises UsageError for a condition that this device does not know; DeviceError where a state that must be put back
+    cannot be read; TransportError.
+    """
+    affinity = None if conditions.cluster is None else cluster_cpus(facts.cpus, conditions.cluster)
+    settings = _settings(conditions, facts, run)
+    return KnobPlan(
+        knobs=tuple(Knob(name=s.name, before=s.before, asked=s.asked) for s in settings),
+        prepares=tuple(p for s in settings for p in _prepares(s)),
+        # In reverse: the screen is put back last, where it was set first.
+        restores=tuple(RestoreExec(argv) for s in reversed(settings) for argv in s.restore),
+        affinity=affinity,
+    )
+
+
+def asked(conditions: Conditions) -> dict[str, object]:
+    """Return the conditions that are settings of the device and were asked for."""
+    names = (name for name in Conditions.__dataclass_fields__ if name not in _ON_THE_HOST)
+    return {name: value for name in names if (value := getattr(conditions, name)) is not None}
+
+
+def cluster_cpus(cpus: Sequence[Cpu], name: str) -> str:
+    """Return the CPU list of a cluster: `little` the slowest clock, `big` the fastest of several CPUs, and so on.
+
+    Clusters are told apart by their highest clock. `prime` is a single CPU that is faster than all others; `mid` is
+    what stands between little and big. Raises UsageError where the device has none of that name.
+    """
+    groups: dict[float, list[int]] = {}
+    for cpu in cpus:
+        if cpu.max_hz:
+            groups.setdefault(cpu.max_hz, []).append(cpu.index)
+    ordered = [groups[clock] for clock in sorted(groups)]
+    named: dict[str, list[int]] = {}
+    if len(ordered) > 1:
+        if len(ordered) > 2 and len(ordered[-1]) == 1:
+            named["prime"] = ordered.pop()
+        named["little"], named["big"] = ordered[0], ordered[-1]
+        if len(ordered) > 2:
+            named["mid"] = [cpu for group in ordered[1:-1] for cpu in group]
+    if name not in named:
+        has = f"it has {', '.join(sorted(named))}" if named else "its CPUs cannot be told apart by their clocks"
+        raise UsageError(f"conditions: cluster: this device has no CPUs called {name!r}: {has}")
+    return ",".join(map(str, sorted(named[name])))
+
+
+def _settings(conditions: Conditions, facts: DeviceFacts, run: Run) -> list[Setting]:
+    wanted = asked(conditions)
+    if not wanted:
+        return []
+    if facts.os != "android":
+        raise UsageError(
+            f"conditions: {facts.name} ({facts.os}) has no knob {', '.join(wanted)}: these are for phones; "
+            "leave them out of the plan for this device"
+        )
+    from melt.targets.android_knobs import KNOBS
+
+    return [KNOBS[name](value, facts, run) for name, value in wanted.items()]
+
+
+def _prepares(setting: Setting) -> list[Prepare]:
+    sets = [Prepare(f"set {setting.name}", argv) for argv in setting.set]
+    return [*sets, Prepare(CHECK + setting.name, setting.check)]
+
+
+def said(run: Run, argv: Sequence[str], what: str) -> str:
+    """Return what a program prints. Raises DeviceError naming what could not be read."""
+    done = run(argv)
+    if done.exit_code:
+        complaint = done.stderr.decode(errors="replace").strip() or f"exit code {done.exit_code}"
+        raise DeviceError(f"conditions: {what} cannot be read, so it could not be put back: {complaint}")
+    return done.stdout.decode(errors="replace")
