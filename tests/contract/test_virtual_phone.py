@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from virtual.phone import VirtualPhone
 from virtual.phone.clients import AdbServer
-from virtual.phone.testing import CLIENTS, Adb, adb_server, playing
+from virtual.phone.testing import CLIENT_PARAMS, Adb, adb_server, playing
 
 from melt.errors import AgentError
 from melt.targets.agent import AgentBinaries
@@ -26,7 +26,7 @@ def phone() -> Iterator[VirtualPhone]:
         yield started
 
 
-@pytest.fixture(scope="module", params=CLIENTS)
+@pytest.fixture(scope="module", params=CLIENT_PARAMS)
 def server(request: pytest.FixtureRequest) -> Iterator[AdbServer]:
     with adb_server(request.param) as started:
         yield started

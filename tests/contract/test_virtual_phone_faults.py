@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from virtual.phone import ControlError, VirtualPhone
 from virtual.phone.clients import AdbServer
-from virtual.phone.testing import CLIENTS, Adb, adb_server, eventually, playing
+from virtual.phone.testing import CLIENT_PARAMS, Adb, adb_server, eventually, playing
 
 TMP = "/data/local/tmp"
 BATTERY = "/sys/class/power_supply/battery"
@@ -23,7 +23,7 @@ def phone() -> Iterator[VirtualPhone]:
         yield started
 
 
-@pytest.fixture(scope="module", params=CLIENTS)
+@pytest.fixture(scope="module", params=CLIENT_PARAMS)
 def server(request: pytest.FixtureRequest) -> Iterator[AdbServer]:
     with adb_server(request.param) as started:
         yield started

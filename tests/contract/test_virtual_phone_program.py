@@ -14,6 +14,8 @@ import pytest
 from virtual.phone import PhoneFailed, Unavailable, VirtualPhone, require
 from virtual.phone.testing import playing
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = (sys.executable, "-m", "tests.virtual.phone")
 

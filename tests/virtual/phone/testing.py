@@ -14,7 +14,10 @@ from .handle import VirtualPhone
 from .requirements import Unavailable, require
 
 CLIENTS = ("system", "wheel")
-"""Parameters for a test that holds for every adb: the one of the system, and that of the adbutils package."""
+"""The adb of the system, and the newer one of the adbutils package."""
+
+CLIENT_PARAMS = (CLIENTS[0], pytest.param(CLIENTS[1], marks=pytest.mark.slow))
+"""Parameters for a test that holds for every adb; all but the first are slow, since most of it says the same twice."""
 
 
 @contextlib.contextmanager
