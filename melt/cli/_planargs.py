@@ -63,6 +63,9 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
     _single(repeat, ("--order",), "order", "WORD", "blocks (all cells, then all again) or sequential")
     _single(repeat, ("--sensors-hz",), "sensors_hz", "HZ", "how often sensors are read (default: 10)")
     _single(repeat, ("--process-hz",), "process_hz", "HZ", "how often the runner's memory and CPU time are read")
+    state = parser.add_argument_group("state of the device", "docs/plans.md lists what can be asked for.")
+    _several(state, ("--condition",), "conditions", "KEY=VALUE", "during a run, such as screen=off or cluster=big")
+    _several(state, ("--gate",), "gate", "KEY=VALUE", "before a run, such as battery_min_ratio=30%% or wait_s=10m")
     settings = parser.add_argument_group("settings of the engine", "Each takes a list, too: every combination is run.")
     for flags, field, metavar, text in _SETTINGS:
         _several(settings, flags, field, metavar, text)
@@ -91,6 +94,8 @@ def plan_from_args(args: argparse.Namespace) -> Plan:
         settings={field: _texts(given, field) for _, field, _, _ in _SETTINGS},
         repeat=_given(given, "warmup", "repetitions", "sessions"),
         sampling=_given(given, "sensors_hz", "process_hz"),
+        conditions=_texts(given, "conditions"),
+        gate=_texts(given, "gate"),
         order=given["plan_order"],
     )
     return plan_from_flags(flags, base, load_prompts=_prompts_beside(Path()))

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from melt.plan.expand import Cell
-from melt.records import Settings
+from melt.records import Conditions, Settings
 
-_COLUMNS = ("device", "model", "quant", "engine", "workload", "settings", "runs", "expected_s", "basis")
+_COLUMNS = ("device", "model", "quant", "engine", "workload", "settings", "conditions", "runs", "expected_s", "basis")
 _NUMBERS = ("runs", "expected_s")
 
 Row = dict[str, str | int | float | None]
@@ -34,7 +34,8 @@ class CellEstimate:
             "quant": self.cell.quant,
             "engine": self.cell.engine,
             "workload": self.cell.workload.name,
-            "settings": settings_label(self.cell.settings),
+            "settings": changed_label(self.cell.settings, Settings()),
+            "conditions": changed_label(self.cell.conditions, Conditions()),
             "runs": self.runs,
             "expected_s": None if self.expected_s is None else round(self.expected_s, 1),
             "basis": self.basis,
@@ -68,13 +69,11 @@ class DryRun:
         return table + "\n" + "".join(f"{line}\n" for line in self.lines)
 
 
-def settings_label(settings: Settings) -> str:
-    """Name the settings that are not the default: `threads=2 flash_attn=on`."""
-    default = Settings()
-    changed = [
-        field.name for field in fields(Settings) if getattr(settings, field.name) != getattr(default, field.name)
-    ]
-    return " ".join(f"{name}={getattr(settings, name)}" for name in changed)
+def changed_label(chosen: Settings | Conditions, default: Settings | Conditions) -> str:
+    """Name the fields that are not the default: `threads=2 flash_attn=on`."""
+    names = (field.name for field in fields(chosen))
+    changed = (name for name in names if getattr(chosen, name) != getattr(default, name))
+    return " ".join(f"{name}={getattr(chosen, name)}" for name in changed)
 
 
 def clock(seconds: float) -> str:

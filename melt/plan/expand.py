@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 
 from melt import codec
 from melt.plan.model import Plan
-from melt.records import RunSpec, Settings, Workload
+from melt.records import Conditions, RunSpec, Settings, Workload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +23,7 @@ class Cell:
     engine: str
     workload: Workload
     settings: Settings
+    conditions: Conditions
 
     @property
     def key(self) -> str:
@@ -73,6 +74,7 @@ def expand(
             position=position,
             repeat=plan.repeat,
             sampling=plan.sampling,
+            gate=plan.gate,
             **{field.name: getattr(cell, field.name) for field in fields(Cell)},
         )
         for position, (block, cell) in enumerate(ordered)
@@ -82,9 +84,17 @@ def expand(
 def _cells(plan: Plan, device: str, note: Callable[[str], None]) -> list[Cell]:
     artifacts = [(choice.model, quant) for choice in plan.models for quant in choice.quants]
     cells = [
-        Cell(device=device, model=model, quant=quant, engine=engine, workload=workload, settings=settings)
-        for settings, (model, quant), engine, workload in itertools.product(
-            plan.settings, artifacts, plan.engines, plan.workloads
+        Cell(
+            device=device,
+            model=model,
+            quant=quant,
+            engine=engine,
+            workload=workload,
+            settings=settings,
+            conditions=conditions,
+        )
+        for conditions, settings, (model, quant), engine, workload in itertools.product(
+            plan.conditions, plan.settings, artifacts, plan.engines, plan.workloads
         )
     ]
     unique = list({cell.key: cell for cell in cells}.values())

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 from melt.errors import PlanError, UsageError
 from melt.plan import values, workloads
-from melt.plan.model import ModelChoice, Plan, check_size
-from melt.records import Settings, Workload
+from melt.plan.model import ModelChoice, Plan, check_affinity, check_size
+from melt.records import Conditions, Settings, Workload
 
 T = TypeVar("T")
 
@@ -29,7 +29,8 @@ Texts = tuple[str, ...]
 class PlanFlags:
     """What stood behind the flags of a command line, unread; empty or None where a flag was not given.
 
-    A tuple has an entry each time the flag was given. `settings` maps a field of `records.Settings` to such a tuple.
+    A tuple has an entry each time the flag was given. `settings` maps a field of `records.Settings` to such a tuple;
+    `conditions` and `gate` have entries such as `screen=off`.
     """
 
     name: str | None = None
@@ -45,6 +46,8 @@ class PlanFlags:
     settings: Mapping[str, Texts] = field(default_factory=dict)
     repeat: Mapping[str, str] = field(default_factory=dict)
     sampling: Mapping[str, str] = field(default_factory=dict)
+    conditions: Texts = ()
+    gate: Texts = ()
     order: str | None = None
 
 
@@ -68,10 +71,13 @@ def plan_from_flags(
         "settings": _settings(flags.settings, base.settings),
         "repeat": replace(base.repeat, **_single(flags.repeat, values.REPEAT)),
         "sampling": replace(base.sampling, **_single(flags.sampling, values.SAMPLING)),
+        "conditions": _conditions(flags.conditions, base.conditions),
+        "gate": replace(base.gate, **_assigned("--gate", flags.gate, values.GATE)),
         "order": _read("--order", values.order, flags.order) if flags.order is not None else base.order,
     }
     plan = Plan(**given)
     check_size(plan.n_runs)
+    check_affinity(plan.settings, plan.conditions)
     return plan
 
 
@@ -141,6 +147,29 @@ def _setting(key: str, texts: Texts) -> tuple[Any, ...]:
         numbers = _each(flag, texts, integers)
         return tuple(_read(flag, read, str(number)) for found in numbers for number in found)
     return _listed(flag, read, texts)
+
+
+def _conditions(texts: Texts, base: tuple[Conditions, ...]) -> tuple[Conditions, ...]:
+    readers = {key: _choices(read) for key, read in values.CONDITIONS.items()}
+    swept = _assigned("--condition", texts, readers)
+    combinations = [dict(zip(swept, chosen, strict=True)) for chosen in itertools.product(*swept.values())]
+    return tuple(dict.fromkeys(replace(one, **combination) for one in base for combination in combinations))
+
+
+def _choices(read: values.Reader[object]) -> values.Reader[tuple[object, ...]]:
+    return lambda text: tuple(dict.fromkeys(read(part.strip()) for part in text.split(",")))
+
+
+def _assigned(flag: str, texts: Texts, readers: Mapping[str, values.Reader[Any]]) -> dict[str, Any]:
+    """Read `key=value` each; a key that is given again counts as it was given last."""
+    found = {}
+    for text in texts:
+        key, equals, value = (part.strip() for part in text.partition("="))
+        if not equals or key not in readers:
+            hint = values.nearest(key, readers) or f"; known: {', '.join(readers)}"
+            raise UsageError(f"{flag}: expected such as {next(iter(readers))}=…, found {values.shown(text)}{hint}")
+        found[key] = _read(f"{flag} {key}", readers[key], value)
+    return found
 
 
 def _single(flags: Mapping[str, str], readers: Mapping[str, values.Reader[object]]) -> dict[str, Any]:

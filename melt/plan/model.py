@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from melt.errors import UsageError
-from melt.records import Repeat, Sampling, Settings, Workload
+from melt.records import Conditions, Gate, Repeat, Sampling, Settings, Workload
 
 MAX_RUNS = 100_000
 """More runs than a lab does in a year: a plan that asks for more has a slip in it."""
@@ -24,9 +25,9 @@ class ModelChoice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What to measure: each device x model x quant x engine x workload x settings is a cell of `sessions` runs.
+    """What to measure. A cell is a device x model x quant x engine x workload x settings x conditions: `sessions` runs.
 
-    `settings` holds one entry per combination that is to be tried.
+    `settings` and `conditions` hold one entry per combination that is to be tried; `gate` stands before every run.
     """
 
     name: str
@@ -35,6 +36,8 @@ class Plan:
     devices: tuple[str, ...] = ("local",)
     engines: tuple[str, ...] = ("llama.cpp",)
     settings: tuple[Settings, ...] = (Settings(),)
+    conditions: tuple[Conditions, ...] = (Conditions(),)
+    gate: Gate = field(default_factory=Gate)
     repeat: Repeat = field(default_factory=Repeat)
     sampling: Sampling = field(default_factory=Sampling)
     order: str = "blocks"
@@ -43,8 +46,18 @@ class Plan:
     def n_runs(self) -> int:
         """How many runs the plan asks for, before cells that are the same are taken together."""
         n_artifacts = sum(len(choice.quants) for choice in self.models)
-        n_cells = len(self.devices) * n_artifacts * len(self.engines) * len(self.workloads) * len(self.settings)
-        return n_cells * self.repeat.sessions
+        n_ways = len(self.workloads) * len(self.settings) * len(self.conditions)
+        return len(self.devices) * n_artifacts * len(self.engines) * n_ways * self.repeat.sessions
+
+
+def check_affinity(settings: Iterable[Settings], conditions: Iterable[Conditions]) -> None:
+    """Raise UsageError when a plan chooses CPUs in two ways."""
+    cluster = next((c.cluster for c in conditions if c.cluster is not None), None)
+    affinity = next((s.affinity for s in settings if s.affinity is not None), None)
+    if cluster is not None and affinity is not None:
+        raise UsageError(
+            f"both the cluster '{cluster}' and the affinity '{affinity}' choose the CPUs: leave out one of them"
+        )
 
 
 def check_size(n_runs: int) -> None:

@@ -13,9 +13,9 @@ import yaml
 
 from melt.errors import UsageError
 from melt.plan import values, workloads
-from melt.plan.model import ModelChoice, Plan, check_size
+from melt.plan.model import ModelChoice, Plan, check_affinity, check_size
 from melt.plan.nodes import Problems, compose
-from melt.records import Repeat, Sampling, Settings, Workload
+from melt.records import Conditions, Gate, Repeat, Sampling, Settings, Workload
 
 T = TypeVar("T")
 
@@ -59,9 +59,11 @@ class _PlanReader:
             "models": lambda child: self._list("models", self._model, child, label=lambda choice: choice.model),
             "engines": self._names("engines"),
             "workloads": lambda child: self._list("workloads", self._workload, child, label=lambda work: work.name),
-            "settings": self._settings,
-            "repeat": lambda child: Repeat(**self._fields("repeat", values.REPEAT, child)),
-            "sampling": lambda child: Sampling(**self._fields("sampling", values.SAMPLING, child)),
+            "settings": partial(self._combinations, "settings", Settings, values.SETTINGS),
+            "conditions": partial(self._combinations, "conditions", Conditions, values.CONDITIONS),
+            "gate": partial(self._record, "gate", Gate, values.GATE),
+            "repeat": partial(self._record, "repeat", Repeat, values.REPEAT),
+            "sampling": partial(self._record, "sampling", Sampling, values.SAMPLING),
             "order": partial(self._value, "order", values.order),
         }
         children = self._mapping("a plan", tuple(readers), node)
@@ -70,7 +72,10 @@ class _PlanReader:
                 self._problems.add(node, f"'{key}' is missing")
         given = self._each(readers, children)
         plan = Plan(**{"name": default_name, "models": (), "workloads": (), **given})
-        self._check_size(plan.n_runs, node)
+        self._check(node, lambda: check_size(plan.n_runs))
+        self._check(
+            children.get("conditions", node), lambda: check_affinity(plan.settings, plan.conditions), "conditions"
+        )
         return plan
 
     def _names(self, what: str) -> Callable[[yaml.Node], tuple[str, ...]]:
@@ -104,31 +109,47 @@ class _PlanReader:
             raise _NotedError
         return self._guard(node, "workloads", lambda: workloads.from_fields(given, self._load_prompts))
 
-    def _settings(self, node: yaml.Node) -> tuple[Settings, ...]:
+    def _combinations(
+        self, what: str, make: Callable[..., T], readers: Mapping[str, values.Reader[object]], node: yaml.Node
+    ) -> tuple[T, ...]:
+        """Read a mapping whose values may be lists, or a list of such mappings; make one of each combination."""
         entries = node.value if isinstance(node, yaml.SequenceNode) else [node]
         if not entries:
-            raise self._wrong(node, "settings: the list is empty")
-        swept = [self._swept(entry) for entry in entries]
+            raise self._wrong(node, f"{what}: the list is empty")
+        swept = [self._swept(what, make(), readers, entry) for entry in entries]
         # Counted before they are made: a few lists and aliases can ask for millions.
-        self._check_size(sum(math.prod(len(choices) for choices in entry.values()) for entry in swept), node)
+        n_made = sum(math.prod(len(choices) for choices in entry.values()) for entry in swept)
+        self._check(node, lambda: check_size(n_made))
         return tuple(
-            Settings(**dict(zip(entry, chosen, strict=True)))
+            make(**dict(zip(entry, chosen, strict=True)))
             for entry in swept
             for chosen in itertools.product(*entry.values())
         )
 
-    def _swept(self, node: yaml.Node) -> dict[str, tuple[Any, ...]]:
-        children = self._mapping("settings", tuple(values.SETTINGS), node)
-        return self._each({key: self._setting(key, read) for key, read in values.SETTINGS.items()}, children)
+    def _swept(
+        self, what: str, default: object, readers: Mapping[str, values.Reader[object]], node: yaml.Node
+    ) -> dict[str, tuple[Any, ...]]:
+        children = self._mapping(what, tuple(readers), node)
+        return self._each({key: self._choices(key, read, default) for key, read in readers.items()}, children)
 
-    def _setting(self, key: str, read: values.Reader[object]) -> Callable[[yaml.Node], tuple[object, ...]]:
-        if getattr(Settings(), key) is None:
+    def _choices(
+        self, key: str, read: values.Reader[object], default: object
+    ) -> Callable[[yaml.Node], tuple[object, ...]]:
+        if getattr(default, key) is None:
             return partial(self._list, key, partial(self._optional, key, read), null_item=True)
         return partial(self._list, key, partial(self._value, key, read))
 
-    def _fields(self, what: str, readers: Mapping[str, values.Reader[object]], node: yaml.Node) -> dict[str, Any]:
+    def _record(
+        self, what: str, make: Callable[..., T], readers: Mapping[str, values.Reader[object]], node: yaml.Node
+    ) -> T:
+        """Read a mapping of single values; null may stand where it is the default."""
         children = self._mapping(what, tuple(readers), node)
-        return self._each({key: partial(self._value, key, read) for key, read in readers.items()}, children)
+        default = make()
+        read = {
+            key: partial(self._optional if getattr(default, key) is None else self._value, key, reader)
+            for key, reader in readers.items()
+        }
+        return make(**self._each(read, children))
 
     def _each(
         self, readers: Mapping[str, Callable[[yaml.Node], object]], children: Mapping[str, yaml.Node]
@@ -206,11 +227,11 @@ class _PlanReader:
         except UsageError as error:
             raise self._wrong(node, f"{what}: {error}") from error
 
-    def _check_size(self, n_runs: int, node: yaml.Node) -> None:
+    def _check(self, node: yaml.Node, check: Callable[[], None], what: str = "") -> None:
         try:
-            check_size(n_runs)
+            check()
         except UsageError as error:
-            raise self._wrong(node, str(error)) from error
+            raise self._wrong(node, f"{what}: {error}" if what else str(error)) from error
 
     def _wrong(self, node: yaml.Node, problem: str) -> _NotedError:
         self._problems.add(node, problem)

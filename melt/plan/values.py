@@ -83,6 +83,21 @@ def truth(text: str) -> bool:
     raise UsageError(f"expected true or false, found {shown(text)}")
 
 
+def ratio(text: str) -> float:
+    """Read a share from 0 to 1, or in per cent: `0.3`, `30%`."""
+    if text.endswith("%"):
+        return number(0, 100)(text[:-1].rstrip()) / 100
+    return number(0, 1)(text)
+
+
+def _switch(text: str) -> str:
+    """Read on or off; true and false, 1 and 0 mean the same."""
+    try:
+        return "on" if truth(text) else "off"
+    except UsageError:
+        raise UsageError(f"expected on or off, found {shown(text)}") from None
+
+
 def flash_attention(text: str) -> str:
     """Read auto, on or off; true and false, 1 and 0 mean on and off."""
     if text.lower() == "auto":
@@ -161,5 +176,28 @@ REPEAT: Mapping[str, Reader[object]] = {
 
 SAMPLING: Mapping[str, Reader[object]] = {"sensors_hz": number(0.01, 1000), "process_hz": number(0.01, 1000)}
 """How each field of `records.Sampling` is read."""
+
+CONDITIONS: Mapping[str, Reader[object]] = {
+    "screen": _switch,
+    "brightness": whole(0, 255),
+    "stay_awake": truth,
+    "charging": word("suspended", "allowed"),
+    "fixed_performance": truth,
+    "airplane": truth,
+    "wifi": truth,
+    "cluster": word("little", "mid", "big", "prime"),
+    "usb_power": _switch,
+}
+"""How each field of `records.Conditions` is read."""
+
+GATE: Mapping[str, Reader[object]] = {
+    "battery_min_ratio": ratio,
+    "temperature_max_c": number(-40, 200),
+    "temperature_stable_c": number(0.01, 100),
+    "charging": truth,
+    "cpu_idle_min_ratio": ratio,
+    "wait_s": duration,
+}
+"""How each field of `records.Gate` is read."""
 
 order = word(*ORDERS)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from melt.plan import ids
 from melt.plan.expand import cell_key, expand
 from melt.plan.model import ModelChoice, Plan
-from melt.records import Repeat, RunSpec, Settings, Workload
+from melt.records import Conditions, Gate, Repeat, RunSpec, Settings, Workload
 
 
 def plan(n_cells: int, sessions: int, **parts: object) -> Plan:
@@ -77,6 +77,16 @@ def test_cells_asked_for_twice_run_once_and_it_is_said() -> None:
     assert said == ["2 of 6 cells on local are asked for twice and run once"]
 
 
+def test_each_of_the_conditions_makes_cells_of_its_own_and_the_gate_is_before_every_run() -> None:
+    states = (Conditions(screen="on"), Conditions(screen="off"))
+    gate = Gate(battery_min_ratio=0.3)
+    specs = runs(plan(2, 1, conditions=states, gate=gate))
+    assert Counter((spec.quant, spec.conditions) for spec in specs) == {
+        (quant, state): 1 for quant in ("q0", "q1") for state in states
+    }
+    assert {spec.gate for spec in specs} == {gate}
+
+
 @pytest.mark.parametrize(
     ("change", "same"),
     [
@@ -88,6 +98,8 @@ def test_cells_asked_for_twice_run_once_and_it_is_said() -> None:
         ({"engine": "other"}, False),
         ({"workload": Workload(n_prompt=8, n_depth=1)}, False),
         ({"settings": Settings(threads=3)}, False),
+        ({"conditions": Conditions(screen="off")}, False),
+        ({"gate": Gate(battery_min_ratio=0.5)}, True),
     ],
 )
 def test_the_cell_is_what_repetitions_share(change: dict[str, object], same: bool) -> None:

@@ -11,6 +11,7 @@ from melt.cli._planargs import add_plan_arguments, plan_from_args
 from melt.errors import PlanError, UsageError
 from melt.plan.flags import integers
 from melt.plan.model import ModelChoice, Plan
+from melt.records import Conditions, Gate
 
 PLAN = """\
 name: lab
@@ -192,3 +193,37 @@ def test_a_wrong_prompt_file_of_a_plan_is_named_with_both_lines(plan_file: str) 
     Path(plan_file).with_name("questions.jsonl").write_text('"fine"\n7\n', encoding="utf-8")
     with pytest.raises(PlanError, match=r"lab\.yaml:6: workloads: questions\.jsonl:2: expected a prompt"):
         plan_of(plan_file)
+
+
+def test_conditions_take_lists_and_keep_what_the_plan_says_beside_them(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text("models: a\nworkloads: pp8\nconditions: {charging: suspended, screen: on}\ngate: {wait_s: 1m}\n")
+    plan = plan_of(
+        str(path), "--condition", "screen=off,on", "--condition", "brightness = 9", "--gate", "battery_min_ratio=30%"
+    )
+    assert plan.conditions == tuple(
+        Conditions(charging="suspended", screen=screen, brightness=9) for screen in ("off", "on")
+    )
+    assert plan.gate == Gate(battery_min_ratio=0.3, wait_s=60)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--condition", "screen"), "--condition: expected such as screen=…, found 'screen'"),
+        (
+            ("--condition", "scren=off"),
+            "--condition: expected such as screen=…, found 'scren=off', did you mean 'screen'?",
+        ),
+        (("--condition", "screen=dim"), "--condition screen: expected on or off, found 'dim'"),
+        (("--gate", "wait_s=soon"), "--gate wait_s: expected a duration such as 60s, 5m or 1h, found 'soon'"),
+        (
+            ("--condition", "cluster=big", "--affinity", "0-3"),
+            "both the cluster 'big' and the affinity '0-3' choose the CPUs: leave out one of them",
+        ),
+    ],
+)
+def test_wrong_conditions_and_gates_name_the_flag(words: tuple[str, ...], sentence: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        plan_of("-m", "a", *words)
+    assert str(caught.value).startswith(sentence)
