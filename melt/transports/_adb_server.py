@@ -134,9 +134,11 @@ class Server(AdbClient):
         """Return how a device stands, None when the server does not know it. Raises TransportError."""
         return dict(self.listed()).get(serial)
 
-    def service(self, serial: str, service: str, timeout_s: float = ANSWER_S) -> Connection:
-        """Open a service of a device, always of this one. Raises Unauthorized, Offline, Gone, TransportError."""
-        name = f"adb:{serial}"
+    def service(self, serial: str, service: str, name: str, timeout_s: float) -> Connection:
+        """Open a service of a device, always of this one; errors call it `name`.
+
+        Raises Unauthorized, Offline, Gone, TransportTimeout, TransportError.
+        """
         connection = self.make_connection(timeout_s)
         try:
             with answers(name):

@@ -27,6 +27,10 @@ SILENCE_S = 20.0
 """A transfer in which nothing moves for so long is given up."""
 
 
+class _Refused(Exception):
+    """The phone refused a file; its reason is the argument."""
+
+
 class SyncLink:
     """A connection that speaks the sync protocol, one request at a time; `name` is the transport's."""
 
@@ -35,12 +39,18 @@ class SyncLink:
         self._socket.settimeout(SILENCE_S)
         self._name = name
 
-    def send(self, local: Path, remote: str, mode: int, progress: Progress | None) -> int:
-        """Write a file under its final or a temporary name and return its size. Raises NoSpace, DeviceError."""
+    def send(self, local: Path, temporary: str, remote: str, progress: Progress | None) -> int:
+        """Write a file, only its owner's, under a temporary name and return its size; errors name `remote`.
+
+        Raises NoSpace, DeviceError, TransportError.
+        """
         try:
             with local.open("rb", buffering=0) as source:
                 size = os.fstat(source.fileno()).st_size
-                return self._send(source, size, remote, mode, progress)
+                try:
+                    return self._send(source, size, temporary, progress)
+                except _Refused as refused:
+                    raise self._failure(f"cannot write {remote}", refused.args[0]) from None
         except (TransportError, DeviceError):
             raise
         except OSError as error:
@@ -69,8 +79,8 @@ class SyncLink:
             if progress is not None:
                 progress(done, max(done, total))
 
-    def _send(self, source: BinaryIO, size: int, remote: str, mode: int, progress: Progress | None) -> int:
-        self._request(b"SEND", os.fsencode(f"{remote},{stat.S_IFREG | mode}"))
+    def _send(self, source: BinaryIO, size: int, temporary: str, progress: Progress | None) -> int:
+        self._request(b"SEND", os.fsencode(f"{temporary},{stat.S_IFREG | 0o600}"))
         packet = _HEADER.size + _DATA_BYTES
         buffer = bytearray(packet * _PACKETS)
         view = memoryview(buffer)
@@ -95,7 +105,7 @@ class SyncLink:
         self._write(_HEADER.pack(b"DONE", int(time.time())))
         kind, length = _HEADER.unpack(self._receive(_HEADER.size))
         if kind != b"OKAY":
-            raise self._failure(f"cannot write {remote}", self._receive(length))
+            raise _Refused(self._receive(length))
         return done
 
     def _has_answer(self) -> bool:
@@ -117,7 +127,7 @@ class SyncLink:
             with suppress(TransportError):
                 kind, length = _HEADER.unpack(self._receive(_HEADER.size))
                 if kind == b"FAIL":
-                    raise self._failure("refused", self._receive(length)) from error
+                    raise _Refused(self._receive(length)) from error
             raise TransportError(f"{self._name}: the link broke while a file travelled") from error
 
     def _receive(self, size: int) -> bytes:

@@ -20,7 +20,8 @@ from melt.transports._adb_sync import SyncLink
 from melt.transports.base import Completed, Progress
 
 _ALIVE_S = 5.0
-_RECONNECT_S = 5.0
+_CONNECT_S = 5.0
+_PLUG_S = 2.0
 _BY_ADDRESS = re.compile(r"(.+:\d+|adb-.+\._adb-tls-connect\._tcp\.?)\Z")
 """Serials that `adb connect` takes: Wi-Fi phones."""
 _PLACE = """
@@ -73,7 +74,7 @@ class AdbTransport:
         folder, _, _ = remote.rpartition("/")
         temporary = f"{folder}/.{secrets.token_hex(8)}.part"
         with self._service("sync:", ANSWER_S) as connection:
-            size = SyncLink(connection, self._name).send(local, temporary, 0o600, progress)
+            size = SyncLink(connection, self._name).send(local, temporary, remote, progress)
         placed = self.run(("sh", "-c", _PLACE, "sh", temporary, remote, f"{mode:o}"))
         if placed.exit_code:
             reason = placed.stderr.decode(errors="replace").strip()
@@ -131,16 +132,16 @@ class AdbTransport:
     def _service(self, service: str, timeout_s: float) -> Connection:
         """Open a service on the phone, after bringing the link back where that is needed and quick."""
         if self._frozen.is_set():
-            self._reconnect()
+            self._reconnect(timeout_s)
         try:
             return self._opened(service, timeout_s)
         except (Offline, Gone):
-            self._reconnect()
+            self._reconnect(timeout_s)
             return self._opened(service, timeout_s)
 
     def _opened(self, service: str, timeout_s: float) -> Connection:
         try:
-            connection = self._server.service(self._serial, service, timeout_s)
+            connection = self._server.service(self._serial, service, self._name, timeout_s)
         except TransportTimeout:
             self._frozen.set()
             raise
@@ -160,18 +161,19 @@ class AdbTransport:
             finally:
                 shell.close()
 
-    def _reconnect(self) -> None:
-        """Bring a broken link back, once for all threads that found it broken."""
+    def _reconnect(self, timeout_s: float) -> None:
+        """Try to bring a broken link back, once for all threads that found it broken."""
         by_address = _BY_ADDRESS.match(self._serial) is not None
-        with _reconnecting[self._server.address, self._serial], answers(self._name):
+        # That it does not come back is told by the call that needs it.
+        with _reconnecting[self._server.address, self._serial], suppress(TransportError), answers(self._name):
             if self._server.state(self._serial) == "device" and not (by_address and self._frozen.is_set()):
                 return
             if by_address:
                 # The server says that it is connected already while the phone is offline: first disconnect.
                 self._server.disconnect(self._serial)
-                self._server.connect(self._serial, timeout=_RECONNECT_S)
+                self._server.connect(self._serial, timeout=min(timeout_s, _CONNECT_S))
             else:
-                self._server.wait_for(self._serial, transport="any", timeout=_RECONNECT_S)
+                self._server.wait_for(self._serial, transport="any", timeout=min(timeout_s, _PLUG_S))
             self._frozen.clear()
 
 
