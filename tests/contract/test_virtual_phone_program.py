@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from virtual.phone import PhoneFailed, Unavailable, VirtualPhone, require
-from virtual.phone.testing import playing
+from virtual.phone.testing import eventually, playing
 
 pytestmark = pytest.mark.slow
 
@@ -68,6 +68,19 @@ def test_what_cannot_be_is_one_sentence(options: tuple[str, ...], said: str) -> 
     assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_killed_test_takes_its_phone_along() -> None:
+    start = "print(VirtualPhone('mi-a1', data_mb=8).start().pid, flush=True)"
+    killed = subprocess.run(
+        [sys.executable, "-c", f"import os; from virtual.phone import VirtualPhone; {start}; os.kill(os.getpid(), 9)"],
+        cwd=ROOT / "tests",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    eventually(lambda: not Path(f"/proc/{killed.stdout.strip()}").exists())
 
 
 def test_a_taken_port_is_named() -> None:

@@ -137,17 +137,13 @@ class Controls:
         killed = []
         for pid, words in _processes():
             if match in words:
+                message = _kill_message(pid, words)
                 with as_root():
                     os.kill(pid, signal_number)
                     if out_of_memory:
                         count_oom_kill()
+                        self._system.state.logcat("I", "lowmemorykiller", message)
                 killed.append(pid)
-                if out_of_memory:
-                    self._system.state.logcat(
-                        "I",
-                        "lowmemorykiller",
-                        f"Kill '{words.split()[0]}' ({pid}), uid 2000, oom_score_adj 900 to free memory",
-                    )
         return {"killed": killed}
 
     async def _ramp(self, temperature_c: float | None = None, seconds: float = 0.0) -> None:
@@ -178,6 +174,14 @@ class Controls:
 
     async def _state(self) -> dict[str, Any]:
         return self._system.state.summary()
+
+
+def _kill_message(pid: int, words: str) -> str:
+    """Say it as lmkd.cpp of AOSP does."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    freed = f"{pages * os.sysconf('SC_PAGE_SIZE') // 1024}kB rss, 0kB swap"
+    name = words.split()[0]
+    return f"Kill '{name}' ({pid}), uid 2000, oom_score_adj 900 to free {freed}; reason: low watermark is breached"
 
 
 def _processes() -> list[tuple[int, str]]:
