@@ -17,7 +17,7 @@ FORMATS = ("table", "json")
 _HEADERS = ("device", "name", "state", "battery", "temp", "profile")
 _FACTS = ("name", "device_id", "os", "os_build", "soc", "arch")
 _USAGE = """\
-melt devices [-h] [-o {table,json}] [--timeout S] [--server HOST:PORT]
+melt devices [-h] [-o {table,json}] [--timeout S] [--adb-server HOST:PORT]
        melt devices clean DEVICE
 """
 _EPILOG = """\
@@ -36,10 +36,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--timeout", metavar="S", type=_seconds, default=None, help="how long the devices have to answer (default: 15)"
     )
     parser.add_argument(
-        "--server",
+        "--adb-server",
         metavar="HOST:PORT",
         action="append",
-        help="ask this adb server, in place of the usual one; repeatable",
+        help="ask this adb server, not the usual one; may be repeated",
     )
     parser.set_defaults(act=_list)
     verbs = parser.add_subparsers(dest="devices_verb", metavar="VERB", title="what else can be done")
@@ -68,7 +68,7 @@ def _seconds(text: str) -> float:
 def _list(args: argparse.Namespace) -> int:
     from melt.fleet.inventory import LOOK_S, take_inventory
 
-    found = take_inventory(servers=args.server or ("",), deadline_s=args.timeout or LOOK_S)
+    found = take_inventory(servers=args.adb_server or ("",), deadline_s=args.timeout or LOOK_S)
     for problem in found.problems:
         print(f"melt: {problem}", file=sys.stderr)
     if args.output == "json":

@@ -61,7 +61,7 @@ def test_a_phone_of_another_adb_server_is_named_with_it(melt: Melt, adb: AdbServ
     with playing("pixel-8") as pixel:
         adb.connect(pixel.address)
         del melt.env["ADB_SERVER_SOCKET"]
-        found = _listed(melt, "--server", f"127.0.0.1:{adb.port}")
+        found = _listed(melt, "--adb-server", f"127.0.0.1:{adb.port}")
     assert found[f"adb:{pixel.address}@127.0.0.1:{adb.port}"]["state"] == "ready"
 
 
