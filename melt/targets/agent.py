@@ -18,8 +18,8 @@ from melt.targets.jobfile import decode_field
 from melt.transports.base import Channel, Completed, Progress, Transport
 
 PROTOCOL = 1
-_ARGUMENT_BYTES = 65536
-"""How much of a command line one call fills: Linux takes 128 KiB in all, a phone's shell less."""
+_ARGUMENT_BYTES = 32768
+"""How much of a command line one call fills: adb takes 64 KiB, quotes for the shell included."""
 
 _SILENCE_S = 60.0
 """An agent that works on something long says so every five seconds; after so long without a word it is not there."""
