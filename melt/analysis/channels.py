@@ -15,18 +15,20 @@ PLAUSIBLE_C = (1.0, 125.0)
 _DEVICE_SITE = re.compile(r"(^|\W)(psys|sys|system|device|vdd_in|pom_5v_in|vin\w*|input|meter)$", re.IGNORECASE)
 _PACKAGE_SITE = re.compile(r"^(package\S*|.*\W[ep]?(socket|package)\W?\d*)$", re.IGNORECASE)
 _BATTERY_SITE = re.compile(r"^bat", re.IGNORECASE)
-_GPU_SITE = re.compile(r"gpu|nvidia|^card", re.IGNORECASE)
+_RAIL_SITE = re.compile(r"^rail ")
+_GPU_SITE = re.compile(r"^(?!rail ).*(gpu|nvidia)|^card", re.IGNORECASE)
 _NOT_PROCESSOR = re.compile(r"bat|nvme|ssd|drive|wifi|iwl|spd|jc42|ambient|usb|pch|^ac$", re.IGNORECASE)
 
 _SCOPES = (
     ("whole device", _DEVICE_SITE),
     ("CPU package", _PACKAGE_SITE),
     ("battery", _BATTERY_SITE),
+    ("sum of power rails", _RAIL_SITE),
     ("GPU board", _GPU_SITE),
 )
 """What a power sensor covers, the widest and most trustworthy first."""
 
-_ADDS_UP = ("CPU package", "GPU board")
+_ADDS_UP = ("CPU package", "GPU board", "sum of power rails")
 
 
 def is_runner(stream: Stream) -> bool:
@@ -84,6 +86,11 @@ def charging(traces: Iterable[Trace]) -> list[Series]:
     return find(traces, lambda s: s.quantity == "state" and s.name.endswith("_charging"))
 
 
+def discharging(traces: Iterable[Trace]) -> list[Series]:
+    """Return whether a battery alone feeds the device, 1 or 0."""
+    return find(traces, lambda s: s.quantity == "state" and s.name.endswith("_discharging"))
+
+
 def temperatures(traces: Iterable[Trace]) -> list[Series]:
     """Return the believable temperatures in °C, those of drives and batteries only where there is no other.
 
@@ -120,5 +127,8 @@ def power_meter(traces: Sequence[Trace]) -> tuple[str, list[Series]] | None:
 
 
 def _on_mains(traces: Sequence[Trace]) -> bool:
+    """Whether anything but a battery fed the device. Batteries of a known state have no power while they are fed."""
+    known = {s.stream.site for s in discharging(traces)}
     mains = find(traces, lambda s: s.quantity == "state" and s.name.endswith("_online"))
-    return any(bool((s.values > 0).any()) for s in (*mains, *charging(traces)))
+    fed = [s for s in charging(traces) if s.stream.site not in known]
+    return any(bool((s.values > 0).any()) for s in (*mains, *fed))

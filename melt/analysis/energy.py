@@ -17,7 +17,9 @@ from melt.analysis.series import Series, Span
 from melt.traces import Times, Trace, Values
 
 NO_SENSOR = "no power sensor"
+NOT_ON_BATTERY = "the battery did not feed the device alone, so its power is not the device's: suspend charging"
 _SOURCE = "sensor"
+_NAMED_SITES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,8 @@ class Meter:
     @property
     def name(self) -> str:
         """What was read, for a reader: scope and sites."""
-        return f"{self.scope}: {', '.join(s.stream.site for s in self.series)}"
+        sites = [s.stream.site for s in self.series]
+        return f"{self.scope}: {', '.join(sites) if len(sites) <= _NAMED_SITES else f'{len(sites)} of them'}"
 
     def energy_j(self, span: Span) -> float | None:
         """Return the energy in the span, None when one of the series does not cover it."""
@@ -46,6 +49,12 @@ def find_meter(traces: Sequence[Trace]) -> Meter | None:
     """Return the sensor with the widest scope, None when there is none."""
     found = channels.power_meter(traces)
     return None if found is None else Meter(found[0], tuple(found[1]))
+
+
+def without_meter(traces: Sequence[Trace]) -> str:
+    """Say why there is no meter: none at all, or a battery that was being charged."""
+    fed = channels.discharging(traces)
+    return NOT_ON_BATTERY if any(bool((s.values == 0).any()) for s in fed) else NO_SENSOR
 
 
 def series_energy_j(series: Series, span: Span) -> float | None:
@@ -72,11 +81,14 @@ def integrate(t_ns: Times, values: Values, span: Span) -> float:
     return float(np.sum((heights[1:] + heights[:-1]) / 2 * np.diff(knots)))
 
 
-def energy(meter: Meter | None, repetition: Repetition) -> dict[str, Figure]:
-    """Return energy per phase and per decoded token, and the mean power, of a repetition."""
+def energy(meter: Meter | None, repetition: Repetition, no_meter: str = NO_SENSOR) -> dict[str, Figure]:
+    """Return energy per phase and per decoded token, and the mean power, of a repetition.
+
+    `no_meter` says why there is no meter, where there is none.
+    """
     span = repetition.span
     if meter is None or span is None:
-        missing = Figure(None, NO_SENSOR if meter is None else NOT_REACHED, _SOURCE)
+        missing = Figure(None, no_meter if meter is None else NOT_REACHED, _SOURCE)
         return dict.fromkeys(("power_mean_w", "energy_prefill_j", "energy_decode_j", "energy_per_token_j"), missing)
     total = _over(meter, [span])
     decode = _phase(meter, repetition, "decode")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from melt.analysis.bandwidth import mbu
-from melt.analysis.energy import Meter, energy, find_meter
+from melt.analysis.energy import Meter, energy, find_meter, without_meter
 from melt.analysis.evidence import Evidence
 from melt.analysis.figures import NOT_REACHED, Figure, median_figure, to_metric
 from melt.analysis.memory import engine_memory, peak_rss
@@ -48,6 +48,7 @@ class _Material:
     repetitions: tuple[Repetition, ...]
     windows: tuple[Window, ...]
     meter: Meter | None
+    no_meter: str
     overhead: Overhead
     max_rss_bytes: float | None
 
@@ -76,6 +77,7 @@ def evaluate(
         repetitions=measured,
         windows=windows,
         meter=find_meter(traces),
+        no_meter=without_meter(traces),
         overhead=overhead(events),
         max_rss_bytes=_max_rss_bytes(report, events),
     )
@@ -129,7 +131,7 @@ def _repetition_figures(material: _Material, repetition: Repetition) -> dict[str
     if span is not None:
         figures["peak_rss_bytes"] = peak_rss(material.traces, span)
         figures |= thermal(material.traces, span)
-        figures |= energy(material.meter, repetition)
+        figures |= energy(material.meter, repetition, material.no_meter)
     return figures
 
 

@@ -15,6 +15,9 @@ _HAL_HEADING = "Current temperatures from HAL:"
 _TEMPERATURE = re.compile(r"Temperature\{mValue=(-?[\d.]+(?:[eE]-?\d+)?), mType=(-?\d+), mName=(.*?), mStatus=(\d+)\}")
 _STATUS = re.compile(r"^Thermal Status: (\d+)[ \t]*$", re.MULTILINE)
 _RAIL = re.compile(r"^\s*\[([^\]\n]+)\](?::([^\n]*?))?\s+([\d.]+)\s*mWs\s*$", re.MULTILINE)
+_WAKEFULNESS = re.compile(r"^\s*mWakefulness=(\w+)", re.MULTILINE)
+_MILLIAMPERE_HOURS_BELOW = 20_000
+"""A charge counter under this is in mAh: in µAh it were an empty battery."""
 _NOT_TEMPERATURES = frozenset({6, 7, 8})
 """Types of a HAL temperature that are none: voltage limit, current limit and charge."""
 
@@ -54,6 +57,40 @@ def battery_fields(text: str) -> Mapping[str, float]:
         if not math.isnan(number):
             found.setdefault(name, number)
     return found
+
+
+def charge_c(fields: Mapping[str, float]) -> float:
+    """Return the battery's charge in coulombs; NaN where it is not told.
+
+    Documented in µAh. A Redmi Note 14 counts in mAh (github.com/d4rken-org/amply/pull/52); 0 is said by devices that do
+    not count at all (github.com/google/syzkaller/issues/79).
+    """
+    raw = fields.get("Charge counter", math.nan)
+    return raw / counts_per_coulomb(raw) if raw > 0 else math.nan
+
+
+def counts_per_coulomb(raw: float) -> float:
+    """Return how many counts of a charge counter that says `raw` make a coulomb: of µAh, or of mAh."""
+    return (1e3 if raw < _MILLIAMPERE_HOURS_BELOW else 1e6) / 3600
+
+
+def level(fields: Mapping[str, float]) -> float:
+    """Return how full the battery is, 0 to 1; NaN where it is not told."""
+    scale = fields.get("scale", 100.0)
+    return fields.get("level", math.nan) / scale if scale > 0 else math.nan
+
+
+def battery_state(fields: Mapping[str, float]) -> str | None:
+    """Return what the battery is doing, in the kernel's words (`Charging`), None where it is not told."""
+    return BATTERY_STATES.get(int(fields.get("status", 0)))
+
+
+def screen_on(text: str) -> float:
+    """Return 1 where `dumpsys power` says that the phone is awake, 0 where it sleeps or dozes, NaN where it says
+    neither.
+    """
+    found = _WAKEFULNESS.search(text)
+    return math.nan if found is None else float(found[1] in ("Awake", "Dreaming"))
 
 
 def hal_temperatures(text: str) -> list[HalTemperature]:

@@ -53,8 +53,10 @@ def _runner_cpus(trace: Trace, columns: list[Column]) -> Iterator[Column]:
 def _power(columns: list[Column]) -> Iterator[Column]:
     """Power of batteries and rails that report only volts and amperes.
 
-    The sign is dropped: makers do not agree which way a battery's current counts.
+    A battery whose state is known gives power while it discharges only: else something besides it feeds the device,
+    or its current is none of the device's. The sign of others is dropped, because makers do not agree on it.
     """
+    state = {stream.site: values for stream, values in columns if stream.name.endswith("_discharging")}
     sites: dict[tuple[str, str], dict[str, Column]] = {}
     for stream, values in columns:
         folder = stream.source.rpartition("/")[0]
@@ -63,7 +65,10 @@ def _power(columns: list[Column]) -> Iterator[Column]:
         if "voltage" in found and "current" in found and "power" not in found:
             stream, amperes = found["current"]
             base = stream.name.removesuffix("_a").removesuffix("_current")
-            yield _declare(stream, f"{base}_power", "power"), np.abs(found["voltage"][1] * amperes)
+            power = np.abs(found["voltage"][1] * amperes)
+            if stream.site in state:
+                power = np.where(state[stream.site] == 1.0, power, np.nan)
+            yield _declare(stream, f"{base}_power", "power"), power
 
 
 def _declare(like: Stream, base: str, quantity: str) -> Stream:

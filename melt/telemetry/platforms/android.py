@@ -7,16 +7,17 @@ services, once a second at most, because each question starts a program.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 
-from melt.records import Calibration, Sampling, Stream
+from melt.records import Calibration, Sampling
 from melt.targets import dumpsys
 from melt.targets.android import properties
 from melt.targets.probe import Snapshot, int_of, text_of
 from melt.telemetry.base import Discovery, FileSource, LineSource
-from melt.telemetry.parsers import number, word
+from melt.telemetry.parsers import joined, number, word
 from melt.telemetry.platforms import gauge, heat, kernel
-from melt.telemetry.platforms.columns import Collector, matching
+from melt.telemetry.platforms.columns import Collector, matching, slug
 
 _BATTERY = "/sys/class/power_supply/battery"
 _KGSL = "/sys/class/kgsl/kgsl-3d0"
@@ -28,6 +29,7 @@ _GPU_BUSY = (
 _GPU_CLOCK = ((f"{_KGSL}/gpuclk", 1.0), ("/sys/kernel/gpu/gpu_clock", 1e-6))
 _ASK_BATTERY = ("dumpsys", "battery")
 _ASK_THERMAL = ("dumpsys", "thermalservice")
+_ASK_POWER = ("dumpsys", "power")
 _ASK_RAILS = ("dumpsys", "android.hardware.power.stats.IPowerStats/default")
 
 GLOBS: tuple[str, ...] = (
@@ -35,13 +37,17 @@ GLOBS: tuple[str, ...] = (
     *heat.GLOBS,
     "/sys/class/devfreq/*/cur_freq",
     *(path for path, _ in (*_GPU_BUSY, *_GPU_CLOCK)),
-    *(f"{_BATTERY}/{name}" for name in ("current_now", "voltage_now", "charge_counter", "temp", "status", "capacity")),
+    *(
+        f"/sys/class/power_supply/[bB]attery/{name}"
+        for name in ("current_now", "voltage_now", "charge_counter", "temp", "status", "capacity")
+    ),
 )
 
 COMMANDS: Mapping[str, tuple[str, ...]] = {
     "dumpsys battery": _ASK_BATTERY,
     "dumpsys thermalservice": _ASK_THERMAL,
     "dumpsys powerstats": _ASK_RAILS,
+    "dumpsys power": _ASK_POWER,
 }
 
 EVIDENCE: Mapping[str, tuple[str, ...]] = {
@@ -51,11 +57,21 @@ EVIDENCE: Mapping[str, tuple[str, ...]] = {
 """Asked after a run that did not end by itself. Production builds keep dmesg to themselves; logcat has lmkd's kills."""
 
 _SERVICE_PERIOD_S = 1.0
-_CHARGING = {"Charging": 1.0, "Discharging": 0.0, "Not charging": 0.0, "Full": 0.0}
+_SCREEN_PERIOD_S = 5.0
+"""It prints tens of kilobytes each time."""
+_SITE = "battery"
+_CURRENT_FIELD = "current now"
+_STATES: Mapping[str, Mapping[str, float]] = {
+    "charging": {"Charging": 1.0, "Discharging": 0.0, "Not charging": 0.0, "Full": 0.0},
+    "discharging": {"Charging": 0.0, "Discharging": 1.0, "Not charging": 0.0, "Full": 0.0},
+}
+"""A battery that is full, or kept from charging, does neither: the charger feeds the phone past it."""
+_Reader = Callable[[Mapping[str, float]], float]
 _MILLIVOLTS_BELOW = 100_000
 """A battery's voltage under this is in millivolts: in microvolts it were a tenth of a volt."""
-_NOT_A_CHIP = frozenset({2, 3, 4, 5, 10})
-"""HAL temperature types of battery, skin, USB port, power amplifier and modem."""
+_SURELY_HERTZ, _SURELY_KILOHERTZ = 20_000_000, 50_000
+_LIMITS = re.compile(r"ibat|vbat|bcl|ocp|vdroop|uvlo|batoilo|smpl|sys_evt|^soc$")
+"""Zones of battery and supply limits: milliamperes, millivolts and percent, written as if they were temperatures."""
 
 
 def discover(snapshot: Snapshot, sampling: Sampling) -> Discovery:
@@ -66,7 +82,7 @@ def discover(snapshot: Snapshot, sampling: Sampling) -> Discovery:
     calibration = _calibration(snapshot)
     files = [
         *kernel.frequencies(snapshot, sensors),
-        *heat.thermal_zones(snapshot, sensors),
+        *(f for f in heat.thermal_zones(snapshot, sensors, slow) if not _LIMITS.search(slug(f.streams[0].site))),
         *_gpu(snapshot, sensors),
         *kernel.load(snapshot, system),
         *kernel.memory(snapshot, system),
@@ -76,53 +92,64 @@ def discover(snapshot: Snapshot, sampling: Sampling) -> Discovery:
         *kernel.process(sampling),
     ]
     lines = [
-        *_battery_service(snapshot, files),
+        *_battery_service(snapshot, files, calibration),
         *_thermal_service(snapshot),
         *_rails(snapshot),
+        *_screen(snapshot),
     ]
     found = Discovery(tuple(files), tuple(lines), calibrations=(calibration,) if calibration else ())
     return Discovery(found.files, found.lines, tuple(_absent(snapshot, found)), found.calibrations)
 
 
+def _battery_path(snapshot: Snapshot, name: str) -> str:
+    """Return where a file of the battery is: some makers write its folder with a capital."""
+    path = f"{_BATTERY}/{name}"
+    capital = path.replace("/battery/", "/Battery/")
+    return capital if path not in snapshot and capital in snapshot else path
+
+
+def _fields(snapshot: Snapshot) -> Mapping[str, float]:
+    return dumpsys.battery_fields(text_of(snapshot, "$ dumpsys battery") or "")
+
+
+def _raw_current(snapshot: Snapshot) -> int | None:
+    """Return the gauge's number: of the kernel's file, else as Samsung's battery service prints it."""
+    raw = int_of(snapshot, _battery_path(snapshot, "current_now"))
+    said = _fields(snapshot).get(_CURRENT_FIELD)
+    return raw if raw is not None or said is None else int(said)
+
+
 def _calibration(snapshot: Snapshot) -> Calibration | None:
-    raw = int_of(snapshot, f"{_BATTERY}/current_now")
-    if raw is None:
-        return None
-    return gauge.calibrate([gauge.Reading(raw, _status(snapshot))])
+    raw = _raw_current(snapshot)
+    return None if raw is None else gauge.calibrate([gauge.Reading(raw, _status(snapshot))])
 
 
 def _status(snapshot: Snapshot) -> str | None:
-    status = text_of(snapshot, f"{_BATTERY}/status")
-    if status is not None:
-        return status
-    fields = dumpsys.battery_fields(text_of(snapshot, "$ dumpsys battery") or "")
-    return dumpsys.BATTERY_STATES.get(int(fields.get("status", 0)))
+    return text_of(snapshot, _battery_path(snapshot, "status")) or dumpsys.battery_state(_fields(snapshot))
 
 
 def _battery_files(snapshot: Snapshot, slow: Collector, calibration: Calibration | None) -> list[FileSource]:
     found = []
-    volts = int_of(snapshot, f"{_BATTERY}/voltage_now")
-    if volts is not None:
-        per_volt = 1e3 if abs(volts) < _MILLIVOLTS_BELOW else 1e6
-        found.append(_of_battery(slow, "voltage_now", "voltage", "voltage", per_volt))
-    if calibration is not None:
-        found.append(_of_battery(slow, "current_now", "current", "current", 1 / calibration.factor))
-    for name, base, quantity, per_unit in (
-        ("charge_counter", "charge", "charge", 1e6 / 3600),
+    charge = int_of(snapshot, _battery_path(snapshot, "charge_counter"))
+    scales = [
+        ("charge_counter", "charge", "charge", dumpsys.counts_per_coulomb(charge or 0)),
         ("temp", "temp", "temperature", 10.0),
         ("capacity", "level", "level", 100.0),
-    ):
-        if int_of(snapshot, f"{_BATTERY}/{name}") is not None:
-            found.append(_of_battery(slow, name, base, quantity, per_unit))
-    path = f"{_BATTERY}/status"
+    ]
+    volts = int_of(snapshot, _battery_path(snapshot, "voltage_now"))
+    if volts is not None:
+        scales.append(("voltage_now", "voltage", "voltage", 1e3 if abs(volts) < _MILLIVOLTS_BELOW else 1e6))
+    if calibration is not None:
+        scales.append(("current_now", "current", "current", 1 / calibration.factor))
+    for name, base, quantity, per_unit in scales:
+        path = _battery_path(snapshot, name)
+        if int_of(snapshot, path) is not None:
+            found.append(slow.sensor(path, f"battery_{base}", quantity, site=_SITE, per_unit=per_unit))
+    path = _battery_path(snapshot, "status")
     if text_of(snapshot, path) is not None:
-        stream = slow.stream("battery_charging", "state", site="battery", source=path)
-        found.append(slow.file(path, (stream,), word(_CHARGING), max_bytes=64))
+        streams = tuple(slow.stream(f"battery_{base}", "state", site=_SITE, source=path) for base in _STATES)
+        found.append(slow.file(path, streams, joined(*map(word, _STATES.values())), max_bytes=64))
     return found
-
-
-def _of_battery(slow: Collector, name: str, base: str, quantity: str, per_unit: float) -> FileSource:
-    return slow.sensor(f"{_BATTERY}/{name}", f"battery_{base}", quantity, site="battery", per_unit=per_unit)
 
 
 def _gpu(snapshot: Snapshot, sensors: Collector) -> list[FileSource]:
@@ -135,10 +162,20 @@ def _gpu(snapshot: Snapshot, sensors: Collector) -> list[FileSource]:
         if text_of(snapshot, path) is not None:
             found.append(sensors.sensor(path, "gpu_freq", "frequency", site="gpu", per_unit=per_hz))
     for path in matching(snapshot, "/sys/class/devfreq/*/cur_freq"):
-        if text_of(snapshot, path) is not None:
-            site = path.split("/")[4]
-            found.append(sensors.sensor(path, f"devfreq_{site}", "frequency", site=site))
+        site, per_hz = path.split("/")[4], _devfreq_unit(int_of(snapshot, path) or 0)
+        if per_hz is not None:
+            found.append(sensors.sensor(path, f"devfreq_{site}", "frequency", site=site, per_unit=per_hz))
     return found
+
+
+def _devfreq_unit(now: int) -> float | None:
+    """Return how many of a devfreq clock's units make a hertz; None for votes in MB/s, which are no clocks.
+
+    Documented in Hz; Exynos and Tensor kernels count in kHz.
+    """
+    if now >= _SURELY_HERTZ:
+        return 1.0
+    return 1e-3 if now >= _SURELY_KILOHERTZ else None
 
 
 def _percent(raw: bytes) -> tuple[float, ...]:
@@ -146,24 +183,27 @@ def _percent(raw: bytes) -> tuple[float, ...]:
     return number(100.0)(raw.replace(b"%", b""))
 
 
-def _battery_service(snapshot: Snapshot, files: list[FileSource]) -> list[LineSource]:
+def _battery_service(snapshot: Snapshot, files: list[FileSource], calibration: Calibration | None) -> list[LineSource]:
     """Ask the service for what the files do not tell."""
     told = {stream.name for file in files for stream in file.streams}
-    fields = dumpsys.battery_fields(text_of(snapshot, "$ dumpsys battery") or "")
     asked = Collector("battery", 1 / _SERVICE_PERIOD_S)
-    wanted: list[tuple[Stream, Callable[[Mapping[str, float]], float]]] = []
-    for key, base, quantity, per_unit in (
-        ("voltage", "battery_voltage", "voltage", 1e3),
-        ("temperature", "battery_temp", "temperature", 10.0),
-        ("level", "battery_level", "level", 100.0),
-        ("Charge counter", "battery_charge", "charge", 1e6 / 3600),
-    ):
-        stream = asked.stream(base, quantity, site="battery", source="dumpsys battery")
-        if key in fields and stream.name not in told:
-            wanted.append((stream, lambda found, key=key, per=per_unit: found.get(key, math.nan) / per))  # type: ignore[misc]
-    if "status" in fields and "battery_charging" not in told:
-        stream = asked.stream("battery_charging", "state", site="battery", source="dumpsys battery")
-        wanted.append((stream, _is_charging))
+    readers: dict[str, tuple[str, _Reader]] = {
+        "battery_voltage": ("voltage", lambda found: found.get("voltage", math.nan) / 1e3),
+        "battery_temp": ("temperature", lambda found: found.get("temperature", math.nan) / 10),
+        "battery_level": ("level", dumpsys.level),
+        "battery_charge": ("charge", dumpsys.charge_c),
+        **{f"battery_{base}": ("state", _state_reader(values)) for base, values in _STATES.items()},
+    }
+    if calibration is not None:
+        factor = calibration.factor
+        readers["battery_current"] = ("current", lambda found: found.get(_CURRENT_FIELD, math.nan) * factor)
+    fields = _fields(snapshot)
+    wanted = [
+        (stream, read)
+        for base, (quantity, read) in readers.items()
+        if not math.isnan(read(fields))
+        and (stream := asked.stream(base, quantity, site=_SITE, source="dumpsys battery")).name not in told
+    ]
     if not wanted:
         return []
 
@@ -174,9 +214,8 @@ def _battery_service(snapshot: Snapshot, files: list[FileSource]) -> list[LineSo
     return [LineSource("battery", _ASK_BATTERY, tuple(s for s, _ in wanted), parse, _SERVICE_PERIOD_S)]
 
 
-def _is_charging(fields: Mapping[str, float]) -> float:
-    state = dumpsys.BATTERY_STATES.get(int(fields["status"])) if "status" in fields else None
-    return _CHARGING.get(state or "", math.nan)
+def _state_reader(values: Mapping[str, float]) -> _Reader:
+    return lambda found: values.get(dumpsys.battery_state(found) or "", math.nan)
 
 
 def _thermal_service(snapshot: Snapshot) -> list[LineSource]:
@@ -217,28 +256,38 @@ def _rails(snapshot: Snapshot) -> list[LineSource]:
     return [LineSource("rails", _ASK_RAILS, streams, parse, _SERVICE_PERIOD_S)]
 
 
+def _screen(snapshot: Snapshot) -> list[LineSource]:
+    """Watch whether the phone is awake: with the screen off, some clock their CPUs very low."""
+    if math.isnan(dumpsys.screen_on(text_of(snapshot, "$ dumpsys power") or "")):
+        return []
+    asked = Collector("screen", 1 / _SCREEN_PERIOD_S)
+    stream = asked.stream("screen_on", "state", site="screen", source="dumpsys power")
+
+    def parse(raw: bytes) -> tuple[float, ...]:
+        return (dumpsys.screen_on(raw.decode(errors="replace")),)
+
+    return [LineSource("screen", _ASK_POWER, (stream,), parse, _SCREEN_PERIOD_S)]
+
+
 def _absent(snapshot: Snapshot, found: Discovery) -> list[str]:
     """Say what this phone denies, and what would help."""
     streams = found.streams
     sources = {stream.source for stream in streams}
+    zones = any("/thermal_zone" in source for source in sources)
+    hal = any(s.quantity == "temperature" and s.collector == "thermal_service" for s in streams)
     sentences = []
-    if not any(s.quantity == "temperature" for s in streams):
-        sentences.append("temperature is not measured: neither thermal zones nor the thermal service can be read")
-    elif not any("/thermal_zone" in source for source in sources):
+    if not zones and hal:
         sentences.append(
-            "thermal zones are denied to the shell user: temperatures come from the system's services, once a second"
+            "thermal zones are denied to the shell user: temperatures come from the thermal service, once a second"
         )
-    raw = int_of(snapshot, f"{_BATTERY}/current_now")
-    if raw is None and not any(s.cumulative and s.quantity == "energy" for s in streams):
+    elif not zones:
+        battery = any(s.quantity == "temperature" for s in streams)
         sentences.append(
-            "power is not measured: the battery's current is denied to the shell user and there is no rail meter; "
-            "attach a power meter"
+            "the processor's temperature is not measured: thermal zones are denied to the shell user and the thermal "
+            f"service has no sensors{'; only the temperature of the battery is known' if battery else ''}"
         )
-    elif raw is not None and not found.calibrations:
-        sentences.append(
-            f"battery power is not measured: unit or sign of current_now cannot be told from {raw} while "
-            f"{(_status(snapshot) or 'in an unknown state').lower()}; look again with the charger unplugged"
-        )
+    rails = any(s.cumulative and s.quantity == "energy" for s in streams)
+    sentences += _power_sentences(snapshot, found, rails)
     if not any(s.quantity == "frequency" and s.site.startswith("cpu") for s in streams):
         sentences.append("CPU frequency is not measured: cpufreq is denied to the shell user")
     if "/proc/stat" not in sources:
@@ -248,3 +297,20 @@ def _absent(snapshot: Snapshot, found: Discovery) -> list[str]:
             "this is a virtual phone: its CPU is emulated and its sensors are played; no speed means anything"
         )
     return sentences
+
+
+def _power_sentences(snapshot: Snapshot, found: Discovery, rails: bool) -> list[str]:
+    raw, state = _raw_current(snapshot), (_status(snapshot) or "in an unknown state").lower()
+    if raw is None:
+        instead = "only the rails of the on-device meter are known" if rails else "attach a power meter"
+        return [f"the battery's current is denied to the shell user, so power is not measured: {instead}"]
+    if not found.calibrations:
+        return [
+            f"battery power is not measured: unit or sign of current_now cannot be told from {raw} while {state}; "
+            "look again with the charger unplugged and the phone at work"
+        ]
+    return [
+        f"the sign of the battery's current is not certain ({calibration.basis}): look once with the charger unplugged"
+        for calibration in found.calibrations
+        if not calibration.certain
+    ]

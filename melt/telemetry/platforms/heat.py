@@ -42,6 +42,7 @@ _PLAUSIBLE_C = (-100.0, 250.0)
 """Sensors that are off say -256 or -273."""
 
 _WHOLE_DEGREES = (5, 150)
+_TENTHS = (150, 1_500)
 
 _NOT_SENSORS = frozenset({"int3400_thermal", "pmic_die"})
 """Zones whose temperature is a constant: Intel's policy device says 20, the Jetson's PMIC-Die 100."""
@@ -50,7 +51,10 @@ _WAKES_DISKS = frozenset({"drivetemp"})
 _SLOW_CHIPS = frozenset({"nvme", "jc42", "spd5118", "tmp102"})
 """Chips that answer over a bus or a drive's own firmware: read seldom."""
 
-_NOT_A_CHIP = re.compile(r"bat|charg|wifi|iwl|nvme|ssd|skin|ambient|usb|pch|spd|jc42|pmic|board")
+_NOT_A_CHIP = re.compile(
+    r"bat|charg|wifi|iwl|nvme|ssd|skin|ambient|usb|pch|spd|jc42|pmic|board"
+    r"|quiet|case|shell|xo_therm|pa_therm|flash|camera|conn_|modem|mmw|disp|lcd|^pm\w?\d"
+)
 """Thermometers that say nothing of the processor: they must not end a run."""
 
 
@@ -72,14 +76,19 @@ _KINDS = (
 )
 
 
-def thermal_zones(snapshot: Snapshot, sensors: Collector) -> list[FileSource]:
-    """Return a channel per thermal zone that shows a temperature."""
+def thermal_zones(snapshot: Snapshot, sensors: Collector, slow: Collector | None = None) -> list[FileSource]:
+    """Return a channel per thermal zone that shows a temperature.
+
+    What is no chip changes slowly, and in phones is behind a converter that needs milliseconds: it goes to `slow`,
+    where one is given.
+    """
     found = []
     for path in matching(snapshot, f"{_ZONES}/temp"):
         folder = path.rpartition("/")[0]
         zone = text_of(snapshot, f"{folder}/type") or folder.rpartition("/")[2]
         if slug(zone) not in _NOT_SENSORS and text_of(snapshot, path) is not None:
-            found.append(_thermometer(snapshot, sensors, path, zone))
+            is_chip = _NOT_A_CHIP.search(slug(zone)) is None
+            found.append(_thermometer(snapshot, sensors if is_chip or slow is None else slow, path, zone))
     return found
 
 
@@ -135,9 +144,14 @@ def _chip(snapshot: Snapshot, folder: str, chip: str, collector: Collector) -> l
 
 
 def _thermometer(snapshot: Snapshot, collector: Collector, path: str, site: str) -> FileSource:
-    # Thousandths of a degree are the rule, but some vendors' kernels count in whole ones: no chip is at 0.05 degrees.
+    # Thousandths of a degree are the rule, but some vendors' kernels count in whole ones or in tenths: no chip that
+    # runs is at 0.05 degrees, nor at 0.4.
     now = int_of(snapshot, path)
-    per_c = 1.0 if now is not None and _WHOLE_DEGREES[0] <= now <= _WHOLE_DEGREES[1] else 1e3
+    per_c = 1e3
+    if now is not None and _WHOLE_DEGREES[0] <= now <= _WHOLE_DEGREES[1]:
+        per_c = 1.0
+    elif now is not None and _TENTHS[0] < now < _TENTHS[1]:
+        per_c = 10.0
     stream = collector.stream(site, "temperature", site=site, source=path)
     may_trip = _NOT_A_CHIP.search(slug(site)) is None
     parse = number(per_c, valid=_PLAUSIBLE_C)
