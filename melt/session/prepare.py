@@ -44,7 +44,7 @@ def prepare(
     link. Raises UsageError on a condition that this device does not know; DeviceError, TransportError, StoreError.
     """
     target = site.target
-    knobs = plan_knobs(spec.conditions, target.facts, target.transport.run)
+    knobs = plan_knobs(spec.conditions, target.facts, target.transport.run, site.selector)
     spec = _settle(spec, site, knobs)
     placement = deploy(target, artifact, engine, progress)
     discovery = platform(target.facts.os).discover(site.snapshot, spec.sampling)

@@ -14,6 +14,7 @@ from melt.records import Conditions, Cpu, DeviceFacts, Knob
 from melt.targets.jobfile import Prepare, RestoreExec
 from melt.transports.base import Completed
 
+Argv = tuple[str, ...]
 Run = Callable[[Sequence[str]], Completed]
 """Runs a program on the device that changes nothing."""
 
@@ -28,15 +29,15 @@ _ON_THE_HOST = ("cluster", "usb_power")
 class Setting:
     """One knob: its state as found, the programs that set it, the one that reads it back, those that restore it.
 
-    `asked` is what the program that reads it back then says, as `read` of the device's own module understands it.
+    `asked` is what `check` prints once it is set; `before` None: its state cannot be read.
     """
 
     name: str
     before: str | None
     asked: str
-    set: tuple[tuple[str, ...], ...]
-    check: tuple[str, ...]
-    restore: tuple[tuple[str, ...], ...]
+    set: tuple[Argv, ...]
+    check: Argv
+    restore: tuple[Argv, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +50,17 @@ class KnobPlan:
     affinity: str | None = None
 
 
-def plan_knobs(conditions: Conditions, facts: DeviceFacts, run: Run) -> KnobPlan:
+def plan_knobs(conditions: Conditions, facts: DeviceFacts, run: Run, selector: str = "") -> KnobPlan:
     """Read the knobs that a run asks for and plan how each is set, read back and restored.
 
+    `selector` is how the device is reached: what would cut that link is refused.
     Raises UsageError for a condition that this device does not know; DeviceError where a state that must be put back
     cannot be read; TransportError.
     """
+    if conditions.usb_power is not None and facts.kind == "local":
+        raise UsageError("conditions: usb_power: this machine is not fed by a USB port; leave it out for `local`")
     affinity = None if conditions.cluster is None else cluster_cpus(facts.cpus, conditions.cluster)
-    settings = _settings(conditions, facts, run)
+    settings = _settings(conditions, facts, run, selector)
     return KnobPlan(
         knobs=tuple(Knob(name=s.name, before=s.before, asked=s.asked) for s in settings),
         prepares=tuple(p for s in settings for p in _prepares(s)),
@@ -96,7 +100,7 @@ def cluster_cpus(cpus: Sequence[Cpu], name: str) -> str:
     return ",".join(map(str, sorted(named[name])))
 
 
-def _settings(conditions: Conditions, facts: DeviceFacts, run: Run) -> list[Setting]:
+def _settings(conditions: Conditions, facts: DeviceFacts, run: Run, selector: str) -> list[Setting]:
     wanted = asked(conditions)
     if not wanted:
         return []
@@ -107,7 +111,9 @@ def _settings(conditions: Conditions, facts: DeviceFacts, run: Run) -> list[Sett
         )
     from melt.targets.android_knobs import KNOBS
 
-    return [KNOBS[name](value, facts, run) for name, value in wanted.items()]
+    settings = (s for name, value in wanted.items() for s in KNOBS[name](value, facts, run, selector))
+    # Two conditions may need the same setting; what it was before is the same for both.
+    return list({s.name: s for s in settings}.values())
 
 
 def _prepares(setting: Setting) -> list[Prepare]:
