@@ -25,7 +25,17 @@ UNITS: dict[str, str] = {
 """Unit of each quantity a stream or a metric may have. `ratio` is 0..1 per core or device, not percent."""
 
 _PREFIXES = ((1e-9, "n"), (1e-6, "µ"), (1e-3, "m"), (1.0, ""), (1e3, "k"), (1e6, "M"), (1e9, "G"), (1e12, "T"))
-_SYMBOLS = {"s": "s", "w": "W", "j": "J", "hz": "Hz", "v": "V", "a": "A", "j/tok": "J/tok", "bytes/s": "B/s"}
+_SYMBOLS = {
+    "s": "s",
+    "w": "W",
+    "j": "J",
+    "hz": "Hz",
+    "v": "V",
+    "a": "A",
+    "c_coulomb": "C",
+    "j/tok": "J/tok",
+    "bytes/s": "B/s",
+}
 
 
 def human(value: float | None, unit: str, digits: int = 3) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import math
-import re
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from melt.cli._doctor_advice import advice as device_advice
+from melt.cli._doctor_rows import HEADERS, Reading, channel_rows
 
 if TYPE_CHECKING:
-    from melt.records import DeviceFacts, Stream
+    from melt.records import DeviceFacts
     from melt.session.connect import Site
     from melt.telemetry.base import Discovery
 
@@ -18,20 +20,13 @@ HELP = "show what a device is, what can be measured on it, and what would help"
 FORMATS = ("table", "json")
 
 _LINE_WITHIN_S = 5.0
-_HEADERS = ("channel", "quantity", "unit", "site", "now", "rate", "source")
 _ENGINE_PACKAGES = {"llama.cpp": ("llama-cpp-python", "pip install 'melt[llama]'")}
-
-
-class Reading(NamedTuple):
-    """A column and what it says now; None: nothing, or only while a runner runs."""
-
-    stream: Stream
-    value: float | None
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this verb."""
-    parser.add_argument("--device", metavar="NAME", default="local", help="the device to look at (default: local)")
+    parser.add_argument("name", metavar="DEVICE", nargs="?", help="the device to look at (default: local)")
+    parser.add_argument("--device", metavar="NAME", default="local", help="the same, as other verbs write it")
     parser.add_argument("-o", "--output", choices=FORMATS, default="table", help="form of the answer (default: table)")
 
 
@@ -41,16 +36,16 @@ def run(args: argparse.Namespace) -> int:
     from melt.session.connect import connect
     from melt.telemetry.platforms import platform
 
-    site = connect(args.device, say=lambda what: print(f"melt: {what}", file=sys.stderr))
+    site = connect(args.name or args.device, say=lambda what: print(f"melt: {what}", file=sys.stderr))
     try:
         found = platform(site.target.facts.os).discover(site.snapshot, Sampling())
         readings = _readings(site, found)
     finally:
         site.close()
-    engines = _engines()
+    engines = _engines_of(site.target.facts)
     advice = [
         *found.missing,
-        *_advice(site.target.facts, readings),
+        *device_advice(site.target.facts, readings),
         *_known(site.target.facts, readings),
         *(text for _, _, text in engines if text),
     ]
@@ -68,9 +63,13 @@ def _readings(site: Site, found: Discovery) -> list[Reading]:
         values = file.parse(site.snapshot.get(file.path, b""))
         readings += [Reading(s, _measured(v)) for s, v in zip(file.streams, values, strict=True)]
     for line in found.lines:
-        values = line.parse(_first_line(site, line.argv))
+        values = line.parse(_first_line(site, line.argv) if line.period_s is None else _output(site, line.argv))
         readings += [Reading(s, _measured(v)) for s, v in zip(line.streams, values, strict=True)]
     return readings
+
+
+def _output(site: Site, argv: tuple[str, ...]) -> bytes:
+    return site.target.transport.run(argv, timeout_s=_LINE_WITHIN_S).stdout
 
 
 def _first_line(site: Site, argv: tuple[str, ...]) -> bytes:
@@ -85,6 +84,21 @@ def _measured(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
+def _engines_of(facts: DeviceFacts) -> list[tuple[str, str | None, str | None]]:
+    """Return (engine, version, what to do) of each engine that can run on the device."""
+    if facts.os != "android":
+        return _engines()
+    from melt.engines.registry import get
+    from melt.errors import MeltError
+
+    name = "llama.cpp-native"
+    try:
+        built = get(name).for_device(facts).built_runner()
+    except MeltError as error:
+        return [(name, None, f"{error}; or give a binary of yours, `{name}:PATH`")]
+    return [(name, f"variant {built.variant}" if built else None, None)]
+
+
 def _engines() -> list[tuple[str, str | None, str | None]]:
     """Return (engine, version, what to do) of each engine that runs in melt's own Python."""
     from importlib.metadata import PackageNotFoundError, version
@@ -96,22 +110,6 @@ def _engines() -> list[tuple[str, str | None, str | None]]:
         except PackageNotFoundError:
             found.append((engine, None, f"engine {engine} is not installed here: `{remedy}`"))
     return found
-
-
-def _advice(facts: DeviceFacts, readings: list[Reading]) -> list[str]:
-    """Say what makes numbers scatter on this device now."""
-    said = []
-    governors = sorted({cpu.governor for cpu in facts.cpus if cpu.governor} - {"performance"})
-    if governors:
-        said.append(
-            f"CPU clocks move with the load (governor {', '.join(governors)}): "
-            "`sudo cpupower frequency-set -g performance` holds them while you measure"
-        )
-    if any(r.stream.name.endswith("_charging") and r.value == 1 for r in readings):
-        said.append("the battery is charging, which heats the device and hides its power: unplug it to measure energy")
-    if facts.virtualization:
-        said.append(f"others may share the processor ({facts.virtualization}): use several sessions, watch `stolen_s`")
-    return said
 
 
 def _known(facts: DeviceFacts, readings: list[Reading]) -> list[str]:
@@ -169,45 +167,20 @@ def _write_tables(
     from melt.report.table import render_table
 
     sys.stdout.write(render_table(None, ("fact", "value"), _facts(site, engines), "table"))
-    sys.stdout.write("\n" + render_table("What can be measured", _HEADERS, _rows(readings), "table"))
+    sys.stdout.write("\n" + render_table("What can be measured", HEADERS, channel_rows(readings), "table"))
     if advice:
-        sys.stdout.write("\n" + "".join(f"- {sentence}\n" for sentence in advice))
+        sys.stdout.write("\n" + "".join(_bullet(sentence) for sentence in advice))
 
 
-def _rows(readings: list[Reading]) -> list[list[str]]:
-    """One row per column; those of all CPUs share one."""
-    groups: dict[tuple[str, str, str], list[Reading]] = {}
-    for reading in readings:
-        groups.setdefault(_row_key(reading), []).append(reading)
-    rows = []
-    for (name, site, source), members in groups.items():
-        stream = members[0].stream
-        kind = "counter" if stream.cumulative else stream.quantity
-        now = "during a run" if "{pid}" in stream.source else _span(members)
-        label = f"{stream.collector}.{name}" + (f" ({len(members)})" if len(members) > 1 else "")
-        rows.append([label, kind, stream.unit, site, now, f"{stream.rate_hz:g} Hz", source])
-    return rows
+def _bullet(sentence: str) -> str:
+    """Write a sentence, broken on a terminal only."""
+    if not sys.stdout.isatty():
+        return f"- {sentence}\n"
+    import shutil
+    import textwrap
 
-
-def _row_key(reading: Reading) -> tuple[str, str, str]:
-    """Return name, site and source with a CPU's number left out."""
-    stream = reading.stream
-    return (
-        re.sub(r"^cpu\d+_", "cpu*_", stream.name),
-        re.sub(r"^cpu\d+$", "cpu*", stream.site),
-        re.sub(r"(policy|/cpu)\d+", r"\1*", stream.source),
-    )
-
-
-def _span(members: list[Reading]) -> str:
-    from melt.units import human
-
-    unit = members[0].stream.unit
-    values = [m.value for m in members if m.value is not None]
-    if not values:
-        return "-"
-    low, high = human(min(values), unit), human(max(values), unit)
-    return low if low == high else f"{low} .. {high}"
+    width = shutil.get_terminal_size().columns - 2
+    return "\n".join(textwrap.wrap(f"- {sentence}", width, subsequent_indent="  ", break_on_hyphens=False)) + "\n"
 
 
 def _write_json(

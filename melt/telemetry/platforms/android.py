@@ -162,9 +162,9 @@ def _gpu(snapshot: Snapshot, sensors: Collector) -> list[FileSource]:
         if text_of(snapshot, path) is not None:
             found.append(sensors.sensor(path, "gpu_freq", "frequency", site="gpu", per_unit=per_hz))
     for path in matching(snapshot, "/sys/class/devfreq/*/cur_freq"):
-        site, per_hz = path.split("/")[4], _devfreq_unit(int_of(snapshot, path) or 0)
-        if per_hz is not None:
-            found.append(sensors.sensor(path, f"devfreq_{site}", "frequency", site=site, per_unit=per_hz))
+        site, unit = path.split("/")[4], _devfreq_unit(int_of(snapshot, path) or 0)
+        if unit is not None:
+            found.append(sensors.sensor(path, f"devfreq_{site}", "frequency", site=site, per_unit=unit))
     return found
 
 
