@@ -11,6 +11,8 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
+from virtual.adbd.build import build as build_adbd
+from virtual.adbd.failure import Unavailable
 from virtual.phone import VirtualPhone
 from virtual.phone.testing import adb_server, playing
 
@@ -35,10 +37,22 @@ def phone_by(client: str) -> Callable[[pytest.FixtureRequest], AbstractContextMa
     return opened
 
 
+@contextmanager
+def phone_of_aosp(request: pytest.FixtureRequest) -> Iterator[Transport]:
+    """Reach a phone whose adb daemon is Android's own."""
+    try:
+        daemon = build_adbd()
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+    with playing("pixel-8", data_mb=64, adbd=daemon) as phone, adb_server("wheel") as server:
+        yield open_transport(f"adb:{phone.address}@127.0.0.1:{server.port}")
+
+
 OPENERS: dict[str, Callable[[pytest.FixtureRequest], AbstractContextManager[Transport]]] = {
     "local": local,
     "adb-system": phone_by("system"),
     "adb-wheel": phone_by("wheel"),
+    "adb-aosp": phone_of_aosp,
 }
 
 ALL_BYTES = bytes(range(256))
@@ -86,7 +100,9 @@ def phone() -> Iterator[VirtualPhone]:
         yield started
 
 
-@pytest.fixture(scope="module", params=list(OPENERS))
+@pytest.fixture(
+    scope="module", params=[*sorted(OPENERS.keys() - {"adb-aosp"}), pytest.param("adb-aosp", marks=pytest.mark.slow)]
+)
 def transport(request: pytest.FixtureRequest) -> Iterator[Transport]:
     with OPENERS[request.param](request) as opened:
         yield opened
