@@ -10,16 +10,19 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-_FIELD = re.compile(r"^\s*([A-Za-z][\w .()-]*?):[ \t]*(-?[\w.]+)[ \t]*$", re.MULTILINE)
+_FIELD = re.compile(r"^\s*([A-Za-z][\w .()-]*?):[ \t]*(-?[\w.]+)[ \t\r]*$", re.MULTILINE)
 _HAL_HEADING = "Current temperatures from HAL:"
 _TEMPERATURE = re.compile(r"Temperature\{mValue=(-?[\d.]+(?:[eE]-?\d+)?), mType=(-?\d+), mName=(.*?), mStatus=(\d+)\}")
-_STATUS = re.compile(r"^Thermal Status: (\d+)[ \t]*$", re.MULTILINE)
-_RAIL = re.compile(r"^\s*\[([^\]\n]+)\](?::([^\n]*?))?\s+([\d.]+)\s*mWs\s*$", re.MULTILINE)
+_STATUS = re.compile(r"^Thermal Status: (\d+)[ \t\r]*$", re.MULTILINE)
+_METER_HEADING = "PowerStats HAL 2.0 energy meter"
+_RAIL = re.compile(r"^[ \t]*(?:\[([^\]\n]+)\](?::([^\n]*?))?|(\w+))[ \t]+([\d.]+)[ \t]*mWs[ \t\r]*$", re.MULTILINE)
 _WAKEFULNESS = re.compile(r"^\s*mWakefulness=(\w+)", re.MULTILINE)
 _MILLIAMPERE_HOURS_BELOW = 20_000
 """A charge counter under this is in mAh: in µAh it were an empty battery."""
-_NOT_TEMPERATURES = frozenset({6, 7, 8})
-"""Types of a HAL temperature that are none: voltage limit, current limit and charge."""
+_NOT_TEMPERATURES = frozenset({-1, 6, 7, 8})
+"""Types of a HAL temperature that are none: unknown (differences, intermediate sums), voltage limit, current limit and
+charge.
+"""
 
 BATTERY_STATES = {2: "Charging", 3: "Discharging", 4: "Not charging", 5: "Full"}
 """`status` of BatteryManager, in the kernel's words."""
@@ -112,10 +115,11 @@ def thermal_status(text: str) -> int | None:
 
 
 def rails(text: str) -> list[Rail]:
-    """Return the on-device power meter's rails (ODPM, Pixel 6 and later)."""
+    """Return the on-device power meter's rails (ODPM, Pixel 6 and later); early versions name no subsystem."""
+    meter = text.partition(_METER_HEADING)[2].partition("\n=")[0]
     return [
-        Rail(name.strip(), (subsystem or "").strip(), value / 1e3)
-        for name, subsystem, milliwatt_seconds in _RAIL.findall(text)
+        Rail((name or bare).strip(), (subsystem or "").strip(), value / 1e3)
+        for name, subsystem, bare, milliwatt_seconds in _RAIL.findall(meter)
         if not math.isnan(value := _float(milliwatt_seconds))
     ]
 

@@ -70,8 +70,8 @@ _Reader = Callable[[Mapping[str, float]], float]
 _MILLIVOLTS_BELOW = 100_000
 """A battery's voltage under this is in millivolts: in microvolts it were a tenth of a volt."""
 _SURELY_HERTZ, _SURELY_KILOHERTZ = 20_000_000, 50_000
-_LIMITS = re.compile(r"ibat|vbat|bcl|ocp|vdroop|uvlo|batoilo|smpl|sys_evt|^soc$")
-"""Zones of battery and supply limits: milliamperes, millivolts and percent, written as if they were temperatures."""
+_LIMITS = re.compile(r"ibat|vbat|bcl|ocp|vdroop|uvlo|batoilo|smpl|sys_evt|^soc$|_cycle|_cell|reduce|minus")
+"""Zones of limits and differences: milliamperes, millivolts and percent, written as if they were temperatures."""
 
 
 def discover(snapshot: Snapshot, sampling: Sampling) -> Discovery:
