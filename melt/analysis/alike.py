@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from melt.errors import UsageError
-from melt.records import RunStart
+from melt.records import Conditions, RunStart
 from melt.traces import RunBundle
 
 _NOT_PERFORMANCE = ("timeout_s", "trip_c")
@@ -61,7 +61,7 @@ def group_key(start: RunStart, by: str) -> tuple[Hashable, ...]:
     """Return what else was asked for: only runs that agree in it are set side by side."""
     settings = dataclasses.asdict(start.spec.settings)
     others = tuple(v for k, v in settings.items() if k not in (*_NOT_PERFORMANCE, "threads"))
-    return (*(key(start) for name, (key, _) in _ASPECTS.items() if name != by), *others)
+    return (*(key(start) for name, (key, _) in _ASPECTS.items() if name != by), *others, start.spec.conditions)
 
 
 def group_labels(starts: Sequence[RunStart], by: str) -> list[str]:
@@ -69,7 +69,7 @@ def group_labels(starts: Sequence[RunStart], by: str) -> list[str]:
     aspects = {
         name: [label(s) for s in starts] for name, (_, label) in _ASPECTS.items() if name not in (by, "workload")
     }
-    aspects |= _differing_settings(starts)
+    aspects |= _differing_settings(starts) | _differing_conditions(starts)
     varying = [values for values in aspects.values() if len(set(values)) > 1]
     workloads = [""] * len(starts) if by == "workload" else [s.spec.workload.name for s in starts]
     return [", ".join(filter(None, (w, *(v[i] for v in varying)))) for i, w in enumerate(workloads)]
@@ -82,6 +82,21 @@ def _differing_settings(starts: Sequence[RunStart]) -> dict[str, list[str]]:
         for name in names
         if name not in (*_NOT_PERFORMANCE, "threads")
     }
+
+
+def _differing_conditions(starts: Sequence[RunStart]) -> dict[str, list[str]]:
+    return {
+        f"condition {f.name}": [
+            f"{f.name.replace('_', ' ')} {'as found' if value is None else _word(value)}"
+            for s in starts
+            for value in [getattr(s.spec.conditions, f.name)]
+        ]
+        for f in dataclasses.fields(Conditions)
+    }
+
+
+def _word(value: object) -> str:
+    return ("on" if value else "off") if isinstance(value, bool) else str(value)
 
 
 _MUST_AGREE: tuple[tuple[str, Callable[[RunBundle], Hashable], tuple[str, ...]], ...] = (

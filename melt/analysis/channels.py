@@ -81,6 +81,31 @@ def cooling_states(traces: Iterable[Trace]) -> list[Series]:
     return find(traces, lambda s: s.quantity == "state" and s.name.startswith("cooling_"))
 
 
+def thermal_status(traces: Iterable[Trace]) -> list[Series]:
+    """Return the throttling status that a phone reports of itself, 0 none to 6 shutdown."""
+    return find(traces, lambda s: s.quantity == "state" and s.name == "thermal_status")
+
+
+def clock_limits(traces: Iterable[Trace]) -> list[Series]:
+    """Return the highest clock that each group of CPUs may run at, in Hz."""
+    return find(traces, lambda s: s.quantity == "frequency" and "_limit_" in s.name)
+
+
+def governors(traces: Iterable[Trace]) -> list[Series]:
+    """Return the CPU governor of each group of CPUs, as a number that stands for its name."""
+    return find(traces, lambda s: s.quantity == "state" and s.name.endswith("_governor"))
+
+
+def screen(traces: Iterable[Trace]) -> list[Series]:
+    """Return whether the screen is on, 1 or 0."""
+    return find(traces, lambda s: s.quantity == "state" and s.name == "screen_on")
+
+
+def battery_level(traces: Iterable[Trace]) -> list[Series]:
+    """Return how full the battery that feeds the device is, 0 to 1; a mouse's has another name."""
+    return find(traces, lambda s: s.quantity == "level" and _BATTERY_SITE.match(s.site) is not None)
+
+
 def charging(traces: Iterable[Trace]) -> list[Series]:
     """Return whether a battery is being charged, 1 or 0."""
     return find(traces, lambda s: s.quantity == "state" and s.name.endswith("_charging"))

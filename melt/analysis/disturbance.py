@@ -14,6 +14,9 @@ from melt.records import Reason
 FREQUENCY_DROP = 0.10
 """Frequencies wander by a few per cent with the governor; a tenth less at the end than at the start is a limit."""
 
+THERMAL_STATUS = ("none", "light", "moderate", "severe", "critical", "emergency", "shutdown")
+"""Android's words (PowerManager.THERMAL_STATUS_*). Light means already that clocks are cut, if unnoticed by a user."""
+
 BACKGROUND_SHARE = 0.10
 """Other programs with more than a tenth of all CPUs take turns, caches and bandwidth that show in the result."""
 
@@ -39,7 +42,31 @@ def throttled(seen: Evidence) -> Reason | None:
     cooled = [s.stream.site for s in channels.cooling_states(seen.traces) if (s.inside(span) > 0).any()]
     if cooled:
         return Reason(code="throttled", message=f"the kernel slowed the processor down to cool it ({cooled[0]})")
-    return _slower_at_the_end(seen, span)
+    return _reported(seen, span) or _limited(seen, span) or _slower_at_the_end(seen, span)
+
+
+def _reported(seen: Evidence, span: Span) -> Reason | None:
+    """The phone's own thermal service says that it throttles."""
+    parts = [s.inside(span) for s in channels.thermal_status(seen.traces)]
+    status = max((int(part.max()) for part in parts if len(part)), default=0)
+    if status <= 0:
+        return None
+    word = THERMAL_STATUS[min(status, len(THERMAL_STATUS) - 1)]
+    message = f"the phone reported thermal status {status} ({word}) while it was measured"
+    return Reason(code="throttled", message=message, figures={"thermal_status": float(status)})
+
+
+def _limited(seen: Evidence, span: Span) -> Reason | None:
+    """The clock that CPUs may reach at most was lowered after sampling began; a limit that somebody set stays."""
+    for series in channels.clock_limits(seen.traces):
+        limits, highest = series.inside(span), float(series.values.max())
+        if len(limits) and limits.min() < highest:
+            figures = {"limit_hz": float(limits.min()), "before_hz": highest}
+            message = (
+                f"the clock of {series.stream.site} was limited to {limits.min() / 1e9:.2f} of {highest / 1e9:.2f} GHz"
+            )
+            return Reason(code="throttled", message=message, figures=figures)
+    return None
 
 
 def _slower_at_the_end(seen: Evidence, span: Span) -> Reason | None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from melt.analysis import conditions, disturbance
+from melt.analysis import conditions, disturbance, state
 from melt.analysis.evidence import Evidence
 from melt.records import Reason, Verdict
 
-INVALID = frozenset({"wrong_threads", "wrong_backend", "wrong_settings", "affinity_not_applied"})
+INVALID = frozenset({"wrong_threads", "wrong_backend", "wrong_settings", "affinity_not_applied", "knob_not_applied"})
 """Codes that mean: this is not the run that was asked for. All others leave the numbers suspect."""
 
 
@@ -22,7 +22,7 @@ class Judgement:
 
 def judge(evidence: Evidence) -> Judgement:
     """Hold everything that was seen against what a believable run looks like."""
-    found = (check(evidence) for check in (*conditions.CHECKS, *disturbance.CHECKS))
+    found = (check(evidence) for check in (*conditions.CHECKS, *state.CHECKS, *disturbance.CHECKS))
     reasons = tuple(reason for reason in found if reason is not None)
     if not reasons:
         return Judgement(Verdict.VALID, ())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 
 from melt.targets.cpus import parse_cpulist
@@ -54,6 +55,12 @@ def word(values: Mapping[str, float]) -> Parser:
         return (known.get(raw.strip(_BLANKS), _NAN),)
 
     return parse
+
+
+def name_number(raw: bytes) -> tuple[float, ...]:
+    """Read a file with any one word as a number that stands for it: equal words, equal numbers."""
+    text = raw.strip(_BLANKS)
+    return (float(zlib.crc32(text)) if text else _NAN,)
 
 
 def keyed(*keys: str) -> Parser:

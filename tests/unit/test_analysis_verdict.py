@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from analysis_samples import MS, agent_events, at, channel, make_start, run, runner_said
 
-from melt.records import Settings, Verdict, Workload
+from melt.records import Conditions, Knob, Settings, Verdict, Workload
 from melt.telemetry.journal import Event
 
 # Two CPUs that the runner keeps busy from 0 to 60 s, with the little that a quiet system does beside it.
@@ -25,6 +25,11 @@ QUIET = [
     channel("swap_bytes", "memory", lambda t: 4096.0, site="runner", unit="bytes"),
     channel("faults_major", "count", lambda t: 3.0, site="runner", cumulative=True),
     channel("bat0_charging", "state", lambda t: 0.0, site="BAT0"),
+    channel("battery_level_ratio", "level", lambda t: 0.9 - t / 600, site="battery"),
+    channel("thermal_status", "state", lambda t: (t < 5) * 2.0, site="device"),
+    channel("policy0_limit_hz", "frequency", lambda t: 1.8e9, site="policy0"),
+    channel("policy0_governor", "state", lambda t: 3e9 + 1, site="policy0"),
+    channel("screen_on", "state", lambda t: t > 5, site="screen"),
 ]
 
 
@@ -54,6 +59,11 @@ def test_a_quiet_run_is_valid():
         ("swapped", channel("swap_bytes", "memory", lambda t: 5e8, site="runner")),
         ("read_from_disk", channel("faults_major", "count", lambda t: t * 500, site="runner", cumulative=True)),
         ("charging", channel("bat0_charging", "state", lambda t: 1.0, site="BAT0")),
+        ("throttled", channel("thermal_status", "state", lambda t: (t > 15) * 1.0, site="device")),
+        ("throttled", channel("policy0_limit_hz", "frequency", lambda t: 2e9 - (t > 15) * 5e8, site="policy0")),
+        ("battery_low", channel("battery_level_ratio", "level", lambda t: 0.16 - t / 1000, site="battery")),
+        ("governor_changed", channel("policy0_governor", "state", lambda t: 3e9 + (t > 15), site="policy0")),
+        ("screen_state", channel("screen_on", "state", lambda t: t > 15, site="screen")),
         (
             "sampling_gap",
             channel("stolen_s", "duration", lambda t: 0.0, site="cpu", cumulative=True, drop=(12.0, 14.0)),
@@ -115,6 +125,52 @@ def test_affinity():
     seen = run(events=events("0", "0-1"))
     assert codes(seen) == ["affinity_not_applied"]
     assert seen.verdict is Verdict.INVALID
+
+
+@pytest.mark.parametrize(
+    ("asked", "on", "expected"),
+    [("on", 1.0, []), ("off", 0.0, []), (None, 0.0, []), ("on", 0.0, ["screen_state"]), ("off", 1.0, ["screen_state"])],
+)
+def test_the_screen_is_as_asked(asked, on, expected):
+    start = make_start(conditions=Conditions(screen=asked))
+    seen = run(start=start, traces=with_channel(channel("screen_on", "state", lambda t: on, site="screen")))
+    assert codes(seen) == expected
+
+
+def prepared(name, stdout, stderr="", exit_code=0):
+    return Event(
+        "prepared",
+        at(0.2),
+        {"name": name, "exit_code": exit_code, "signal": None, "stdout": stdout, "stderr": stderr},
+    )
+
+
+def knobs_run(*events):
+    knobs = (
+        Knob(name="brightness", before="128", asked="10"),
+        Knob(name="charging", before="allowed", asked="suspended"),
+    )
+    return run(start=replace(make_start(), knobs=knobs), events=[*events, *agent_events()])
+
+
+def test_knobs_that_read_back_as_asked_are_fine():
+    assert codes(knobs_run(prepared("check brightness", "10\n"), prepared("check charging", "suspended\n"))) == []
+
+
+def test_a_knob_that_reads_back_otherwise_is_not_the_run_that_was_asked_for():
+    refused = prepared("set charging", "", "java.lang.SecurityException: not allowed\n", 255)
+    seen = knobs_run(prepared("check brightness", "10\n"), refused, prepared("check charging", "allowed\n"))
+    (reason,) = seen.reasons
+    assert (reason.code, seen.verdict) == ("knob_not_applied", Verdict.INVALID)
+    assert reason.message == (
+        "charging was asked to be suspended, it reads allowed (java.lang.SecurityException: not allowed)"
+    )
+
+
+def test_a_knob_that_nobody_read_back_is_not_believed():
+    seen = knobs_run(prepared("check brightness", "10\n"))
+    assert seen.reasons[0].message == "charging was asked to be suspended, it was not read back"
+    assert seen.reasons[0].figures == {"knobs": 1.0}
 
 
 @pytest.mark.parametrize(

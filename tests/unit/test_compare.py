@@ -12,7 +12,7 @@ from melt.analysis.compare import compare
 from melt.analysis.judgement import Judgement
 from melt.cli.compare import _BY
 from melt.errors import UsageError
-from melt.records import Metric, Outcome, Reason, Verdict
+from melt.records import Conditions, Metric, Outcome, Reason, Verdict
 
 
 def bundles(rates, **how):
@@ -67,6 +67,18 @@ def test_what_else_was_asked_for_makes_groups():
     comparison = compare(made)
     assert [g.label for g in comparison.groups] == ["pp512+tg128, tiny", "tg128, tiny", "pp512+tg128, other"]
     assert all(len(g.columns) == 2 for g in comparison.groups)
+
+
+def test_runs_under_other_conditions_are_never_in_one_group():
+    made = bundles({"q8_0": [30, 35, 40]})
+    for i, conditions in enumerate((Conditions(screen="on"), Conditions(screen="off", wifi=False))):
+        start = made[i].start
+        made[i] = replace(made[i], start=replace(start, spec=replace(start.spec, conditions=conditions)))
+    assert [g.label for g in compare(made).groups] == [
+        "pp512+tg128, screen on, wifi as found",
+        "pp512+tg128, screen off, wifi off",
+        "pp512+tg128, screen as found, wifi as found",
+    ]
 
 
 def test_settings_that_differ_name_their_groups():

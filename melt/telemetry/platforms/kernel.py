@@ -6,7 +6,7 @@ from melt.records import Sampling, Stream
 from melt.targets.cpus import parse_cpulist
 from melt.targets.probe import Snapshot, text_of
 from melt.telemetry.base import FileSource
-from melt.telemetry.parsers import allowed_cpus, cpu_times, joined, keyed, number, pressure, process_times
+from melt.telemetry.parsers import allowed_cpus, cpu_times, joined, keyed, name_number, number, pressure, process_times
 from melt.telemetry.platforms.columns import Collector, matching
 
 CPU = "/sys/devices/system/cpu"
@@ -18,6 +18,8 @@ GLOBS: tuple[str, ...] = (
     f"{CPU}/online",
     f"{CPU}/cpufreq/policy*/scaling_cur_freq",
     f"{CPU}/cpufreq/policy*/affected_cpus",
+    f"{CPU}/cpufreq/policy*/scaling_governor",
+    f"{CPU}/cpufreq/policy*/scaling_max_freq",
 )
 
 SYSTEM_HZ = 10.0
@@ -51,8 +53,9 @@ _PRESSURE = {"cpu": ("some",), "io": ("some", "full"), "memory": ("some", "full"
 
 
 def frequencies(snapshot: Snapshot, sensors: Collector) -> list[FileSource]:
-    """Read each policy once and write it to the column of each of its CPUs."""
+    """Read each policy's clock once for the columns of its CPUs; its limit and its governor once a second."""
     found = []
+    slow = Collector("policies", min(sensors.rate_hz, SLOW_HZ))
     for path in matching(snapshot, f"{CPU}/cpufreq/policy*/scaling_cur_freq"):
         folder = path.rpartition("/")[0]
         listed = (text_of(snapshot, f"{folder}/affected_cpus") or folder.rpartition("policy")[2]).replace(" ", ",")
@@ -60,6 +63,12 @@ def frequencies(snapshot: Snapshot, sensors: Collector) -> list[FileSource]:
         streams = tuple(sensors.stream(f"cpu{n}_freq", "frequency", site=f"cpu{n}", source=path) for n in cpus)
         if streams:
             found.append(sensors.file(path, streams, number(1e-3, copies=len(streams)), max_bytes=64))
+    for path in matching(snapshot, f"{CPU}/cpufreq/policy*/scaling_max_freq"):
+        site = path.split("/")[-2]
+        found.append(slow.sensor(path, f"{site}_limit", "frequency", site=site, per_unit=1e-3))
+    for path in matching(snapshot, f"{CPU}/cpufreq/policy*/scaling_governor"):
+        site = path.split("/")[-2]
+        found.append(slow.file(path, (slow.stream(f"{site}_governor", "state", site=site, source=path),), name_number))
     return found
 
 
