@@ -127,7 +127,7 @@ class Conditions:
 
     Each is set, read back and restored by the agent on the device. `screen` is on or off; `brightness` 0 to 255;
     `charging` suspended or allowed; `cluster` names CPUs by what they are (little, mid, big, prime) and becomes the
-    affinity; `usb_power` off switches the port off through the hub that the device's profile names.
+    affinity; `usb_power` off, or off for a time (`off for 600s`), switches the port that the device's profile names.
     """
 
     screen: str | None = None

@@ -10,11 +10,16 @@ from melt.fleet.finish import assemble
 from melt.session import folder as docs
 from melt.session.collect import collect
 from melt.session.connect import reach
+from melt.session.detach import plug_in_again
 from melt.session.execute import clean_up, note_collected
 from melt.session.folder import JobSite, read_site
+from melt.session.patience import patiently
 from melt.store.spool import Spool
 from melt.store.store import Store
 from melt.traces import RunBundle
+
+_PLUGGED_IN_S = 60.0
+"""A phone is found within seconds after its port has power again; a slow hub takes longer."""
 
 
 def recover(store: Store, *, observe: Observer, stop: Event) -> list[RunBundle]:
@@ -38,7 +43,13 @@ def recover(store: Store, *, observe: Observer, stop: Event) -> list[RunBundle]:
 
 
 def _one(store: Store, folder: Spool, site: JobSite, observe: Observer, stop: Event) -> RunBundle:
-    device = reach(site.device)
+
+    def say(text: str) -> None:
+        observe(Note(text, folder.path.name))
+
+    # Its port may have been cut by the melt that died; after that it takes seconds to be there.
+    within_s = _PLUGGED_IN_S if plug_in_again(folder, say) else 0.0
+    device = patiently(lambda: reach(site.device), stop=stop, say=say, within_s=within_s)
     agent = device.agent
     try:
         if folder.read_document(docs.COLLECTED) is None:

@@ -98,6 +98,12 @@ def _switch(text: str) -> str:
         raise UsageError(f"expected on or off, found {shown(text)}") from None
 
 
+def _usb_power(text: str) -> str:
+    """Read on, off, or off for a time, `off for 10m`, which becomes `off for 600s`."""
+    match = re.fullmatch(r"off\s+for\s+(\S.*)", text, re.IGNORECASE)
+    return _switch(text) if match is None else f"off for {duration(match[1]):.12g}s"
+
+
 def flash_attention(text: str) -> str:
     """Read auto, on or off; true and false, 1 and 0 mean on and off."""
     if text.lower() == "auto":
@@ -186,7 +192,7 @@ CONDITIONS: Mapping[str, Reader[object]] = {
     "airplane": truth,
     "wifi": truth,
     "cluster": word("little", "mid", "big", "prime"),
-    "usb_power": _switch,
+    "usb_power": _usb_power,
 }
 """How each field of `records.Conditions` is read."""
 

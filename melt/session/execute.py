@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict
 from threading import Event
 
@@ -14,10 +14,13 @@ from melt.records import Artifact, RunSpec
 from melt.session import folder as docs
 from melt.session.collect import Collected, collect
 from melt.session.connect import Site
+from melt.session.detach import find_cut, unplugged
 from melt.session.folder import RunFolder
 from melt.session.live import Live
 from melt.session.patience import BOOT_S, patiently
 from melt.session.prepare import prepare
+from melt.session.relink import Relink
+from melt.targets.profiles import lab_profile
 from melt.telemetry.platforms import platform
 from melt.transports.base import Transport
 
@@ -47,21 +50,34 @@ def execute(
     def pushed(done: int, total: int) -> None:
         observe(Preparing(f"pushing {artifact.name}", done, total, site.selector))
 
+    name, selector = site.target.facts.name, site.selector
+    profile = lab_profile(site.target.facts)
+    cut = find_cut(spec.conditions, selector, name, profile)
     ready = patiently(lambda: prepare(spec, artifact, engine, site, folder, pushed), stop=stop, say=say)
     agent = site.target.agent
     # When the link breaks here the run may have begun: collecting finds out.
     with suppress(TransportError):
         agent.start(ready.job_dir)
     live = Live(ready.spec, engine, ready.schedule, observe)
-    collected = collect(
-        agent,
-        ready.job_dir,
-        folder.journal_path,
-        see=live.see,
-        stop=stop,
-        lost_after_s=spec.settings.timeout_s + BOOT_S,
-        say=say,
-    )
+    addresses = profile.addresses if profile else ()
+    with (
+        unplugged(cut, folder, say),
+        closing(Relink(site.target.facts.device_id, (*addresses, selector))) as relink,
+    ):
+        collected = collect(
+            agent,
+            ready.job_dir,
+            folder.journal_path,
+            see=live.see,
+            stop=stop,
+            lost_after_s=spec.settings.timeout_s + BOOT_S,
+            say=say,
+            reconnect=relink if addresses else None,
+        )
+    if cut is not None:
+        # The port has its power again, but a phone takes seconds to be there.
+        with suppress(TransportError):
+            patiently(lambda: agent.status(ready.job_dir), stop=stop, say=say)
     _keep_evidence(folder, site, collected)
     note_collected(folder, collected)
     return collected

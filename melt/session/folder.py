@@ -16,6 +16,7 @@ SITE = "site.json"
 COLLECTED = "collected.json"
 JOB = "job"
 EVIDENCE = "evidence.json"
+UNPLUGGED = "unplugged.json"
 
 
 class RunFolder(Protocol):

@@ -20,7 +20,8 @@ FACTS = ("memory_peak_bytes_per_s", "throttles_from_c")
 
 _SAID = tuple(field.name for field in dataclasses.fields(DeviceFacts) if field.type in ("str", "str | None"))
 _INHERITED = ("facts", "cpu", "gpu", "battery", "rails", "usb_power", "notes")
-_KEYS = ("title", "like", "match", "sample", *_INHERITED)
+_SWITCHES = ("uhubctl", "ykush", "ykush3")
+_KEYS = ("title", "like", "match", "sample", "addresses", *_INHERITED)
 
 
 def read_profiles(folders: Iterable[Path]) -> list[Profile]:
@@ -188,7 +189,11 @@ def _rails(node: _Node) -> Rails:
 
 def _usb_power(node: _Node) -> UsbPower:
     fields = node.mapping(("tool", "hub", "port"), ("tool", "hub", "port"))
-    return UsbPower(fields["tool"].one_of(("uhubctl", "ykush")), fields["hub"].text(), fields["port"].count())
+    return UsbPower(fields["tool"].one_of(_SWITCHES), fields["hub"].text(), fields["port"].count())
+
+
+def _addresses(node: _Node) -> tuple[str, ...]:
+    return tuple(item.text() for item in node.items())
 
 
 def _notes(node: _Node) -> tuple[Note, ...]:
@@ -207,5 +212,6 @@ _READERS: dict[str, Any] = {
     "battery": _battery,
     "rails": _rails,
     "usb_power": _usb_power,
+    "addresses": _addresses,
     "notes": _notes,
 }

@@ -87,7 +87,10 @@ class Rails:
 
 @dataclass(frozen=True, slots=True)
 class UsbPower:
-    """How the USB port of one device is switched. `hub` is uhubctl's location (`1-1.4`) or a YKUSH's serial number."""
+    """How the USB port of one device is switched: `tool` is uhubctl, ykush or ykush3.
+
+    `hub` is uhubctl's location (`1-1.4`) or the serial number of a YKUSH.
+    """
 
     tool: str
     hub: str
@@ -96,7 +99,10 @@ class UsbPower:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What is known of a device model. `match` maps a fact's name to a pattern that must be found in it."""
+    """What is known of a device model, or of one device. `match` maps a fact's name to a pattern to be found in it.
+
+    `addresses` are those by which one device is reached, as `--device` takes them.
+    """
 
     name: str
     title: str
@@ -108,6 +114,7 @@ class Profile:
     battery: Battery | None = None
     rails: Rails | None = None
     usb_power: UsbPower | None = None
+    addresses: tuple[str, ...] = ()
     notes: tuple[Note, ...] = ()
 
     def fits(self, device: DeviceFacts) -> bool:
@@ -133,3 +140,10 @@ def matching_profile(device: DeviceFacts, profiles: Iterable[Profile]) -> Profil
     """Return the profile that fits: one that names this very device, else the one with the most patterns."""
     fitting = [profile for profile in profiles if profile.fits(device)]
     return max(fitting, key=lambda profile: ("device_id" in profile.match, len(profile.match)), default=None)
+
+
+def lab_profile(device: DeviceFacts) -> Profile | None:
+    """Return what the lab says of a device; None where the lab has no files of its own. Raises UsageError."""
+    if not any(own_profiles_dir().glob("*.yaml")):
+        return None
+    return matching_profile(device, load_profiles())
