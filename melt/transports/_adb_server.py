@@ -195,11 +195,13 @@ def answers(name: str) -> Iterator[None]:
 def refusal(name: str, text: str) -> TransportError:
     """Return the error that a refusal of the adb server stands for."""
     first = (text.strip().splitlines() or ["no reason given"])[0]
-    if "unauthorized" in text or "authorizing" in text:
+    if "unauthorized" in text:
         return Unauthorized(
             f"{name} does not trust this computer yet: unlock the phone and accept the dialog `Allow USB debugging?`"
         )
-    if "offline" in text or "connecting" in text:
+    if "still " in text:
+        return Offline(f"{name} is being connected just now: try again in a moment")
+    if "offline" in text:
         return Offline(
             f"{name} is offline: wake the phone; then draw and plug its cable, or switch its Wi-Fi off and on"
         )

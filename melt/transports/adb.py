@@ -8,8 +8,8 @@ import secrets
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from melt.errors import DeviceError, Gone, Offline, TransportError, TransportTimeout, UsageError
@@ -52,17 +52,11 @@ class AdbTransport:
         """Run a program to its end; at the deadline its whole process group is killed."""
         words = _adb_shell.checked(argv)
         deadline = time.monotonic() + timeout_s
-        shell = self._start(words, timeout_s)
-        try:
+        with self._running(words, timeout_s) as shell:
             shell.send(stdin, end=True)
             if not shell.wait(deadline):
-                if shell.pid is not None:
-                    self._end_group(shell.pid, "KILL")
                 raise TransportTimeout(f"{self._name}: {words[0]} did not end within {timeout_s:g} s")
-        finally:
-            shell.close()
-        assert shell.exit_code is not None
-        return Completed(words, shell.exit_code, bytes(shell.stdout), shell.stderr)
+        return _completed(words, shell)
 
     def open(self, argv: Sequence[str]) -> AdbChannel:
         """Start a program and talk with it. What cannot be started ends at once, with exit code 127 or 126."""
@@ -71,10 +65,16 @@ class AdbTransport:
 
     def push(self, local: Path, remote: str, *, mode: int = 0o644, progress: Progress | None = None) -> None:
         """Copy a file beside its place, then rename it. Raises NoSpace, DeviceError, TransportError."""
-        folder, _, _ = remote.rpartition("/")
-        temporary = f"{folder}/.{secrets.token_hex(8)}.part"
+        folder, slash, _ = remote.rpartition("/")
+        temporary = f"{folder}{slash}.{secrets.token_hex(8)}.part"
         with self._service("sync:", ANSWER_S) as connection:
-            size = SyncLink(connection, self._name).send(local, temporary, remote, progress)
+            try:
+                size = SyncLink(connection, self._name).send(local, temporary, remote, progress)
+            except DeviceError:
+                # adbd removes it too, in its own time.
+                with suppress(TransportError):
+                    self.run(("rm", "-f", "--", temporary))
+                raise
         placed = self.run(("sh", "-c", _PLACE, "sh", temporary, remote, f"{mode:o}"))
         if placed.exit_code:
             reason = placed.stderr.decode(errors="replace").strip()
@@ -87,22 +87,16 @@ class AdbTransport:
     ) -> Completed:
         """Run a program with the rest of a file as its stdin. Raises TransportError, TransportTimeout, DeviceError."""
         words = _adb_shell.checked(argv)
-        shell = self._start(words, min(timeout_s, ANSWER_S))
         try:
-            with local.open("rb", buffering=0) as source:
+            with local.open("rb", buffering=0) as source, self._running(words, timeout_s) as shell:
                 shell.send_file(source.fileno(), offset, progress)
                 while shell.exit_code is None:
                     if not shell.step(time.monotonic() + timeout_s):
-                        if shell.pid is not None:
-                            self._end_group(shell.pid, "KILL")
-                        raise TransportTimeout(
-                            f"{self._name}: {words[0]} took nothing and said nothing for {timeout_s:g} s"
-                        )
+                        silence = f"took nothing and said nothing for {timeout_s:g} s"
+                        raise TransportTimeout(f"{self._name}: {words[0]} {silence}")
         except (EOFError, OSError) as error:
             raise DeviceError(f"cannot read {local}: {error}") from error
-        finally:
-            shell.close()
-        return Completed(words, shell.exit_code, bytes(shell.stdout), shell.stderr)
+        return _completed(words, shell)
 
     def pull(self, remote: str, local: Path, *, progress: Progress | None = None) -> None:
         """Copy a file beside its place, then rename it. Raises DeviceError, TransportError."""
@@ -125,6 +119,21 @@ class AdbTransport:
     def close(self) -> None:
         """Nothing to give back: no connection outlives its call, and the server is everybody's."""
 
+    @contextmanager
+    def _running(self, words: Sequence[str], timeout_s: float) -> Iterator[_adb_shell.Shell]:
+        """Start a program; when the block ends before it, its whole process group is killed, if the link lives."""
+        shell = self._start(words, timeout_s)
+        try:
+            yield shell
+        except BaseException as error:
+            is_broken = isinstance(error, TransportError) and not isinstance(error, TransportTimeout)
+            if shell.pid is not None and not is_broken and not self._frozen.is_set():
+                with suppress(TransportError):
+                    self._end_group(shell.pid, "KILL")
+            raise
+        finally:
+            shell.close()
+
     def _start(self, words: Sequence[str], timeout_s: float) -> _adb_shell.Shell:
         connection = self._service(_adb_shell.service(words), min(timeout_s, ANSWER_S))
         return _adb_shell.Shell(connection, f"{self._name}: {words[0]}", self._alive)
@@ -143,38 +152,46 @@ class AdbTransport:
         try:
             connection = self._server.service(self._serial, service, self._name, timeout_s)
         except TransportTimeout:
-            self._frozen.set()
+            # Who has no time to wait has not found out that the link is frozen.
+            if timeout_s >= _ALIVE_S:
+                self._frozen.set()
             raise
         self._frozen.clear()
         return connection
 
     def _alive(self) -> None:
+        """Ask the phone for something small. Raises TransportTimeout when the link is frozen, TransportError."""
         self._opened("shell,v2,raw::", _ALIVE_S).close()
 
     def _end_group(self, pid: int, signal: str) -> None:
-        """Send a signal to a process group, as far as the link allows it."""
-        with suppress(TransportError):
-            shell = self._start(("sh", "-c", f"kill -{signal} -- -{pid}"), _ALIVE_S)
-            try:
-                shell.send(b"", end=True)
-                shell.wait(time.monotonic() + _ALIVE_S)
-            finally:
-                shell.close()
+        """Send a signal to a process group. Raises TransportError."""
+        shell = self._start(("sh", "-c", f"kill -{signal} -- -{pid}"), _ALIVE_S)
+        try:
+            shell.send(b"", end=True)
+            shell.wait(time.monotonic() + _ALIVE_S)
+        finally:
+            shell.close()
 
     def _reconnect(self, timeout_s: float) -> None:
         """Try to bring a broken link back, once for all threads that found it broken."""
         by_address = _BY_ADDRESS.match(self._serial) is not None
         # That it does not come back is told by the call that needs it.
         with _reconnecting[self._server.address, self._serial], suppress(TransportError), answers(self._name):
-            if self._server.state(self._serial) == "device" and not (by_address and self._frozen.is_set()):
+            state = self._server.state(self._serial)
+            if state == "device" and not (by_address and self._frozen.is_set()):
                 return
-            if by_address:
+            if by_address and state not in ("authorizing", "connecting"):
                 # The server says that it is connected already while the phone is offline: first disconnect.
                 self._server.disconnect(self._serial)
-                self._server.connect(self._serial, timeout=min(timeout_s, _CONNECT_S))
-            else:
-                self._server.wait_for(self._serial, transport="any", timeout=min(timeout_s, _PLUG_S))
+                if "connected" not in self._server.connect(self._serial, timeout=min(timeout_s, _CONNECT_S)):
+                    return
+            self._server.wait_for(self._serial, transport="any", timeout=min(timeout_s, _PLUG_S))
             self._frozen.clear()
+
+
+def _completed(words: tuple[str, ...], shell: _adb_shell.Shell) -> Completed:
+    assert shell.exit_code is not None
+    return Completed(words, shell.exit_code, bytes(shell.stdout), shell.stderr)
 
 
 def connected(server: str = "", *, start: bool = True) -> list[Listed]:

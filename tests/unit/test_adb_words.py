@@ -42,7 +42,7 @@ def test_exit_codes(said: int, means: int) -> None:
     ("text", "kind", "retryable"),
     [
         ("device unauthorized.\nThis adb server's $ADB_VENDOR_KEYS is not set", Unauthorized, False),
-        ("device still authorizing", Unauthorized, False),
+        ("device still authorizing", Offline, True),
         ("device offline", Offline, True),
         ("device still connecting", Offline, True),
         ("device '0A041FDD4003FN' not found", Gone, True),
