@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from melt import __version__
 from melt.codec import dumps
 from melt.engines.base import Command, Engine
-from melt.records import Artifact, RunSpec, RunStart, Sampling
+from melt.records import Artifact, RunSpec, RunStart, Stream
 from melt.session import folder as docs
 from melt.session.connect import Site
 from melt.session.deploy import deploy, make_folder
@@ -18,12 +20,12 @@ from melt.targets.cpus import default_threads, parse_cpulist
 from melt.targets.jobfile import Job
 from melt.targets.knobs import KnobPlan, plan_knobs
 from melt.targets.probe import dump_snapshot
-from melt.telemetry.base import Discovery
 from melt.telemetry.platforms import platform
 from melt.telemetry.schedule import Schedule, make_schedule
 from melt.transports.base import Progress
 
 _LINGER_TICKS = 2
+_ELECTRICAL = frozenset({"power", "energy", "current"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ def prepare(
         env=dict(command.env),
         affinity=spec.settings.affinity,
         timeout_s=spec.settings.timeout_s,
-        linger_s=_linger_s(discovery, spec.sampling),
+        linger_s=linger_s(discovery.streams),
         groups=schedule.groups,
         streams=schedule.streams,
         polls=schedule.polls,
@@ -96,13 +98,13 @@ def _push_job(site: Site, folder: RunFolder, job_dir: str, command: Command, job
         site.target.transport.push(folder.path / name, f"{job_dir}/{name}")
 
 
-def _linger_s(discovery: Discovery, sampling: Sampling) -> float:
-    """Sample beyond both ends where energy is measured: a window is integrated only if samples enclose it."""
-    measured = {stream.quantity for stream in discovery.streams}
-    if not measured & {"power", "energy", "current"}:
-        return 0.0
-    slowest_s = max((line.period_s for line in discovery.lines if line.period_s), default=0.0)
-    return _LINGER_TICKS * max(1 / sampling.sensors_hz, slowest_s)
+def linger_s(streams: Iterable[Stream]) -> float:
+    """Return how long to sample beyond both ends, in seconds; 0 where no energy is measured.
+
+    A window's energy is integrated only if samples enclose it. What is not electrical is not waited for.
+    """
+    rates_hz = [stream.rate_hz for stream in streams if stream.quantity in _ELECTRICAL]
+    return _LINGER_TICKS / min(rates_hz, default=math.inf)
 
 
 def _settle(spec: RunSpec, site: Site, knobs: KnobPlan) -> RunSpec:

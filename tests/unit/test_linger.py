@@ -1,0 +1,29 @@
+"""How long a run is sampled before and after: long enough for its energy, and no longer."""
+
+from __future__ import annotations
+
+import pytest
+
+from melt.records import Stream
+from melt.session.prepare import linger_s
+from melt.units import UNITS
+
+
+def _stream(quantity: str, rate_hz: float) -> Stream:
+    return Stream(
+        collector="c", name="n", quantity=quantity, unit=UNITS[quantity], site="s", source="f", rate_hz=rate_hz
+    )
+
+
+@pytest.mark.parametrize(
+    ("streams", "expected_s"),
+    [
+        ([], 0.0),
+        ([("temperature", 10.0)], 0.0),
+        ([("power", 10.0)], 0.2),
+        ([("power", 10.0), ("energy", 1.0)], 2.0),
+        ([("current", 1.0), ("state", 0.2)], 2.0),
+    ],
+)
+def test_two_samples_of_the_slowest_meter_enclose_a_run(streams: list[tuple[str, float]], expected_s: float) -> None:
+    assert linger_s(_stream(*stream) for stream in streams) == pytest.approx(expected_s)
