@@ -8,10 +8,14 @@ from dataclasses import replace
 import numpy as np
 
 from melt.records import Stream
+from melt.telemetry.platforms.gauge import Reading, calibrate
 from melt.traces import Trace, Values
 from melt.units import UNITS
 
 Column = tuple[Stream, Values]
+
+RAW_CURRENT = "battery_current_raw"
+"""A battery's current in whatever unit and sign its maker chose."""
 
 
 def with_derived(trace: Trace) -> Trace:
@@ -20,7 +24,9 @@ def with_derived(trace: Trace) -> Trace:
     A rate in a row is that of the span since the row before; the first row has none, nor has one where a counter fell.
     """
     measured = [(stream, trace.columns[stream.name]) for stream in trace.streams]
-    derived = [*_cpu_load(measured), *_runner_cpus(trace, measured), *_power(measured)]
+    current = [*_current(measured)]
+    measured += current
+    derived = [*current, *_cpu_load(measured), *_runner_cpus(trace, measured), *_power(measured)]
     if not derived:
         return trace
     return replace(
@@ -48,6 +54,19 @@ def _runner_cpus(trace: Trace, columns: list[Column]) -> Iterator[Column]:
         stream, user = by_name["cpu_user_s"]
         used = _rise(user) + _rise(by_name["cpu_system_s"][1])
         yield _declare(stream, "cpus_used", "count"), _ratio(used, _rise(trace.t_ns / 1e9))
+
+
+def _current(columns: list[Column]) -> Iterator[Column]:
+    """Current of a battery whose raw number could not be read when the run began: what it said during the run tells."""
+    by_name = {stream.name: (stream, values) for stream, values in columns}
+    if RAW_CURRENT not in by_name or "battery_discharging" not in by_name:
+        return
+    stream, raw = by_name[RAW_CURRENT]
+    known = np.isfinite(raw) & (by_name["battery_discharging"][1] == 1.0)
+    readings = [Reading(int(number), "Discharging") for number in raw[known]]
+    calibration = calibrate(readings)
+    if calibration is not None:
+        yield _declare(stream, "battery_current", "current"), raw * calibration.factor
 
 
 def _power(columns: list[Column]) -> Iterator[Column]:

@@ -104,3 +104,20 @@ def test_a_battery_has_power_only_while_it_feeds_the_phone() -> None:
     trace = Trace(collector="slow", t_ns=np.arange(4, dtype=np.int64) * 10**9, columns=columns, streams=streams)
     power = with_derived(trace).columns["battery_power_w"]
     np.testing.assert_array_equal(power, [np.nan, np.nan, 2.0, np.nan])
+
+
+def test_a_current_that_was_a_riddle_at_first_is_read_when_the_charger_is_off() -> None:
+    """A full phone on its charger says little; then charging is suspended for the run."""
+    slow = Collector("slow", 1.0)
+    base = "/sys/class/power_supply/battery"
+    streams = (
+        slow.stream("battery_voltage", "voltage", site="battery", source=f"{base}/voltage_now"),
+        slow.stream("battery_current_raw", "count", site="battery", source=f"{base}/current_now"),
+        slow.stream("battery_discharging", "state", site="battery", source=f"{base}/status"),
+    )
+    values = (np.full(3, 4.0), np.array([15.0, -250_000.0, -500_000.0]), np.array([0.0, 1.0, 1.0]))
+    columns = dict(zip((s.name for s in streams), values, strict=True))
+    trace = Trace(collector="slow", t_ns=np.arange(3, dtype=np.int64) * 10**9, columns=columns, streams=streams)
+    derived = with_derived(trace).columns
+    np.testing.assert_allclose(derived["battery_current_a"][1:], [0.25, 0.5])
+    np.testing.assert_allclose(derived["battery_power_w"], [np.nan, 1.0, 2.0])

@@ -15,6 +15,7 @@ from melt.targets import dumpsys
 from melt.targets.android import properties
 from melt.targets.probe import Snapshot, int_of, text_of
 from melt.telemetry.base import Discovery, FileSource, LineSource
+from melt.telemetry.derive import RAW_CURRENT
 from melt.telemetry.parsers import joined, number, word
 from melt.telemetry.platforms import gauge, heat, kernel
 from melt.telemetry.platforms.columns import Collector, matching, slug
@@ -145,6 +146,10 @@ def _battery_files(snapshot: Snapshot, slow: Collector, calibration: Calibration
         path = _battery_path(snapshot, name)
         if int_of(snapshot, path) is not None:
             found.append(slow.sensor(path, f"battery_{base}", quantity, site=_SITE, per_unit=per_unit))
+    path = _battery_path(snapshot, "current_now")
+    if calibration is None and int_of(snapshot, path) is not None:
+        # What it means may turn out during the run, when the charger is off.
+        found.append(slow.sensor(path, RAW_CURRENT, "count", site=_SITE))
     path = _battery_path(snapshot, "status")
     if text_of(snapshot, path) is not None:
         streams = tuple(slow.stream(f"battery_{base}", "state", site=_SITE, source=path) for base in _STATES)
