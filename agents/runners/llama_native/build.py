@@ -74,13 +74,15 @@ SOURCES = ("*.c", "*.cpp", "*.hpp", "CMakeLists.txt")
 class Zig:
     """The compiler for static Linux binaries: the Python package ziglang."""
 
-    key = f"zig {ZIG_VERSION}"
+    # zig traps on undefined behaviour unless told not to, and writes 50 MB of debug information.
+    FLAGS = "-fno-sanitize=all -g0"
+    key = f"zig {ZIG_VERSION} {FLAGS}"
 
     def __init__(self, target):
         self.arch = target.split("-")[1]
 
     def flags(self, variant):
-        """Return the flags for ggml's CPU code."""
+        """Return the flags for ggml's CPU code. zig takes -mcpu where others take -march."""
         return f"-mcpu={VARIANTS[self.arch][variant]['zig']}"
 
     def prepare(self, tree):
@@ -94,8 +96,7 @@ class Zig:
         """Return cmake's options for this compiler. Raises BuildError where it is not installed."""
         processor, cpu = BASELINE[self.arch]
         zig = self._zig()
-        # zig takes -mcpu where others take -march, and traps on undefined behaviour unless told not to.
-        flags = f"-mcpu={cpu} -fno-sanitize=all"
+        flags = f"-mcpu={cpu} {self.FLAGS}"
         return {
             "CMAKE_SYSTEM_NAME": "Linux",
             "CMAKE_SYSTEM_PROCESSOR": processor,
@@ -206,7 +207,7 @@ def _locked(folder):
 
 def _build_one(toolchain, source, folder, tree, variant, binary, say):
     first = not (tree / "build.ninja").is_file()
-    cost = "5 to 8 CPU minutes, the first time 2 more" if first else "about 1 CPU minute"
+    cost = "about 5 CPU minutes, the first time 2 more" if first else "about 1 CPU minute"
     say(f"building the native runner for {toolchain.arch}, CPU variant {variant}: {cost}, kept in {binary.parent}")
     toolchain.prepare(tree)
     _do(configure_command(toolchain, source, folder, tree, variant), tree)
