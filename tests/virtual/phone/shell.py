@@ -148,7 +148,8 @@ class ShellService:
         sources = [(pipes.out, _STDOUT)] + ([(pipes.err, _STDERR)] if pipes.err is not None else [])
         for fd, _ in sources:
             os.set_blocking(fd, False)
-        pumps = asyncio.ensure_future(asyncio.gather(*(pump(fd, ident) for fd, ident in sources)))
+        pumping = [asyncio.create_task(pump(fd, ident)) for fd, ident in sources]
+        pumps = asyncio.gather(*pumping)
         feeder = asyncio.create_task(_feed(stream, plan, pipes.out))
         try:
             await asyncio.wait((feeder, pumps), return_when=asyncio.FIRST_COMPLETED)
@@ -164,9 +165,10 @@ class ShellService:
             if plan.protocol:
                 await stream.write(_packet(_EXIT, bytes([code])))
         finally:
-            feeder.cancel()
-            pumps.cancel()
-            await asyncio.gather(feeder, pumps, return_exceptions=True)
+            # Where one pump met the broken link, its twin still waits for a descriptor that is about to be closed.
+            for task in (feeder, *pumping):
+                task.cancel()
+            await asyncio.gather(feeder, pumps, *pumping, return_exceptions=True)
 
 
 async def _feed(stream: Stream, plan: _Plan, fd: int) -> None:
