@@ -12,6 +12,7 @@ from threading import Event
 from melt.events import Note, Observer
 from melt.records import Gate, Reason, Sampling, Stream
 from melt.session.connect import Site
+from melt.session.patience import patiently
 from melt.telemetry.base import Discovery
 from melt.telemetry.platforms import platform
 from melt.units import human
@@ -74,15 +75,33 @@ class _Look:
                 busy += self.values.get(other, math.nan) - self.before.get(other, math.nan)
         if not total:
             return math.inf if not self.before and any(n.endswith("_total_s") for n in self.values) else None
-        return None if math.isnan(busy) else 1 - busy / total
+        # The two are sums of the same ticks in another order: what is no time at all may come out below zero.
+        return None if math.isnan(busy) else max(0.0, 1 - busy / total)
+
+    def battery_ratio(self) -> float | None:
+        """How full the emptiest battery of the device itself is, 0 to 1; a mouse's has another name."""
+        return min(self._of(lambda s: s.quantity == "level" and s.site.lower().startswith("bat")), default=None)
+
+    def charging(self) -> float | None:
+        """1 when a battery is being charged, else 0."""
+        return max(self._of(lambda s: s.quantity == "state" and s.name.endswith("_charging")), default=None)
+
+    def _of(self, wanted: Callable[[Stream], bool]) -> list[float]:
+        return [value for name, value in self.values.items() if wanted(self.streams[name])]
 
 
 def wait_for_gate(gate: Gate, site: Site, observe: Observer, stop: Event) -> Reason | None:
     """Return None as soon as the run may start, or why it may not, after `gate.wait_s`.
 
     What a gate asks and the device cannot tell refuses the run at once (`gate_unknown`). When `stop` is set the run
-    may "start": whoever starts it looks at `stop` first. Raises TransportError, AgentError.
+    may "start": whoever starts it looks at `stop` first. A broken link is waited for.
+
+    Raises TransportError, AgentError.
     """
+
+    def say(text: str) -> None:
+        observe(Note(text, device=site.selector))
+
     wishes = _wishes(gate)
     if not wishes:
         return None
@@ -91,7 +110,7 @@ def wait_for_gate(gate: Gate, site: Site, observe: Observer, stop: Event) -> Rea
     deadline_s = time.monotonic() + gate.wait_s
     told = False
     while True:
-        look.take(_values(site, discovery), time.monotonic())
+        look.take(patiently(lambda: _values(site, discovery), stop=stop, say=say), time.monotonic())
         open_wishes = [(wish, wish.now(look)) for wish in wishes]
         unknown = next((wish for wish, now in open_wishes if now is None), None)
         if unknown is not None:
@@ -106,7 +125,7 @@ def wait_for_gate(gate: Gate, site: Site, observe: Observer, stop: Event) -> Rea
             message = f"not within {human(gate.wait_s, 's')}: {text}"
             return Reason(code=closed[0][0].code, message=message, figures=figures)
         if not told:
-            observe(Note(f"waiting up to {human(gate.wait_s, 's')} for the gate: {text}", device=site.selector))
+            say(f"waiting up to {human(gate.wait_s, 's')} for the gate: {text}")
             told = True
         stop.wait(min(_LOOK_EVERY_S, max(0.0, deadline_s - time.monotonic())))
 
@@ -118,7 +137,7 @@ def _wishes(gate: Gate) -> list[_Wish]:
             _Wish(
                 "gate_battery_low",
                 "battery",
-                lambda look: look.values.get("battery_level_ratio", look.values.get("battery_level")),
+                _Look.battery_ratio,
                 lambda now: now >= least,
                 "ratio",
                 f"at {human(least, 'ratio')} or more",
@@ -146,7 +165,7 @@ def _wishes(gate: Gate) -> list[_Wish]:
             _Wish(
                 "gate_charging",
                 "charging",
-                lambda look: look.values.get("battery_charging"),
+                _Look.charging,
                 lambda now: (now > 0) == charging,
                 "1",
                 "yes" if charging else "no",
