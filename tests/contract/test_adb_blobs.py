@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from virtual.phone import VirtualPhone
-from virtual.phone.testing import CLIENTS, adb_server, playing
+from virtual.phone.testing import CLIENT_PARAMS, adb_server, playing
 
 from melt.errors import AgentError, DeviceError, NoSpace
 from melt.targets import blobs as blobs_module
@@ -51,7 +51,7 @@ def native() -> AgentBinaries:
     )
 
 
-@pytest.fixture(params=CLIENTS)
+@pytest.fixture(params=CLIENT_PARAMS)
 def link(request: pytest.FixtureRequest, phone: VirtualPhone) -> Iterator[CountingTransport]:
     with adb_server(request.param) as server:
         transport = CountingTransport(phone.address, f"127.0.0.1:{server.port}")

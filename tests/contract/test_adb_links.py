@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from virtual.phone import VirtualPhone
 from virtual.phone.clients import AdbServer
-from virtual.phone.testing import CLIENTS, adb_server, eventually, playing
+from virtual.phone.testing import CLIENT_PARAMS, adb_server, eventually, playing
 
 from melt.errors import Gone, NoSpace, TransportError, TransportTimeout, Unauthorized, UsageError
 from melt.transports import _adb_shell, adb
@@ -33,7 +33,7 @@ def other() -> Iterator[VirtualPhone]:
         yield started
 
 
-@pytest.fixture(scope="module", params=CLIENTS)
+@pytest.fixture(scope="module", params=CLIENT_PARAMS)
 def server(request: pytest.FixtureRequest) -> Iterator[AdbServer]:
     with adb_server(request.param) as started:
         yield started
@@ -207,7 +207,7 @@ def test_a_phone_that_is_gone_is_said_to_be_gone(server: AdbServer) -> None:
     assert time.monotonic() - began < QUICK_S
 
 
-@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize("client", CLIENT_PARAMS)
 def test_a_server_that_was_ended_is_started_again(client: str, phone: VirtualPhone) -> None:
     with adb_server(client) as server:
         link = AdbTransport(phone.address, f"127.0.0.1:{server.port}")

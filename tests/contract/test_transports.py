@@ -54,6 +54,7 @@ OPENERS: dict[str, Callable[[pytest.FixtureRequest], AbstractContextManager[Tran
     "adb-wheel": phone_by("wheel"),
     "adb-aosp": phone_of_aosp,
 }
+PARAMS = ("local", "adb-wheel", *(pytest.param(name, marks=pytest.mark.slow) for name in ("adb-system", "adb-aosp")))
 
 ALL_BYTES = bytes(range(256))
 ODD_WORDS = [
@@ -100,9 +101,7 @@ def phone() -> Iterator[VirtualPhone]:
         yield started
 
 
-@pytest.fixture(
-    scope="module", params=[*sorted(OPENERS.keys() - {"adb-aosp"}), pytest.param("adb-aosp", marks=pytest.mark.slow)]
-)
+@pytest.fixture(scope="module", params=PARAMS)
 def transport(request: pytest.FixtureRequest) -> Iterator[Transport]:
     with OPENERS[request.param](request) as opened:
         yield opened
