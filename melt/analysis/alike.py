@@ -7,11 +7,16 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from melt.errors import UsageError
-from melt.records import Conditions, RunStart
+from melt.records import Conditions, RunStart, Settings
 from melt.traces import RunBundle
 
 _NOT_PERFORMANCE = ("timeout_s", "trip_c")
 """Settings that end a run early but do not change how fast it is."""
+
+_COMPARED_SETTINGS = tuple(
+    field.name for field in dataclasses.fields(Settings) if field.name not in (*_NOT_PERFORMANCE, "threads")
+)
+_CONDITIONS = tuple(field.name for field in dataclasses.fields(Conditions))
 
 
 class IncomparableError(UsageError):
@@ -22,6 +27,26 @@ def _quant(start: RunStart) -> str:
     return start.spec.quant or start.artifact.quant or "as it is"
 
 
+def _setting(start: RunStart, name: str) -> Hashable:
+    """Return what was asked for. CPUs that a cluster's name stands for are other ones on every device."""
+    by_cluster = name == "affinity" and start.spec.conditions.cluster is not None
+    return None if by_cluster else getattr(start.spec.settings, name)
+
+
+def _conditions(start: RunStart) -> str:
+    asked = (_condition(start, name) for name in _CONDITIONS if getattr(start.spec.conditions, name) is not None)
+    return ", ".join(asked) or "as found"
+
+
+def _condition(start: RunStart, name: str) -> str:
+    value = getattr(start.spec.conditions, name)
+    return f"{name.replace('_', ' ')} {'as found' if value is None else _word(value)}"
+
+
+def _word(value: object) -> str:
+    return ("on" if value else "off") if isinstance(value, bool) else str(value)
+
+
 _ASPECTS: Mapping[str, tuple[Callable[[RunStart], Hashable], Callable[[RunStart], str]]] = MappingProxyType(
     {
         "device": (lambda s: s.device.device_id, lambda s: s.device.name),
@@ -30,6 +55,7 @@ _ASPECTS: Mapping[str, tuple[Callable[[RunStart], Hashable], Callable[[RunStart]
         "engine": (lambda s: s.spec.engine, lambda s: s.spec.engine),
         "threads": (lambda s: s.spec.settings.threads, lambda s: _threads(s.spec.settings.threads)),
         "workload": (lambda s: s.spec.workload, lambda s: s.spec.workload.name),
+        "conditions": (lambda s: s.spec.conditions, _conditions),
     }
 )
 """What may be compared: how two runs are told apart in it, and what it is called."""
@@ -59,9 +85,8 @@ def column_label(start: RunStart, by: str) -> str:
 
 def group_key(start: RunStart, by: str) -> tuple[Hashable, ...]:
     """Return what else was asked for: only runs that agree in it are set side by side."""
-    settings = dataclasses.asdict(start.spec.settings)
-    others = tuple(v for k, v in settings.items() if k not in (*_NOT_PERFORMANCE, "threads"))
-    return (*(key(start) for name, (key, _) in _ASPECTS.items() if name != by), *others, start.spec.conditions)
+    others = tuple(_setting(start, name) for name in _COMPARED_SETTINGS)
+    return (*(key(start) for name, (key, _) in _ASPECTS.items() if name != by), *others)
 
 
 def group_labels(starts: Sequence[RunStart], by: str) -> list[str]:
@@ -69,34 +94,13 @@ def group_labels(starts: Sequence[RunStart], by: str) -> list[str]:
     aspects = {
         name: [label(s) for s in starts] for name, (_, label) in _ASPECTS.items() if name not in (by, "workload")
     }
-    aspects |= _differing_settings(starts) | _differing_conditions(starts)
+    aspects |= {name: [f"{name}={_setting(s, name)}" for s in starts] for name in _COMPARED_SETTINGS}
+    if by != "conditions":
+        del aspects["conditions"]
+        aspects |= {f"condition {name}": [_condition(s, name) for s in starts] for name in _CONDITIONS}
     varying = [values for values in aspects.values() if len(set(values)) > 1]
     workloads = [""] * len(starts) if by == "workload" else [s.spec.workload.name for s in starts]
     return [", ".join(filter(None, (w, *(v[i] for v in varying)))) for i, w in enumerate(workloads)]
-
-
-def _differing_settings(starts: Sequence[RunStart]) -> dict[str, list[str]]:
-    names = [f.name for f in dataclasses.fields(starts[0].spec.settings)] if starts else []
-    return {
-        name: [f"{name}={getattr(s.spec.settings, name)}" for s in starts]
-        for name in names
-        if name not in (*_NOT_PERFORMANCE, "threads")
-    }
-
-
-def _differing_conditions(starts: Sequence[RunStart]) -> dict[str, list[str]]:
-    return {
-        f"condition {f.name}": [
-            f"{f.name.replace('_', ' ')} {'as found' if value is None else _word(value)}"
-            for s in starts
-            for value in [getattr(s.spec.conditions, f.name)]
-        ]
-        for f in dataclasses.fields(Conditions)
-    }
-
-
-def _word(value: object) -> str:
-    return ("on" if value else "off") if isinstance(value, bool) else str(value)
 
 
 _MUST_AGREE: tuple[tuple[str, Callable[[RunBundle], Hashable], tuple[str, ...]], ...] = (

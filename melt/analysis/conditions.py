@@ -21,6 +21,9 @@ COLD_RESIDENT_SHARE = 0.05
 MISSED_SHARE = 0.01
 """One tick of a hundred is lost when the kernel is busy; with more, means of samples lean towards quiet moments."""
 
+CLOCK_UNCERTAIN_NS = 10_000_000
+"""What a meter measures on the host's clock is cut into phases no finer than this; a token takes 10 to 100 ms."""
+
 Check = Callable[[Evidence], Reason | None]
 
 
@@ -138,6 +141,18 @@ def sampling_gap(seen: Evidence) -> Reason | None:
     return Reason(code="sampling_gap", message=message, figures={"gap_s": gap_s, "rate_hz": stream.rate_hz})
 
 
+def clock_uncertain(seen: Evidence) -> Reason | None:
+    """The device's clock is not known well enough on the host: the link was slow when they were compared."""
+    uncertainty_ns = seen.start.clock_uncertainty_ns
+    if uncertainty_ns is None or uncertainty_ns <= CLOCK_UNCERTAIN_NS:
+        return None
+    message = (
+        f"the device's clock is known to ±{uncertainty_ns / 1e6:.0f} ms on this computer, over "
+        f"{CLOCK_UNCERTAIN_NS / 1e6:.0f} ms: the link was slow"
+    )
+    return Reason(code="clock_uncertain", message=message, figures={"uncertainty_s": uncertainty_ns / 1e9})
+
+
 def journal_torn(seen: Evidence) -> Reason | None:
     """The end of the journal is missing."""
     return Reason(code="journal_torn", message="the end of the journal is missing or damaged") if seen.torn else None
@@ -153,5 +168,6 @@ CHECKS: tuple[Check, ...] = (
     unstable,
     missed_ticks,
     sampling_gap,
+    clock_uncertain,
     journal_torn,
 )

@@ -28,7 +28,11 @@ class Cell:
     @property
     def key(self) -> str:
         """A short hash of the content, the same on every machine."""
-        return hashlib.sha256(codec.dumps(self).encode()).hexdigest()[:12]
+        content = codec.to_dict(self)
+        if self.conditions == Conditions():
+            # Without any, a cell has the key that it had before there were conditions.
+            del content["conditions"]
+        return hashlib.sha256(codec.dumps(content).encode()).hexdigest()[:12]
 
 
 def cell_of(spec: RunSpec) -> Cell:

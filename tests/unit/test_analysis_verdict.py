@@ -127,6 +127,13 @@ def test_affinity():
     assert seen.verdict is Verdict.INVALID
 
 
+@pytest.mark.parametrize(("uncertainty_ns", "expected"), [(None, []), (10 * MS, []), (25 * MS, ["clock_uncertain"])])
+def test_the_clock_is_known(uncertainty_ns, expected):
+    seen = run(start=replace(make_start(), clock_uncertainty_ns=uncertainty_ns))
+    assert codes(seen) == expected
+    assert [reason.figures for reason in seen.reasons] == [{"uncertainty_s": 0.025}] * len(expected)
+
+
 @pytest.mark.parametrize(
     ("asked", "on", "expected"),
     [("on", 1.0, []), ("off", 0.0, []), (None, 0.0, []), ("on", 0.0, ["screen_state"]), ("off", 1.0, ["screen_state"])],

@@ -81,6 +81,32 @@ def test_runs_under_other_conditions_are_never_in_one_group():
     ]
 
 
+def with_conditions(bundle, settings=None, **conditions):
+    spec = replace(
+        bundle.start.spec, conditions=Conditions(**conditions), settings=settings or bundle.start.spec.settings
+    )
+    return replace(bundle, start=replace(bundle.start, spec=spec))
+
+
+def test_conditions_are_set_side_by_side_when_asked_for():
+    on, off, found = bundles({"q8_0": [30, 35, 40]})
+    made = [with_conditions(on, screen="on"), with_conditions(off, screen="off", airplane=True), found]
+    (group,) = compare(made, by="conditions").groups
+    assert [c.label for c in group.columns] == ["screen on", "screen off, airplane on", "as found"]
+
+
+def test_a_cluster_is_the_same_wish_on_phones_that_number_their_cpus_otherwise():
+    one, two = bundles({"q8_0": [30, 35]})
+    settings = one.start.spec.settings
+    made = [
+        with_conditions(one, replace(settings, affinity="4-7"), cluster="big"),
+        with_conditions(two, replace(settings, affinity="6,7"), cluster="big"),
+    ]
+    assert len(compare(made).groups) == 1
+    made[1] = with_conditions(two, replace(settings, affinity="6,7"))
+    assert len(compare(made).groups) == 2
+
+
 def test_settings_that_differ_name_their_groups():
     made = bundles({"q8_0": [30, 35]})
     spec = made[1].start.spec

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections import Counter
 from dataclasses import replace
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from melt import codec
 from melt.plan import ids
 from melt.plan.expand import cell_key, expand
 from melt.plan.model import ModelChoice, Plan
@@ -105,6 +107,14 @@ def test_each_of_the_conditions_makes_cells_of_its_own_and_the_gate_is_before_ev
 def test_the_cell_is_what_repetitions_share(change: dict[str, object], same: bool) -> None:
     (spec,) = runs(plan(1, 1))
     assert (cell_key(replace(spec, **change)) == cell_key(spec)) is same  # type: ignore[arg-type]
+
+
+def test_a_cell_without_conditions_has_the_key_that_it_had_before_there_were_any() -> None:
+    (spec,) = runs(plan(1, 1))
+    names = ("device", "model", "quant", "engine", "workload", "settings")
+    cell = {name: codec.to_dict(getattr(spec, name)) for name in names}
+    assert cell_key(spec) == hashlib.sha256(codec.dumps(cell).encode()).hexdigest()[:12]
+    assert cell_key(replace(spec, conditions=Conditions(screen="off"))) != cell_key(spec)
 
 
 def test_ids_sort_in_the_order_they_were_made_even_when_the_clock_is_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
