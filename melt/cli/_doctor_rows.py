@@ -25,14 +25,16 @@ class Reading(NamedTuple):
 
 def channel_rows(readings: Iterable[Reading]) -> list[list[str]]:
     """Return a row per collector, quantity and kind of source."""
-    groups: dict[tuple[str, str, bool, str], list[Reading]] = {}
+    groups: dict[tuple[str, str, bool, str, str], list[Reading]] = {}
     for reading in readings:
         stream = reading.stream
         source = _source(stream.source)
-        groups.setdefault((stream.collector, stream.quantity, stream.cumulative, source), []).append(reading)
+        # States say something each: those of one kind share a row, others do not.
+        kind = _NUMBERED.sub(r"\1*", stream.name) if stream.quantity == "state" else ""
+        groups.setdefault((stream.collector, stream.quantity, stream.cumulative, source, kind), []).append(reading)
     return [
         [_names([m.stream.name for m in members]), _now(members), f"{members[0].stream.rate_hz:g} Hz", source]
-        for (_, _, _, source), members in groups.items()
+        for (_, _, _, source, _), members in groups.items()
     ]
 
 
@@ -72,8 +74,7 @@ def _now(members: Sequence[Reading]) -> str:
         return "-"
     if stream.cumulative:
         return "counts"
-    # A state is a small whole number, and those of one source belong to different names.
     if stream.quantity == "state":
-        return ", ".join(f"{value:g}" for value in values[:4]) + (", …" if len(values) > 4 else "")
+        return " .. ".join(dict.fromkeys(f"{value:g}" for value in (min(values), max(values))))
     low, high = human(min(values), stream.unit), human(max(values), stream.unit)
     return low if low == high else f"{low} .. {high}"
