@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 from virtual.phone import VirtualPhone
-from virtual.phone.testing import adb_server, playing
+from virtual.phone.testing import adb_server, eventually, playing
 
 from melt.errors import UsageError
 from melt.records import Conditions, DeviceFacts
 from melt.targets import android
+from melt.targets.agent import AgentClient
+from melt.targets.jobfile import Job
 from melt.targets.knobs import CHECK, KnobPlan, plan_knobs
 from melt.targets.probe import take_snapshot
+from melt.telemetry.journal import Event as JournalEvent
+from melt.telemetry.journal import JournalReader
 from melt.transports.base import Transport
 from melt.transports.registry import open_transport
 
@@ -149,3 +154,35 @@ def test_a_setting_that_two_conditions_need_is_set_once(reached: dict[str, Reach
     names = [prepare.name for prepare in plan.prepares]
     assert "check screen_timeout" in names
     assert len(set(names)) == len(names)
+
+
+def test_the_agent_puts_everything_back_when_the_host_never_returns(
+    reached: dict[str, Reached], tmp_path: Path
+) -> None:
+    """The whole of it on the phone: set before the runner, seen in the journal, undone when it is over."""
+    one = reached["pixel-8"]
+    before = one.state()
+    root = android.root(one.transport)
+    agent = AgentClient(one.transport, root)
+    agent.deploy()
+    plan = one.plan(screen="off", brightness=10, stay_awake=True, charging="suspended", airplane=True)
+    job = Job(run_id="knobs", runner=("sleep", "600"), timeout_s=3, prepares=plan.prepares, restores=plan.restores)
+    folder = f"{root}/jobs/knobs"
+    one.transport.run(("mkdir", "-p", folder))
+    (tmp_path / "job").write_bytes(job.render())
+    one.transport.push(tmp_path / "job", f"{folder}/job")
+    agent.start(folder)
+    eventually(lambda: one.state() != before)
+    # From here on nobody on the host does anything but look at the phone itself.
+    eventually(lambda: one.state() == before, timeout_s=60)
+    eventually(lambda: agent.status(folder).state == "ended", timeout_s=20)
+    with agent.tail(folder) as channel:
+        journal = b"".join(iter(lambda: channel.read(1 << 16, 10) or b"", b""))
+    events = [record for record in JournalReader().feed(journal) if isinstance(record, JournalEvent)]
+    said = {e.data["name"]: str(e.data["stdout"]).strip() for e in events if e.name == "prepared"}
+    assert {name.removeprefix(CHECK): text for name, text in said.items() if name.startswith(CHECK)} == {
+        knob.name: knob.asked for knob in plan.knobs
+    }
+    (end,) = (e.data for e in events if e.name == "end")
+    assert end["reason"] == "timeout"
+    assert all(restored["ok"] for restored in end["restored"])  # type: ignore[attr-defined]
