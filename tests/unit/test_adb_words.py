@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import subprocess
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from melt.cli._adbargs import add_adb_argument
 from melt.errors import Gone, Offline, TransportError, Unauthorized, UsageError
 from melt.transports._adb_server import Server, _from_environment, refusal
 from melt.transports._adb_shell import _exit_code, checked, quoted
@@ -99,3 +101,16 @@ def test_a_word_that_nobody_knows_asks_no_server_to_start(monkeypatch: pytest.Mo
     monkeypatch.setenv("ADB_SERVER_SOCKET", "tcp:127.0.0.1:1")
     with pytest.raises(UsageError, match=r"unknown device 'PHONE1': known: adb, local"):
         resolve("PHONE1")
+
+
+def test_the_server_may_be_named_on_the_command_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ADB_SERVER_SOCKET", "tcp:5037")
+    parser = argparse.ArgumentParser()
+    add_adb_argument(parser)
+    parser.parse_args(["--adb-server", "lab:5038"])
+    assert Server.find().address == "lab:5038"
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--adb-server", "lab"])
+    assert "expected HOST:PORT, found 'lab'" in capsys.readouterr().err
