@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from melt.plan.dryrun import CellEstimate, DryRun, clock
 from melt.plan.expand import cell_of
-from melt.records import RunSpec, Workload
+from melt.records import Gate, RunSpec, Workload
 from melt.units import human
 
 GUESSED_BANDWIDTH_BYTES_PER_S = 5e9
@@ -30,13 +31,20 @@ def estimate(specs: Iterable[RunSpec], sizes: Sizes, rates: Mapping[str, float |
     that an earlier run of it took: the whole run, divided by its repetitions with the warm-ups.
     """
     by_cell: dict[str, list[RunSpec]] = {}
+    gates: set[Gate] = set()
     for spec in specs:
+        gates.add(spec.gate)
         by_cell.setdefault(cell_of(spec).key, []).append(spec)
     cells = tuple(_estimate_cell(runs, sizes, rates.get(key)) for key, runs in by_cell.items())
     n_runs = sum(cell.runs for cell in cells)
     expected_s = _total(cell.expected_s for cell in cells)
     bytes_to_push = _bytes_to_push(cells, sizes)
-    lines = (_count_line(len(cells), n_runs), *_time_lines(cells, expected_s), *_push_lines(cells, bytes_to_push))
+    lines = (
+        _count_line(len(cells), n_runs),
+        *_time_lines(cells, expected_s),
+        *_gate_lines(gates),
+        *_push_lines(cells, bytes_to_push),
+    )
     return DryRun(cells=cells, runs=n_runs, expected_s=expected_s, bytes_to_push=bytes_to_push, lines=lines)
 
 
@@ -102,6 +110,12 @@ def _time_lines(cells: tuple[CellEstimate, ...], expected_s: float | None) -> li
     if runs["unknown"]:
         lines.append(f"  {_plural(runs['unknown'], 'run')} not counted: the size of the model is not known yet")
     return lines
+
+
+def _gate_lines(gates: Iterable[Gate]) -> list[str]:
+    asks_for_nothing = Gate(wait_s=0)
+    waits_s = [gate.wait_s for gate in gates if replace(gate, wait_s=0) != asks_for_nothing]
+    return [f"  not counted: up to {clock(max(waits_s))} of waiting for the gate before each run"] if waits_s else []
 
 
 def _push_lines(cells: tuple[CellEstimate, ...], bytes_to_push: int | None) -> list[str]:

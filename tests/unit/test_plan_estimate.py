@@ -13,7 +13,7 @@ from melt.plan.dryrun import DryRun, clock
 from melt.plan.estimate import estimate
 from melt.plan.expand import cell_key, expand
 from melt.plan.model import ModelChoice, Plan
-from melt.records import Repeat, RunSpec, Settings, Workload
+from melt.records import Conditions, Gate, Repeat, RunSpec, Settings, Workload
 
 MB = 1_000_000
 PLAN = Plan(
@@ -57,6 +57,19 @@ def test_each_file_is_pushed_once_to_each_device_and_never_to_this_machine() -> 
     assert estimate(runs(PLAN), sizes, {}).bytes_to_push == 0
     several = replace(PLAN, devices=("local", "phone", "board"))
     assert estimate(runs(several), sizes, {}).bytes_to_push == 2 * 150 * MB
+
+
+def test_waiting_for_a_gate_is_said_and_not_counted() -> None:
+    plan = replace(PLAN, gate=Gate(temperature_max_c=35, wait_s=300))
+    line = "  not counted: up to 5 min 00 s of waiting for the gate before each run"
+    assert line in estimate(runs(plan), {}, {}).lines
+    assert not any("gate" in text for text in estimate(runs(PLAN), {}, {}).lines)
+
+
+def test_conditions_are_a_column_of_their_own() -> None:
+    plan = replace(PLAN, conditions=(Conditions(screen="off", charging="suspended"), Conditions()))
+    cells = estimate(runs(plan), {}, {}).cells
+    assert [cell.row()["conditions"] for cell in cells] == ["screen=off charging=suspended"] * 2 + [""] * 2
 
 
 def test_warming_up_is_one_request_and_the_depth_is_filled_once() -> None:
