@@ -200,6 +200,16 @@ def test_what_cannot_be_built_is_said_in_one_sentence(monkeypatch, tmp_path, ask
     assert caught.value.exit_code == (1 if "sha256" in says else 2)
 
 
+def test_a_missing_tool_is_named_with_the_way_to_get_it():
+    # -S leaves out every installed package.
+    command = [sys.executable, "-S", _BUILD, "--cache", "/nowhere", "--dry-run"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "build.py: the native runner is built with ziglang, which is missing: pip install ziglang==0.17.0\n"
+    )
+
+
 def test_another_content_of_the_source_is_another_binary(build, tmp_path):
     llama = tmp_path / "vendor" / "llama.cpp"
     (llama / "src").mkdir(parents=True)
