@@ -20,14 +20,21 @@ NO_SENSOR = "no power sensor"
 NOT_ON_BATTERY = "the battery did not feed the device alone, so its power is not the device's: suspend charging"
 _SOURCE = "sensor"
 _NAMED_SITES = 4
+_SLOW_HZ = 2.0
+_SLOW_MIN_SAMPLES = 3
+"""A gauge averages over about the second between its values: with fewer inside, the edges weigh as much as the span."""
 
 
 @dataclass(frozen=True, slots=True)
 class Meter:
-    """A power sensor. `scope` says what it covers; the series, one per package or board, add up."""
+    """A power sensor. `scope` says what it covers; the series, one per package or board, add up.
+
+    `discharging` says when a battery alone fed the device: what else it was is not bridged like a lost sample.
+    """
 
     scope: str
     series: tuple[Series, ...]
+    discharging: tuple[Series, ...] = ()
 
     @property
     def name(self) -> str:
@@ -35,8 +42,15 @@ class Meter:
         sites = [s.stream.site for s in self.series]
         return f"{self.scope}: {', '.join(sites) if len(sites) <= _NAMED_SITES else f'{len(sites)} of them'}"
 
+    @property
+    def is_slow(self) -> bool:
+        """Whether it gives so few values that a short span falls between them (a phone's battery, its rails)."""
+        return min(s.stream.rate_hz for s in self.series) <= _SLOW_HZ
+
     def energy_j(self, span: Span) -> float | None:
         """Return the energy in the span, None when one of the series does not cover it."""
+        if any(bool((s.inside(span) == 0).any()) for s in self.discharging):
+            return None
         parts = [series_energy_j(s, span) for s in self.series]
         return None if any(p is None for p in parts) else sum(p for p in parts if p is not None)
 
@@ -48,7 +62,10 @@ class Meter:
 def find_meter(traces: Sequence[Trace]) -> Meter | None:
     """Return the sensor with the widest scope, None when there is none."""
     found = channels.power_meter(traces)
-    return None if found is None else Meter(found[0], tuple(found[1]))
+    if found is None:
+        return None
+    scope, series = found
+    return Meter(scope, tuple(series), tuple(channels.discharging(traces)) if scope == "battery" else ())
 
 
 def without_meter(traces: Sequence[Trace]) -> str:
@@ -114,6 +131,9 @@ def _over(meter: Meter, spans: Sequence[Span]) -> Figure:
     if any(p is None for p in parts):
         return Figure(None, f"{meter.name} does not cover the span", _SOURCE)
     samples = sum(meter.samples(span) for span in spans)
+    if meter.is_slow and samples < _SLOW_MIN_SAMPLES:
+        why = f"{meter.name}; {samples} samples inside, too few of a meter that is read once a second"
+        return Figure(None, why, _SOURCE)
     return Figure(sum(p for p in parts if p is not None), f"{meter.name}; {samples} samples inside", _SOURCE)
 
 
