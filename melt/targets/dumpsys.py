@@ -14,11 +14,16 @@ _FIELD = re.compile(r"^\s*([A-Za-z][\w .()-]*?):[ \t]*(-?[\w.]+)[ \t\r]*$", re.M
 _HAL_HEADING = "Current temperatures from HAL:"
 _TEMPERATURE = re.compile(r"Temperature\{mValue=(-?[\d.]+(?:[eE]-?\d+)?), mType=(-?\d+), mName=(.*?), mStatus=(\d+)\}")
 _STATUS = re.compile(r"^Thermal Status: (\d+)[ \t\r]*$", re.MULTILINE)
+_NO_HAL = re.compile(r"^HAL Ready: false[ \t\r]*$", re.MULTILINE)
 _METER_HEADING = "PowerStats HAL 2.0 energy meter"
 _RAIL = re.compile(r"^[ \t]*(?:\[([^\]\n]+)\](?::([^\n]*?))?|(\w+))[ \t]+([\d.]+)[ \t]*mWs[ \t\r]*$", re.MULTILINE)
 _WAKEFULNESS = re.compile(r"^\s*mWakefulness=(\w+)", re.MULTILINE)
-_MILLIAMPERE_HOURS_BELOW = 20_000
-"""A charge counter under this is in mAh: in µAh it were an empty battery."""
+_SURELY_MICROAMPERE_HOURS = 20_000
+"""In mAh it were a battery of 20 Ah."""
+_FULL_MILLIAMPERE_HOURS = (1_500, 20_000)
+"""What a full battery holds: a smaller number must fit this at the battery's level to be believed in mAh."""
+_VOLTAGES = ((1_000, 20_000, 1e3), (1_000_000, 20_000_000, 1e6))
+"""From, to and what makes a volt: one cell to four in mV and in µV. Boxes without a battery say 13 or 0."""
 _NOT_TEMPERATURES = frozenset({-1, 6, 7, 8})
 """Types of a HAL temperature that are none: unknown (differences, intermediate sums), voltage limit, current limit and
 charge.
@@ -63,18 +68,33 @@ def battery_fields(text: str) -> Mapping[str, float]:
 
 
 def charge_c(fields: Mapping[str, float]) -> float:
-    """Return the battery's charge in coulombs; NaN where it is not told.
+    """Return the battery's charge in coulombs; NaN where it is not told, or where its unit is not known.
 
     Documented in µAh. A Redmi Note 14 counts in mAh (github.com/d4rken-org/amply/pull/52); 0 is said by devices that do
-    not count at all (github.com/google/syzkaller/issues/79).
+    not count at all (github.com/google/syzkaller/issues/79), and some say a round number for ever.
     """
     raw = fields.get("Charge counter", math.nan)
-    return raw / counts_per_coulomb(raw) if raw > 0 else math.nan
+    return raw / counts_per_coulomb(raw, level(fields))
 
 
-def counts_per_coulomb(raw: float) -> float:
-    """Return how many counts of a charge counter that says `raw` make a coulomb: of µAh, or of mAh."""
-    return (1e3 if raw < _MILLIAMPERE_HOURS_BELOW else 1e6) / 3600
+def counts_per_coulomb(raw: float, level_ratio: float) -> float:
+    """Return how many counts of a charge counter make a coulomb, where it says `raw` at a level of 0 to 1.
+
+    NaN where it can be neither µAh nor mAh of a phone's battery.
+    """
+    if raw >= _SURELY_MICROAMPERE_HOURS:
+        return 1e6 / 3600
+    low, high = _FULL_MILLIAMPERE_HOURS
+    return 1e3 / 3600 if raw > 0 and low * level_ratio <= raw <= high * level_ratio else math.nan
+
+
+def voltage_v(fields: Mapping[str, float]) -> float:
+    """Return the battery's voltage in volts; NaN where it is not told, or where no unit makes a battery's of it.
+
+    Documented in mV; some phones pass on the µV of their kernel.
+    """
+    raw = fields.get("voltage", math.nan)
+    return next((raw / per_v for low, high, per_v in _VOLTAGES if low <= raw <= high), math.nan)
 
 
 def level(fields: Mapping[str, float]) -> float:
@@ -96,6 +116,11 @@ def screen_on(text: str) -> float:
     return math.nan if found is None else float(found[1] in ("Awake", "Dreaming"))
 
 
+def screen_said(text: str) -> float:
+    """Return 1 or 0 where `dumpsys deviceidle get screen` says true or false, NaN where it says neither."""
+    return {"true": 1.0, "false": 0.0}.get(text.strip(), math.nan)
+
+
 def hal_temperatures(text: str) -> list[HalTemperature]:
     """Return what the thermal HAL says now; what the service has cached is old and is passed over."""
     _, _, now = text.partition(_HAL_HEADING)
@@ -109,8 +134,11 @@ def hal_temperatures(text: str) -> list[HalTemperature]:
 
 
 def thermal_status(text: str) -> int | None:
-    """Return the phone's throttling status, 0 none to 6 shutdown; None where it says none."""
-    found = _STATUS.search(text)
+    """Return the phone's throttling status, 0 none to 6 shutdown; None where nothing says it.
+
+    Without a HAL the service says 0, whatever the heat.
+    """
+    found = None if _NO_HAL.search(text) else _STATUS.search(text)
     return int(found[1]) if found and len(found[1]) == 1 else None
 
 

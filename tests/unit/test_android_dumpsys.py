@@ -23,7 +23,7 @@ def battery(text: str) -> list[str]:
         "state": dumpsys.battery_state(fields),
         "level": dumpsys.level(fields),
         "charge_c": dumpsys.charge_c(fields),
-        "voltage": fields.get("voltage"),
+        "voltage_v": dumpsys.voltage_v(fields),
         "temperature": fields.get("temperature"),
         "current now": fields.get("current now"),
     }
@@ -45,11 +45,16 @@ def power(text: str) -> list[str]:
     return [f"screen on {dumpsys.screen_on(text):g}"]
 
 
+def deviceidle(text: str) -> list[str]:
+    return [f"screen on {dumpsys.screen_said(text):g}"]
+
+
 SERVICES: dict[str, Callable[[str], list[str]]] = {
     "battery": battery,
     "thermalservice": thermalservice,
     "powerstats": powerstats,
     "power": power,
+    "deviceidle": deviceidle,
 }
 PIECES = st.sampled_from(
     [

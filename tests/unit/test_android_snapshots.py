@@ -84,7 +84,7 @@ def test_the_columns_of_a_phone_are_declared_well(name: str) -> None:
 def test_nothing_at_all_still_offers_the_runner_itself() -> None:
     found = android.discover({}, Sampling())
     assert {stream.site for stream in found.streams} == {"runner"}
-    assert len(found.missing) == 4
+    assert len(found.missing) == 5
     assert parse_facts({}, device_id_hint="shelf-3", kind="adb").name == "shelf-3"
 
 

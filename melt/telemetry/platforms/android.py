@@ -14,7 +14,7 @@ from melt.records import Calibration, Sampling
 from melt.targets import dumpsys
 from melt.targets.android import properties
 from melt.targets.probe import Snapshot, int_of, text_of
-from melt.telemetry.base import Discovery, FileSource, LineSource
+from melt.telemetry.base import Discovery, FileSource, LineSource, Parser
 from melt.telemetry.derive import RAW_CURRENT
 from melt.telemetry.parsers import joined, number, word
 from melt.telemetry.platforms import gauge, heat, kernel
@@ -30,6 +30,7 @@ _GPU_BUSY = (
 _GPU_CLOCK = ((f"{_KGSL}/gpuclk", 1.0), ("/sys/kernel/gpu/gpu_clock", 1e-6))
 _ASK_BATTERY = ("dumpsys", "battery")
 _ASK_THERMAL = ("dumpsys", "thermalservice")
+_ASK_SCREEN = ("dumpsys", "deviceidle", "get", "screen")
 _ASK_POWER = ("dumpsys", "power")
 _ASK_RAILS = ("dumpsys", "android.hardware.power.stats.IPowerStats/default")
 
@@ -48,6 +49,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "dumpsys battery": _ASK_BATTERY,
     "dumpsys thermalservice": _ASK_THERMAL,
     "dumpsys powerstats": _ASK_RAILS,
+    "dumpsys deviceidle get screen": _ASK_SCREEN,
     "dumpsys power": _ASK_POWER,
 }
 
@@ -59,7 +61,11 @@ EVIDENCE: Mapping[str, tuple[str, ...]] = {
 
 _SERVICE_PERIOD_S = 1.0
 _SCREEN_PERIOD_S = 5.0
-"""It prints tens of kilobytes each time."""
+_SCREEN: Mapping[tuple[str, ...], Callable[[str], float]] = {
+    _ASK_SCREEN: dumpsys.screen_said,
+    _ASK_POWER: dumpsys.screen_on,
+}
+"""Who knows whether the screen is on, the shortest answer first: the power service prints tens of kilobytes."""
 _SITE = "battery"
 _CURRENT_FIELD = "current now"
 _STATES: Mapping[str, Mapping[str, float]] = {
@@ -129,14 +135,19 @@ def _status(snapshot: Snapshot) -> str | None:
     return text_of(snapshot, _battery_path(snapshot, "status")) or dumpsys.battery_state(_fields(snapshot))
 
 
+def _level(snapshot: Snapshot) -> float:
+    percent = int_of(snapshot, _battery_path(snapshot, "capacity"))
+    return dumpsys.level(_fields(snapshot)) if percent is None else percent / 100
+
+
 def _battery_files(snapshot: Snapshot, slow: Collector, calibration: Calibration | None) -> list[FileSource]:
     found = []
-    charge = int_of(snapshot, _battery_path(snapshot, "charge_counter"))
-    scales = [
-        ("charge_counter", "charge", "charge", dumpsys.counts_per_coulomb(charge or 0)),
-        ("temp", "temp", "temperature", 10.0),
-        ("capacity", "level", "level", 100.0),
-    ]
+    scales = [("temp", "temp", "temperature", 10.0), ("capacity", "level", "level", 100.0)]
+    per_coulomb = dumpsys.counts_per_coulomb(
+        int_of(snapshot, _battery_path(snapshot, "charge_counter")) or 0, _level(snapshot)
+    )
+    if not math.isnan(per_coulomb):
+        scales.append(("charge_counter", "charge", "charge", per_coulomb))
     volts = int_of(snapshot, _battery_path(snapshot, "voltage_now"))
     if volts is not None:
         scales.append(("voltage_now", "voltage", "voltage", 1e3 if abs(volts) < _MILLIVOLTS_BELOW else 1e6))
@@ -193,7 +204,7 @@ def _battery_service(snapshot: Snapshot, files: list[FileSource], calibration: C
     told = {stream.name for file in files for stream in file.streams}
     asked = Collector("battery", 1 / _SERVICE_PERIOD_S)
     readers: dict[str, tuple[str, _Reader]] = {
-        "battery_voltage": ("voltage", lambda found: found.get("voltage", math.nan) / 1e3),
+        "battery_voltage": ("voltage", dumpsys.voltage_v),
         "battery_temp": ("temperature", lambda found: found.get("temperature", math.nan) / 10),
         "battery_level": ("level", dumpsys.level),
         "battery_charge": ("charge", dumpsys.charge_c),
@@ -263,15 +274,18 @@ def _rails(snapshot: Snapshot) -> list[LineSource]:
 
 def _screen(snapshot: Snapshot) -> list[LineSource]:
     """Watch whether the phone is awake: with the screen off, some clock their CPUs very low."""
-    if math.isnan(dumpsys.screen_on(text_of(snapshot, "$ dumpsys power") or "")):
-        return []
-    asked = Collector("screen", 1 / _SCREEN_PERIOD_S)
-    stream = asked.stream("screen_on", "state", site="screen", source="dumpsys power")
+    for argv, read in _SCREEN.items():
+        source = " ".join(argv)
+        if not math.isnan(read(text_of(snapshot, f"$ {source}") or "")):
+            stream = Collector("screen", 1 / _SCREEN_PERIOD_S).stream(
+                "screen_on", "state", site="screen", source=source
+            )
+            return [LineSource("screen", argv, (stream,), _screen_parser(read), _SCREEN_PERIOD_S)]
+    return []
 
-    def parse(raw: bytes) -> tuple[float, ...]:
-        return (dumpsys.screen_on(raw.decode(errors="replace")),)
 
-    return [LineSource("screen", _ASK_POWER, (stream,), parse, _SCREEN_PERIOD_S)]
+def _screen_parser(read: Callable[[str], float]) -> Parser:
+    return lambda raw: (read(raw.decode(errors="replace")),)
 
 
 def _absent(snapshot: Snapshot, found: Discovery) -> list[str]:
@@ -293,8 +307,12 @@ def _absent(snapshot: Snapshot, found: Discovery) -> list[str]:
         )
     rails = any(s.cumulative and s.quantity == "energy" for s in streams)
     sentences += _power_sentences(snapshot, found, rails)
-    if not any(s.quantity == "frequency" and s.site.startswith("cpu") for s in streams):
+    clocks = any(s.quantity == "frequency" and s.site.startswith("cpu") for s in streams)
+    if not clocks:
         sentences.append("CPU frequency is not measured: cpufreq is denied to the shell user")
+    if not any(s.name == "thermal_status" for s in streams):
+        instead = "its CPU clocks show it" if clocks else "only a falling rate in a sustained workload shows it"
+        sentences.append(f"this phone does not say when it throttles: {instead}")
     if "/proc/stat" not in sources:
         sentences.append("the load of the whole phone is not measured: /proc/stat is denied to the shell user")
     if properties(snapshot).get("ro.melt.virtual") == "1":

@@ -17,6 +17,7 @@ _DUMPS: dict[str, Command] = {
     "battery": battery.command,
     "thermalservice": thermal.dump,
     "power": power.dump,
+    "deviceidle": power.dump_idle,
     "display": power.dump_display,
     "android.hardware.power.stats.IPowerStats/default": power.dump_rails,
 }

@@ -46,6 +46,14 @@ def dump(system: System, _words: list[str]) -> Reply:
     )
 
 
+def dump_idle(system: System, words: list[str]) -> Reply:
+    """Answer `dumpsys deviceidle get screen`: DeviceIdleController.java takes its commands as a dump's arguments."""
+    match words:
+        case ["get", "screen"]:
+            return Reply(f"{str(system.state.screen_on).lower()}\n")
+    return Reply("Unknown get option, or no idle controller\n")
+
+
 def dump_display(system: System, _words: list[str]) -> Reply:
     """Print the lines of `dumpsys display` that are read here."""
     word = "ON" if system.state.screen_on else "OFF"
