@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from melt.analysis.names import METRICS
 from melt.codec import to_dict
 from melt.errors import UsageError
-from melt.records import Metric, RunStart, Settings, Stream
+from melt.records import Knob, Metric, RunStart, Settings, Stream
 from melt.report.scale import scale_for
 from melt.report.table import render_table
 from melt.report.words import counted, engine_name, joined
@@ -112,6 +112,7 @@ def _facts(bundle: RunBundle) -> list[tuple[str, str]]:
             ),
         ),
         ("asked", _settings(spec.settings)),
+        *([("conditions", joined(_knob(knob) for knob in start.knobs))] if start.knobs else []),
         ("used", _used(stop.used)),
         ("clock", _clock(start)),
     ]
@@ -131,6 +132,11 @@ def _cpus(start: RunStart) -> str | None:
 
 def _settings(settings: Settings) -> str:
     return joined(f"{key}={value}" for key, value in to_dict(settings).items() if value is not None)
+
+
+def _knob(knob: Knob) -> str:
+    found = "unknown" if knob.before is None else knob.before
+    return f"{knob.name.replace('_', ' ')} {knob.asked} (found {found})"
 
 
 def _used(used: object) -> str:

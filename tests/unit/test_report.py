@@ -14,7 +14,7 @@ from store_samples import make_bundle
 
 from melt.analysis.compare import compare
 from melt.errors import UsageError
-from melt.records import Metric, Outcome, Reason, Verdict
+from melt.records import Knob, Metric, Outcome, Reason, Verdict
 from melt.report.comparison import render
 from melt.report.run import render_run
 from melt.report.scale import percent, scale_for
@@ -127,6 +127,17 @@ def whole_run():
 @pytest.mark.parametrize("fmt", ["table", "md"])
 def test_a_run_in_full(fmt):
     golden(f"run.{fmt}", render_run(whole_run(), fmt))
+
+
+def test_conditions_are_shown_with_what_was_found():
+    bundle = make_bundle()
+    knobs = (
+        Knob(name="screen_timeout", before="60000", asked="86400000"),
+        Knob(name="fixed_performance", before=None, asked="true"),
+    )
+    text = render_run(replace(bundle, start=replace(bundle.start, knobs=knobs)), "md")
+    assert "screen timeout 86400000 (found 60000), fixed performance true (found unknown)" in text
+    assert "(found" not in render_run(bundle, "md")
 
 
 def test_a_failed_run_with_its_evidence():
