@@ -7,6 +7,7 @@ import math
 import sys
 from typing import TYPE_CHECKING, Any
 
+from melt.cli._adbargs import add_adb_argument
 from melt.cli._doctor_advice import advice as device_advice
 from melt.cli._doctor_rows import HEADERS, Reading, channel_rows
 
@@ -27,6 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this verb."""
     parser.add_argument("name", metavar="DEVICE", nargs="?", help="the device to look at (default: local)")
     parser.add_argument("--device", metavar="NAME", default="local", help="the same, as other verbs write it")
+    add_adb_argument(parser)
     parser.add_argument("-o", "--output", choices=FORMATS, default="table", help="form of the answer (default: table)")
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from threading import Event
 from typing import TYPE_CHECKING
 
+from melt.cli._adbargs import add_adb_argument
 from melt.cli._planargs import add_plan_arguments, plan_from_args
 from melt.cli._storeargs import add_store_argument, store_root
 
@@ -31,6 +32,7 @@ _EARLIER_RUNS = 500
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this verb."""
     add_plan_arguments(parser)
+    add_adb_argument(parser)
     add_store_argument(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the runs, their time and bytes; measure nothing")
     add_output_argument(parser)

@@ -53,7 +53,7 @@ def execute(
     name, selector = site.target.facts.name, site.selector
     profile = lab_profile(site.target.facts)
     cut = find_cut(spec.conditions, selector, name, profile)
-    ready = patiently(lambda: prepare(spec, artifact, engine, site, folder, pushed), stop=stop, say=say)
+    ready = patiently(lambda: prepare(spec, artifact, engine, site, folder, pushed, say=say), stop=stop, say=say)
     agent = site.target.agent
     # When the link breaks here the run may have begun: collecting finds out.
     with suppress(TransportError):

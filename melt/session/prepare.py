@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from melt import __version__
@@ -38,7 +38,14 @@ class Prepared:
 
 
 def prepare(
-    spec: RunSpec, artifact: Artifact, engine: Engine, site: Site, folder: RunFolder, progress: Progress | None = None
+    spec: RunSpec,
+    artifact: Artifact,
+    engine: Engine,
+    site: Site,
+    folder: RunFolder,
+    progress: Progress | None = None,
+    *,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Prepared:
     """Bring to the device what the run needs, and write to `folder` what makes a result of it later.
 
@@ -48,7 +55,7 @@ def prepare(
     target = site.target
     knobs = plan_knobs(spec.conditions, target.facts, target.transport.run, site.selector)
     spec = _settle(spec, site, knobs)
-    placement = deploy(target, artifact, engine, progress)
+    placement = deploy(target, artifact, engine, progress, say=say)
     discovery = platform(target.facts.os).discover(site.snapshot, spec.sampling)
     schedule = make_schedule(discovery)
     job_dir = site.job_dir(spec.run_id)
