@@ -15,25 +15,34 @@ PLAUSIBLE_C = (1.0, 125.0)
 _DEVICE_SITE = re.compile(r"(^|\W)(psys|sys|system|device|vdd_in|pom_5v_in|vin\w*|input|meter)$", re.IGNORECASE)
 _PACKAGE_SITE = re.compile(r"^(package\S*|.*\W[ep]?(socket|package)\W?\d*)$", re.IGNORECASE)
 _BATTERY_SITE = re.compile(r"^bat", re.IGNORECASE)
-_RAIL_SITE = re.compile(r"^rail ")
+RAIL = "rail "
+"""What the sites of an on-device power meter begin with."""
+_RAIL_SITE = re.compile(f"^{RAIL}")
 _GPU_SITE = re.compile(r"^(?!rail ).*(gpu|nvidia)|^card", re.IGNORECASE)
 _NOT_PROCESSOR = re.compile(r"bat|nvme|ssd|drive|wifi|iwl|spd|jc42|ambient|usb|pch|^ac$", re.IGNORECASE)
 
+BATTERY, RAILS = "battery", "sum of power rails"
+"""Scopes that energy treats on their own."""
 _SCOPES = (
     ("whole device", _DEVICE_SITE),
     ("CPU package", _PACKAGE_SITE),
-    ("battery", _BATTERY_SITE),
-    ("sum of power rails", _RAIL_SITE),
+    (BATTERY, _BATTERY_SITE),
+    (RAILS, _RAIL_SITE),
     ("GPU board", _GPU_SITE),
 )
 """What a power sensor covers, the widest and most trustworthy first."""
 
-_ADDS_UP = ("CPU package", "GPU board", "sum of power rails")
+_ADDS_UP = ("CPU package", "GPU board", RAILS)
 
 
 def is_runner(stream: Stream) -> bool:
     """Whether a stream is about the runner's process and not the device."""
     return stream.site == "runner"
+
+
+def is_battery(stream: Stream) -> bool:
+    """Whether a stream is about a battery."""
+    return _BATTERY_SITE.search(stream.site) is not None
 
 
 def runner_rss(traces: Iterable[Trace]) -> list[Series]:
@@ -132,8 +141,10 @@ def temperatures(traces: Iterable[Trace]) -> list[Series]:
     return [s for s in processors if s.values.min() < s.values.max()] or processors
 
 
-def power_meter(traces: Sequence[Trace]) -> tuple[str, list[Series]] | None:
+def power_meter(traces: Sequence[Trace], *, battery: bool = True) -> tuple[str, list[Series]] | None:
     """Return the scope of the best power sensor and the series that add up to it; None when there is no sensor.
+
+    `battery`: whether what a battery says may be believed.
 
     Within a scope a counter of energy is better than samples of power: the hardware integrated it. A battery measures
     the device only while nothing else feeds it.
@@ -141,7 +152,7 @@ def power_meter(traces: Sequence[Trace]) -> tuple[str, list[Series]] | None:
     counters = find(traces, lambda s: s.quantity == "energy" and s.cumulative)
     powers = find(traces, lambda s: s.quantity == "power")
     for scope, site in _SCOPES:
-        if scope == "battery" and _on_mains(traces):
+        if scope == BATTERY and (not battery or _on_mains(traces)):
             continue
         for kind in (counters, powers):
             found = {s.stream.site: s for s in reversed(kind) if site.search(s.stream.site)}

@@ -10,14 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from melt.analysis import channels
+from melt.analysis import battery, channels
 from melt.analysis.figures import NOT_REACHED, Figure
 from melt.analysis.repetitions import Repetition
 from melt.analysis.series import Series, Span
 from melt.traces import Times, Trace, Values
 
 NO_SENSOR = "no power sensor"
-NOT_ON_BATTERY = "the battery did not feed the device alone, so its power is not the device's: suspend charging"
 _SOURCE = "sensor"
 _NAMED_SITES = 4
 _SLOW_HZ = 2.0
@@ -29,18 +28,19 @@ _SLOW_MIN_SAMPLES = 3
 class Meter:
     """A power sensor. `scope` says what it covers; the series, one per package or board, add up.
 
-    `discharging` says when a battery alone fed the device: what else it was is not bridged like a lost sample.
+    `states` say whether something besides a battery fed the device, where the meter is one.
     """
 
     scope: str
     series: tuple[Series, ...]
-    discharging: tuple[Series, ...] = ()
+    states: tuple[Trace, ...] = ()
 
     @property
     def name(self) -> str:
-        """What was read, for a reader: scope and sites."""
-        sites = [s.stream.site for s in self.series]
-        return f"{self.scope}: {', '.join(sites) if len(sites) <= _NAMED_SITES else f'{len(sites)} of them'}"
+        """What was read, for a reader: scope and sites. A sum of rails is worth what it sums, so all are named."""
+        sites = [s.stream.site.removeprefix(channels.RAIL) for s in self.series]
+        named = self.scope == channels.RAILS or len(sites) <= _NAMED_SITES
+        return f"{self.scope}: {', '.join(sites) if named else f'{len(sites)} of them'}"
 
     @property
     def is_slow(self) -> bool:
@@ -48,11 +48,15 @@ class Meter:
         return min(s.stream.rate_hz for s in self.series) <= _SLOW_HZ
 
     def energy_j(self, span: Span) -> float | None:
-        """Return the energy in the span, None when one of the series does not cover it."""
-        if any(bool((s.inside(span) == 0).any()) for s in self.discharging):
+        """Return the energy in the span, None when one of the series does not cover it, or is not the device's."""
+        if self.spoiled(span):
             return None
         parts = [series_energy_j(s, span) for s in self.series]
         return None if any(p is None for p in parts) else sum(p for p in parts if p is not None)
+
+    def spoiled(self, span: Span) -> str | None:
+        """Say what fed the device besides its battery in the span: it is not bridged like a lost sample."""
+        return battery.not_alone(self.states, span)
 
     def samples(self, span: Span) -> int:
         """Return how many samples the sparsest series has inside the span."""
@@ -60,18 +64,20 @@ class Meter:
 
 
 def find_meter(traces: Sequence[Trace]) -> Meter | None:
-    """Return the sensor with the widest scope, None when there is none."""
-    found = channels.power_meter(traces)
+    """Return the sensor with the widest scope, None when there is none that can be believed."""
+    found = channels.power_meter(traces, battery=battery.contradiction(traces) is None)
     if found is None:
         return None
     scope, series = found
-    return Meter(scope, tuple(series), tuple(channels.discharging(traces)) if scope == "battery" else ())
+    return Meter(scope, tuple(series), tuple(traces) if scope == channels.BATTERY else ())
 
 
 def without_meter(traces: Sequence[Trace]) -> str:
-    """Say why there is no meter: none at all, or a battery that was being charged."""
-    fed = channels.discharging(traces)
-    return NOT_ON_BATTERY if any(bool((s.values == 0).any()) for s in fed) else NO_SENSOR
+    """Say why there is no meter: none at all, or one whose numbers are not the device's power."""
+    if battery.has_riddle(traces):
+        return battery.UNREAD
+    spoiled = battery.contradiction(traces) or battery.not_alone(traces) if battery.has_gauge(traces) else None
+    return spoiled or NO_SENSOR
 
 
 def series_energy_j(series: Series, span: Span) -> float | None:
@@ -129,7 +135,8 @@ def _phase(meter: Meter, repetition: Repetition, name: str) -> Figure:
 def _over(meter: Meter, spans: Sequence[Span]) -> Figure:
     parts = [meter.energy_j(span) for span in spans]
     if any(p is None for p in parts):
-        return Figure(None, f"{meter.name} does not cover the span", _SOURCE)
+        spoiled = next(filter(None, map(meter.spoiled, spans)), None)
+        return Figure(None, spoiled or f"{meter.name} does not cover the span", _SOURCE)
     samples = sum(meter.samples(span) for span in spans)
     if meter.is_slow and samples < _SLOW_MIN_SAMPLES:
         why = f"{meter.name}; {samples} samples inside, too few of a meter that is read once a second"

@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 from analysis_samples import channel, figures, notes, run
 
-from melt.analysis.energy import NOT_ON_BATTERY
+from melt.analysis.battery import BYPASSED, CHARGED, UNREAD
 from melt.traces import Trace
+
+
+def column(name: str, quantity: str, value, unit: str = "1") -> Trace:
+    return channel(name, quantity, value, site="battery", unit=unit, rate_hz=1.0)
 
 
 def battery(discharging, *, rate_hz=1.0) -> Trace:
@@ -25,10 +29,51 @@ def battery(discharging, *, rate_hz=1.0) -> Trace:
     )
 
 
-def test_a_phone_on_its_charger_has_no_power_and_that_is_the_reason():
-    done = run(traces=[battery(lambda t: 0 * t)])
+@pytest.mark.parametrize(("charging", "why"), [(1.0, CHARGED), (0.0, BYPASSED)])
+def test_a_phone_on_its_charger_has_no_power_and_that_is_the_reason(charging, why):
+    states = [
+        column("battery_discharging", "state", lambda t: 0),
+        column("battery_charging", "state", lambda t: charging),
+    ]
+    done = run(traces=[column("battery_current_a", "current", lambda t: -0.4), *states])
     assert figures(done)["power_mean_w"] is None
-    assert notes(done)["power_mean_w"] == NOT_ON_BATTERY
+    assert notes(done)["power_mean_w"] == why
+
+
+def test_a_phone_without_a_gauge_has_no_power_sensor_whatever_its_charger_does():
+    assert notes(run(traces=[column("battery_charging", "state", lambda t: 1)]))["power_mean_w"] == "no power sensor"
+
+
+def test_a_current_that_nobody_could_read_is_said_to_be_one():
+    states = [column("battery_charging", "state", lambda t: 1), column("battery_discharging", "state", lambda t: 0)]
+    done = run(traces=[column("battery_current_raw", "count", lambda t: 1234), *states])
+    assert notes(done)["power_mean_w"] == UNREAD
+
+
+def counter(charge_c) -> Trace:
+    """A charge counter that moves in steps of 1 mAh."""
+    return column("battery_charge_c_coulomb", "charge", lambda t: np.floor(charge_c(t) / 3.6) * 3.6, "c_coulomb")
+
+
+@pytest.mark.parametrize(
+    ("raw_per_a", "drop_c_per_s", "believed"),
+    [(1.0, 0.75, True), (1.0, 0.3, True), (1e3, 0.75, False), (1e-3, 0.75, False), (1e3, 0.0, True)],
+)
+def test_a_current_that_the_charge_counter_contradicts_is_not_believed(raw_per_a, drop_c_per_s, believed):
+    """0.75 A for a minute is 45 C. A counter that stands still contradicts nothing."""
+    current = column("battery_current_a", "current", lambda t: 0.75 * raw_per_a, "a")
+    done = run(traces=[battery(lambda t: 0 * t + 1), current, counter(lambda t: 9000 - drop_c_per_s * t)])
+    assert (figures(done)["power_mean_w"] is not None) is believed
+    assert believed or "misread" in notes(done)["power_mean_w"]
+
+
+def test_charging_between_two_stretches_on_the_battery_contradicts_nothing():
+    def alone(t):
+        return (t < 25) | (t > 45)
+
+    current = column("battery_current_a", "current", lambda t: np.where(alone(t), 0.75, -2.0), "a")
+    charge = counter(lambda t: 9000 - 0.75 * t + np.clip(t - 25, 0, 20) * 2.75)
+    assert figures(run(traces=[battery(alone), current, charge]))["power_mean_w"] == pytest.approx(3.0)
 
 
 def test_charging_that_was_suspended_before_the_measured_part_does_no_harm():
@@ -44,6 +89,7 @@ def test_a_repetition_on_the_charger_has_no_energy_and_the_others_have():
         None,
         pytest.approx(3.0),
     ]
+    assert [m.note for m in done.metrics if m.name == "power_mean_w" and m.repetition == 1] == [BYPASSED]
 
 
 def test_rails_stand_in_for_a_battery_that_is_charged_and_are_called_a_sum():
@@ -53,7 +99,7 @@ def test_rails_stand_in_for_a_battery_that_is_charged_and_are_called_a_sum():
     ]
     done = run(traces=[battery(lambda t: 0 * t), *rails])
     assert figures(done)["power_mean_w"] == pytest.approx(3.0)
-    assert (notes(done)["power_mean_w"] or "").startswith("sum of power rails: rail 1, rail 2")
+    assert (notes(done)["power_mean_w"] or "").startswith("sum of power rails: 1, 2;")
 
 
 def test_a_rail_called_gpu_is_a_rail():
