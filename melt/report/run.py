@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from melt.analysis.names import METRICS
 from melt.codec import to_dict
 from melt.errors import UsageError
-from melt.records import Knob, Metric, RunStart, Settings, Stream
+from melt.records import Calibration, Knob, Metric, RunStart, Settings, Stream
 from melt.report.scale import scale_for
 from melt.report.table import render_table
 from melt.report.words import counted, engine_name, joined
@@ -113,6 +113,7 @@ def _facts(bundle: RunBundle) -> list[tuple[str, str]]:
         ),
         ("asked", _settings(spec.settings)),
         *([("conditions", joined(_knob(knob) for knob in start.knobs))] if start.knobs else []),
+        *(("calibration", _calibration(calibration)) for calibration in start.calibrations),
         ("used", _used(stop.used)),
         ("clock", _clock(start)),
     ]
@@ -132,6 +133,11 @@ def _cpus(start: RunStart) -> str | None:
 
 def _settings(settings: Settings) -> str:
     return joined(f"{key}={value}" for key, value in to_dict(settings).items() if value is not None)
+
+
+def _calibration(calibration: Calibration) -> str:
+    doubt = "" if calibration.certain else " (not certain)"
+    return f"{calibration.column}: {calibration.basis}{doubt}"
 
 
 def _knob(knob: Knob) -> str:

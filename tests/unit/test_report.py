@@ -14,7 +14,7 @@ from store_samples import make_bundle
 
 from melt.analysis.compare import compare
 from melt.errors import UsageError
-from melt.records import Knob, Metric, Outcome, Reason, Verdict
+from melt.records import Calibration, Knob, Metric, Outcome, Reason, Verdict
 from melt.report.comparison import render
 from melt.report.run import render_run
 from melt.report.scale import percent, scale_for
@@ -138,6 +138,14 @@ def test_conditions_are_shown_with_what_was_found():
     text = render_run(replace(bundle, start=replace(bundle.start, knobs=knobs)), "md")
     assert "screen timeout 86400000 (found 60000), fixed performance true (found unknown)" in text
     assert "(found" not in render_run(bundle, "md")
+
+
+def test_a_run_says_how_its_battery_was_read():
+    bundle = whole_run()
+    how = Calibration(column="battery_current_a", factor=-1e-3, basis="398 while charging: milliamperes", certain=False)
+    bundle = replace(bundle, start=replace(bundle.start, calibrations=(how,)))
+    said = f"  {'calibration':<18}battery_current_a: 398 while charging: milliamperes (not certain)"
+    assert said in render_run(bundle, "table")
 
 
 def test_a_failed_run_with_its_evidence():
