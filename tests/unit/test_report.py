@@ -144,8 +144,8 @@ def test_a_run_says_how_its_battery_was_read():
     bundle = whole_run()
     how = Calibration(column="battery_current_a", factor=-1e-3, basis="398 while charging: milliamperes", certain=False)
     bundle = replace(bundle, start=replace(bundle.start, calibrations=(how,)))
-    said = f"  {'calibration':<18}battery_current_a: 398 while charging: milliamperes (not certain)"
-    assert said in render_run(bundle, "table")
+    said = "| calibration | battery_current_a: 398 while charging: milliamperes (not certain) |"
+    assert said in render_run(bundle, "md")
 
 
 def test_a_failed_run_with_its_evidence():
