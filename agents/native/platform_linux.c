@@ -34,7 +34,8 @@ uint64_t process_start(pid_t pid) {
     struct text stat = {0};
     unsigned long long start = 0;
     char state = 'X';
-    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    /* The first task's, which begins with its process: qemu makes up /proc/PID/stat for who reads its own. */
+    snprintf(path, sizeof path, "/proc/%d/task/%d/stat", (int)pid, (int)pid);
     if (read_whole(AT_FDCWD, path, 4096, &stat)) {
         /* The name in parentheses may hold anything: count the fields from its end (proc_pid_stat(5), field 22). */
         const char *after = strrchr(stat.data, ')');
