@@ -139,10 +139,11 @@ class Controls:
             if match in words:
                 message = _kill_message(pid, words)
                 with as_root():
-                    os.kill(pid, signal_number)
+                    # As the kernel does: who waits for the process finds it counted.
                     if out_of_memory:
                         count_oom_kill()
                         self._system.state.logcat("I", "lowmemorykiller", message)
+                    os.kill(pid, signal_number)
                 killed.append(pid)
         return {"killed": killed}
 
