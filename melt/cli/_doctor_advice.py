@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from melt.cli._doctor_rows import Reading
-    from melt.records import DeviceFacts
+    from melt.records import Calibration, DeviceFacts
+    from melt.targets.profiles import Battery, Profile
 
 _LOW_BATTERY = 0.2
 _FIXED_MODE_RELEASE = 11
+_UNITS = {"ua": "microamperes", "ma": "milliamperes"}
+_MICRO_BELOW = 1e-5
+"""An ampere's share that one count may be and still be a microampere."""
 
 
 def advice(facts: DeviceFacts, readings: Sequence[Reading]) -> list[str]:
@@ -52,3 +56,44 @@ def _clocks(facts: DeviceFacts, android: bool) -> list[str]:
     if release is None or int(release[1]) < _FIXED_MODE_RELEASE:
         return [f"{moving}this Android has no mode that holds them; let repetitions be many"]
     return [f"{moving}`conditions: {{fixed_performance: true}}` holds them where the maker supports it"]
+
+
+def known(facts: DeviceFacts, readings: Sequence[Reading], calibrations: Sequence[Calibration] = ()) -> list[str]:
+    """Say what a profile in devices/ adds to what the device says of itself."""
+    from melt.targets.profiles import load_profiles, matching_profile
+    from melt.units import human
+
+    profile = matching_profile(facts, load_profiles())
+    if profile is None:
+        return []
+    said = [f"{profile.title}: {note.text} ({note.source})" for note in profile.notes]
+    limit = profile.facts.get("throttles_from_c")
+    temperatures = [r.value for r in readings if r.stream.quantity == "temperature" and r.value is not None]
+    if limit is not None:
+        now = f", now {human(max(temperatures), 'c')}" if temperatures else ""
+        said.append(f"{profile.title}: clocks are cut from {human(limit.value, 'c')}{now} ({limit.source})")
+    peak = profile.facts.get("memory_peak_bytes_per_s")
+    if peak is not None and facts.memory_bandwidth_bytes_per_s is not None:
+        share = human(facts.memory_bandwidth_bytes_per_s / peak.value, "ratio")
+        said.append(
+            f"{profile.title}: {share} of the memory's {human(peak.value, 'bytes/s')} was reached ({peak.source})"
+        )
+    if profile.battery is not None:
+        said += [_otherwise(profile, profile.battery, c) for c in calibrations if _differs(profile.battery, c)]
+    return said
+
+
+def _otherwise(profile: Profile, battery: Battery, calibration: Calibration) -> str:
+    sign = battery.discharging_sign and f"{battery.discharging_sign} while discharging"
+    known = ", ".join(filter(None, (_UNITS.get(battery.current_unit or ""), sign)))
+    return (
+        f"{profile.title}: its battery's current was known as {known} ({battery.source}), here it reads "
+        f"{calibration.basis}: look again with the charger unplugged before you trust its power"
+    )
+
+
+def _differs(battery: Battery, calibration: Calibration) -> bool:
+    """Whether a profile says otherwise of the battery's raw current than was concluded from what it says now."""
+    unit = "ua" if abs(calibration.factor) < _MICRO_BELOW else "ma"
+    sign = "positive" if calibration.factor > 0 else "negative"
+    return battery.current_unit not in (None, unit) or battery.discharging_sign not in (None, sign)

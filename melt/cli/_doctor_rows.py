@@ -12,30 +12,49 @@ if TYPE_CHECKING:
 HEADERS = ("channels", "now", "rate", "source")
 _NAMES_CELLS = 34
 _SOURCE_CELLS = 30
-_NUMBERED = re.compile(r"(^cpu|_)\d+(?=_|$)")
+_NUMBERED = re.compile(r"(^cpu|^policy|_)\d+(?=_|$)")
+_RUNNER, _PRESSURE = "runner", "/proc/pressure/"
 _HOMES = ("/sys/class/", "/sys/devices/system/")
 
 
 class Reading(NamedTuple):
-    """A column and what it says now; None: nothing, or only while a runner runs."""
+    """A column and what it says now; None: nothing, or only while a runner runs.
+
+    `word` is what a column said whose number only stands for a name.
+    """
 
     stream: Stream
     value: float | None
+    word: str | None = None
 
 
 def channel_rows(readings: Iterable[Reading]) -> list[list[str]]:
-    """Return a row per collector, quantity and kind of source."""
-    groups: dict[tuple[str, str, bool, str, str], list[Reading]] = {}
+    """Return a row per collector, quantity and kind of source; one of all that is known of the runner."""
+    groups: dict[tuple[str, ...], list[Reading]] = {}
     for reading in readings:
-        stream = reading.stream
-        source = _source(stream.source)
-        # States say something each: those of one kind share a row, others do not.
-        kind = _NUMBERED.sub(r"\1*", stream.name) if stream.quantity == "state" else ""
-        groups.setdefault((stream.collector, stream.quantity, stream.cumulative, source, kind), []).append(reading)
+        groups.setdefault(_kind(reading.stream), []).append(reading)
     return [
-        [_names([m.stream.name for m in members]), _now(members), f"{members[0].stream.rate_hz:g} Hz", source]
-        for (_, _, _, source, _), members in groups.items()
+        [_title(kind, members), _now(members), f"{members[0].stream.rate_hz:g} Hz", kind[-1]]
+        for kind, members in groups.items()
     ]
+
+
+def _title(kind: tuple[str, ...], members: Sequence[Reading]) -> str:
+    if kind[0] == _RUNNER:
+        return f"the runner: CPU, memory, faults … ({len(members)})"
+    return _names([m.stream.name for m in members])
+
+
+def _kind(stream: Stream) -> tuple[str, ...]:
+    """Return what the columns of a row have in common, their source last."""
+    if stream.site == _RUNNER:
+        return (_RUNNER, "/proc/{pid}/…")
+    source = _source(stream.source)
+    if source.startswith(_PRESSURE):
+        return (stream.collector, f"{_PRESSURE}*")
+    # States say something each: those of one kind share a row, others do not.
+    state = _NUMBERED.sub(r"\1*", stream.name) if stream.quantity == "state" else ""
+    return (stream.collector, stream.quantity, str(stream.cumulative), state, source)
 
 
 def _source(source: str) -> str:
@@ -67,8 +86,11 @@ def _now(members: Sequence[Reading]) -> str:
     from melt.units import human
 
     stream = members[0].stream
-    if "{pid}" in stream.source:
+    if stream.site == _RUNNER:
         return "during a run"
+    words = list(dict.fromkeys(m.word for m in members if m.word is not None))
+    if words:
+        return ", ".join(words)
     values = [m.value for m in members if m.value is not None]
     if not values:
         return "-"

@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from melt.cli._adbargs import add_adb_argument
-from melt.cli._doctor_advice import advice as device_advice
+from melt.cli._doctor_advice import advice, known
 from melt.cli._doctor_rows import HEADERS, Reading, channel_rows
 
 if TYPE_CHECKING:
     from melt.records import DeviceFacts
     from melt.session.connect import Site
+    from melt.targets.agent import Stored
     from melt.telemetry.base import Discovery
 
 NAME = "doctor"
@@ -21,49 +23,85 @@ HELP = "show what a device is, what can be measured on it, and what would help"
 FORMATS = ("table", "json")
 
 _LINE_WITHIN_S = 5.0
+_NAMES = "_governor"
+"""Columns whose numbers stand for names."""
 _ENGINE_PACKAGES = {"llama.cpp": ("llama-cpp-python", "pip install 'melt[llama]'")}
+
+
+@dataclass(frozen=True, slots=True)
+class _Engine:
+    """`version`: None where it cannot run yet; `remedy` says what to do about it."""
+
+    name: str
+    version: str | None
+    remedy: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    site: Site
+    found: Discovery
+    readings: list[Reading]
+    stored: Stored
+    engines: list[_Engine]
+
+    @property
+    def facts(self) -> DeviceFacts:
+        return self.site.target.facts
+
+    @property
+    def advice(self) -> list[str]:
+        return [
+            *self.found.missing,
+            *advice(self.facts, self.readings),
+            *known(self.facts, self.readings, self.found.calibrations),
+            *(engine.remedy for engine in self.engines if engine.remedy),
+        ]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this verb."""
     parser.add_argument("name", metavar="DEVICE", nargs="?", help="the device to look at (default: local)")
-    parser.add_argument("--device", metavar="NAME", default="local", help="the same, as other verbs write it")
+    parser.add_argument("--device", metavar="NAME", help="the same, as other verbs write it")
     add_adb_argument(parser)
     parser.add_argument("-o", "--output", choices=FORMATS, default="table", help="form of the answer (default: table)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print what was found; 0 when runs can be made here, 1 when something they need is not there."""
+    from melt.errors import UsageError
     from melt.records import Sampling
     from melt.session.connect import connect
+    from melt.targets.blobs import BLOBS
     from melt.telemetry.platforms import platform
 
-    site = connect(args.name or args.device, say=lambda what: print(f"melt: {what}", file=sys.stderr))
+    if args.name and args.device and args.name != args.device:
+        raise UsageError(f"two devices are named, {args.name} and {args.device}: doctor looks at one at a time")
+    selector = args.name or args.device or "local"
+    site = connect(selector, say=lambda what: print(f"melt: {what}", file=sys.stderr))
     try:
         found = platform(site.target.facts.os).discover(site.snapshot, Sampling())
         readings = _readings(site, found)
+        stored = site.target.agent.stored(f"{site.target.root}/{BLOBS}")
     finally:
         site.close()
-    engines = _engines_of(site.target.facts)
-    advice = [
-        *found.missing,
-        *device_advice(site.target.facts, readings),
-        *_known(site.target.facts, readings),
-        *(text for _, _, text in engines if text),
-    ]
+    seen = _Seen(site, found, readings, stored, _engines_of(site.target.facts))
     if args.output == "json":
-        _write_json(site, readings, engines, advice)
+        _write_json(seen)
     else:
-        _write_tables(site, readings, engines, advice)
-    return 0 if any(version for _, version, _ in engines) else 1
+        _write_tables(seen)
+    return 0 if any(engine.version for engine in seen.engines) else 1
 
 
 def _readings(site: Site, found: Discovery) -> list[Reading]:
     """Say what each column says: files out of the snapshot, programs by the first line with a value."""
+    from melt.targets.probe import text_of
+
     readings = []
     for file in found.files:
         values = file.parse(site.snapshot.get(file.path, b""))
-        readings += [Reading(s, _measured(v)) for s, v in zip(file.streams, values, strict=True)]
+        named = [text_of(site.snapshot, file.path) if s.name.endswith(_NAMES) else None for s in file.streams]
+        readings += [Reading(s, _measured(v), n) for s, v, n in zip(file.streams, values, named, strict=True)]
     for line in found.lines:
         values = line.parse(_first_line(site, line.argv) if line.period_s is None else _output(site, line.argv))
         readings += [Reading(s, _measured(v)) for s, v in zip(line.streams, values, strict=True)]
@@ -86,10 +124,10 @@ def _measured(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def _engines_of(facts: DeviceFacts) -> list[tuple[str, str | None, str | None]]:
-    """Return (engine, version, what to do) of each engine that can run on the device."""
+def _engines_of(facts: DeviceFacts) -> list[_Engine]:
+    """Return each engine that can run on the device, or could."""
     if facts.os != "android":
-        return _engines()
+        return [_package(engine, *package) for engine, package in _ENGINE_PACKAGES.items()]
     from melt.engines.registry import get
     from melt.errors import MeltError
 
@@ -97,53 +135,28 @@ def _engines_of(facts: DeviceFacts) -> list[tuple[str, str | None, str | None]]:
     try:
         built = get(name).for_device(facts).built_runner()
     except MeltError as error:
-        return [(name, None, f"{error}; or give a binary of yours, `{name}:PATH`")]
-    return [(name, f"variant {built.variant}" if built else None, None)]
+        return [_Engine(name, None, f"{error}; or give a binary of yours, `{name}:PATH`")]
+    return [_Engine(name, f"variant {built.variant}" if built else None)]
 
 
-def _engines() -> list[tuple[str, str | None, str | None]]:
-    """Return (engine, version, what to do) of each engine that runs in melt's own Python."""
+def _package(engine: str, package: str, remedy: str) -> _Engine:
+    """Look for an engine that runs in melt's own Python."""
     from importlib.metadata import PackageNotFoundError, version
 
-    found: list[tuple[str, str | None, str | None]] = []
-    for engine, (package, remedy) in _ENGINE_PACKAGES.items():
-        try:
-            found.append((engine, f"{package} {version(package)}", None))
-        except PackageNotFoundError:
-            found.append((engine, None, f"engine {engine} is not installed here: `{remedy}`"))
-    return found
+    try:
+        return _Engine(engine, f"{package} {version(package)}")
+    except PackageNotFoundError:
+        return _Engine(engine, None, f"engine {engine} is not installed here: `{remedy}`")
 
 
-def _known(facts: DeviceFacts, readings: list[Reading]) -> list[str]:
-    """Say what a profile in devices/ adds to what the device says of itself."""
-    from melt.targets.profiles import load_profiles, matching_profile
-    from melt.units import human
-
-    profile = matching_profile(facts, load_profiles())
-    if profile is None:
-        return []
-    said = [f"{profile.title}: {note.text} ({note.source})" for note in profile.notes]
-    limit = profile.facts.get("throttles_from_c")
-    temperatures = [r.value for r in readings if r.stream.quantity == "temperature" and r.value is not None]
-    if limit is not None:
-        now = f", now {human(max(temperatures), 'c')}" if temperatures else ""
-        said.append(f"{profile.title}: clocks are cut from {human(limit.value, 'c')}{now} ({limit.source})")
-    peak = profile.facts.get("memory_peak_bytes_per_s")
-    if peak is not None and facts.memory_bandwidth_bytes_per_s is not None:
-        share = human(facts.memory_bandwidth_bytes_per_s / peak.value, "ratio")
-        said.append(
-            f"{profile.title}: {share} of the memory's {human(peak.value, 'bytes/s')} was reached ({peak.source})"
-        )
-    return said
-
-
-def _facts(site: Site, engines: list[tuple[str, str | None, str | None]]) -> list[tuple[str, str]]:
+def _facts(seen: _Seen) -> list[tuple[str, str]]:
     from melt.targets.cpus import default_threads
     from melt.units import human
 
-    facts = site.target.facts
+    facts, target = seen.facts, seen.site.target
     bandwidth = facts.memory_bandwidth_bytes_per_s
     clocks = {human(cpu.max_hz, "hz") for cpu in facts.cpus if cpu.max_hz}
+    kept = human(float(sum(file.size for file in seen.stored.files)), "bytes")
     rows: list[tuple[str, str | None]] = [
         ("device", f"{facts.name} ({facts.device_id})"),
         ("system", ", ".join(filter(None, (facts.os_build, f"kernel {facts.kernel}", facts.arch)))),
@@ -152,9 +165,11 @@ def _facts(site: Site, engines: list[tuple[str, str | None, str | None]]) -> lis
         ("CPUs", f"{len(facts.cpus)}, {default_threads(facts)} cores" + "".join(f", to {c}" for c in sorted(clocks))),
         ("memory", f"{human(facts.memory_total_bytes, 'bytes')}, {human(facts.memory_available_bytes, 'bytes')} free"),
         ("memory bandwidth", None if bandwidth is None else human(bandwidth, "bytes/s")),
+        ("storage", f"{human(float(seen.stored.free_bytes), 'bytes')} free, {kept} of files kept in {target.root}"),
         *(("accelerator", name) for name in facts.accelerators),
-        ("agent", f"{site.target.agent.expected_version[:12]}, clock known to {human(_uncertainty_s(site), 's')}"),
-        *((f"engine {name}", version or "not installed") for name, version, _ in engines),
+        *((c.column, c.basis + ("" if c.certain else " (not certain)")) for c in seen.found.calibrations),
+        ("agent", f"{target.agent.expected_version[:12]}, clock known to {human(_uncertainty_s(seen.site), 's')}"),
+        *((f"engine {engine.name}", engine.version or "not installed") for engine in seen.engines),
     ]
     return [(key, value) for key, value in rows if value]
 
@@ -163,15 +178,13 @@ def _uncertainty_s(site: Site) -> float:
     return site.clock_uncertainty_ns / 1e9
 
 
-def _write_tables(
-    site: Site, readings: list[Reading], engines: list[tuple[str, str | None, str | None]], advice: list[str]
-) -> None:
+def _write_tables(seen: _Seen) -> None:
     from melt.report.table import render_table
 
-    sys.stdout.write(render_table(None, ("fact", "value"), _facts(site, engines), "table"))
-    sys.stdout.write("\n" + render_table("What can be measured", HEADERS, channel_rows(readings), "table"))
-    if advice:
-        sys.stdout.write("\n" + "".join(_bullet(sentence) for sentence in advice))
+    sys.stdout.write(render_table(None, ("fact", "value"), _facts(seen), "table"))
+    sys.stdout.write("\n" + render_table("What can be measured", HEADERS, channel_rows(seen.readings), "table"))
+    if seen.advice:
+        sys.stdout.write("\n" + "".join(_bullet(sentence) for sentence in seen.advice))
 
 
 def _bullet(sentence: str) -> str:
@@ -185,18 +198,22 @@ def _bullet(sentence: str) -> str:
     return "\n".join(textwrap.wrap(f"- {sentence}", width, subsequent_indent="  ", break_on_hyphens=False)) + "\n"
 
 
-def _write_json(
-    site: Site, readings: list[Reading], engines: list[tuple[str, str | None, str | None]], advice: list[str]
-) -> None:
+def _write_json(seen: _Seen) -> None:
     import json
 
     from melt.codec import to_dict
 
+    agent = seen.site.target.agent
     document: dict[str, Any] = {
-        "device": to_dict(site.target.facts),
-        "agent": {"version": site.target.agent.expected_version, "clock_uncertainty_s": _uncertainty_s(site)},
-        "engines": [{"engine": name, "version": version} for name, version, _ in engines],
-        "channels": [{**to_dict(r.stream), "value": r.value} for r in readings],
-        "advice": advice,
+        "device": to_dict(seen.facts),
+        "storage": {
+            "free_bytes": seen.stored.free_bytes,
+            "kept_bytes": sum(file.size for file in seen.stored.files),
+        },
+        "agent": {"version": agent.expected_version, "clock_uncertainty_s": _uncertainty_s(seen.site)},
+        "engines": [{"engine": engine.name, "version": engine.version} for engine in seen.engines],
+        "channels": [{**to_dict(r.stream), "value": r.value, "word": r.word} for r in seen.readings],
+        "calibrations": [to_dict(calibration) for calibration in seen.found.calibrations],
+        "advice": seen.advice,
     }
     sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")

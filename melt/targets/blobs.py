@@ -14,6 +14,8 @@ from melt.targets.agent import AgentClient, Stored
 from melt.transports.base import Progress, Transport
 from melt.units import human
 
+BLOBS = "blobs"
+"""The folder of the store, below melt's own."""
 _SPARE_BYTES = 32 << 20
 """What a device keeps for journals, and for whatever else runs there."""
 _GIVE_UP_S = 60.0
@@ -38,7 +40,7 @@ class Blobs:
     def __init__(self, transport: Transport, agent: AgentClient, root: str) -> None:
         self._transport = transport
         self._agent = agent
-        self._store = f"{root.rstrip('/')}/blobs"
+        self._store = f"{root.rstrip('/')}/{BLOBS}"
         self._kept: set[str] = set()
 
     def ensure(self, local: Path, sha256: str, name: str | None = None, progress: Progress | None = None) -> str:
