@@ -11,7 +11,7 @@ from melt.session import folder as docs
 from melt.session.collect import collect
 from melt.session.connect import reach
 from melt.session.detach import plug_in_again
-from melt.session.execute import clean_up, note_collected
+from melt.session.execute import clean_up, not_restored, note_collected
 from melt.session.folder import JobSite, read_site
 from melt.session.patience import patiently
 from melt.store.spool import Spool
@@ -56,7 +56,10 @@ def _one(store: Store, folder: Spool, site: JobSite, observe: Observer, stop: Ev
             running = agent.status(site.job_dir).state == "running"
             wait = "still going on: waiting for it" if running else "collected"
             observe(Note(f"a run that an earlier melt left on {site.device} is {wait}", folder.path.name))
-            note_collected(folder, collect(agent, site.job_dir, folder.journal_path, see=lambda _: None, stop=stop))
+            collected = collect(agent, site.job_dir, folder.journal_path, see=lambda _: None, stop=stop)
+            for command in not_restored(collected):
+                say(f"a condition was not put back, do it by hand on the device: {command}")
+            note_collected(folder, collected)
         bundle = assemble(folder)
         store.publish(bundle)
         folder.discard()

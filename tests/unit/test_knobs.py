@@ -10,6 +10,8 @@ from store_samples import make_bundle
 
 from melt.errors import UsageError
 from melt.records import Conditions, Cpu, DeviceFacts
+from melt.session.collect import Collected
+from melt.session.execute import not_restored
 from melt.targets.knobs import KnobPlan, cluster_cpus, plan_knobs
 from melt.transports.base import Completed
 
@@ -78,3 +80,19 @@ def test_what_this_machine_has_no_knob_for_is_refused_by_name() -> None:
         plan_knobs(Conditions(screen="off", charging="suspended"), facts(), never)
     with pytest.raises(UsageError, match="usb_power: this machine is not fed by a USB port"):
         plan_knobs(Conditions(usb_power="off"), facts(), never)
+
+
+@pytest.mark.parametrize(
+    ("end", "left"),
+    [
+        (None, []),
+        ({"reason": "completed", "restored": None}, []),
+        ({"restored": [{"what": "svc wifi enable", "ok": True}]}, []),
+        (
+            {"restored": [{"what": "svc wifi enable", "ok": False}, {"what": "input keyevent 224", "ok": True}]},
+            ["svc wifi enable"],
+        ),
+    ],
+)
+def test_what_could_not_be_put_back_is_named(end: dict[str, object] | None, left: list[str]) -> None:
+    assert not_restored(Collected("ended", end, interrupted=False)) == left
