@@ -141,6 +141,16 @@ def sampling_gap(seen: Evidence) -> Reason | None:
     return Reason(code="sampling_gap", message=message, figures={"gap_s": gap_s, "rate_hz": stream.rate_hz})
 
 
+def journal_full(seen: Evidence) -> Reason | None:
+    """The device's disk filled up: the runner went on, but nothing watched it any more."""
+    full = next((e for e in seen.events if e.name == "journal_full"), None)
+    if full is None:
+        return None
+    unseen_s = max(0.0, (seen.span[1] - max(full.t_ns, seen.span[0])) / 1e9) if seen.span else 0.0
+    message = f"the device's disk was full: the last {unseen_s:.1f} s of what was measured were not sampled"
+    return Reason(code="journal_full", message=message, figures={"unsampled_s": unseen_s})
+
+
 def clock_uncertain(seen: Evidence) -> Reason | None:
     """The device's clock is not known well enough on the host: the link was slow when they were compared."""
     uncertainty_ns = seen.start.clock_uncertainty_ns
@@ -168,6 +178,7 @@ CHECKS: tuple[Check, ...] = (
     unstable,
     missed_ticks,
     sampling_gap,
+    journal_full,
     clock_uncertain,
     journal_torn,
 )

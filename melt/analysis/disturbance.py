@@ -39,9 +39,13 @@ def throttled(seen: Evidence) -> Reason | None:
     if counted:
         message = f"the hardware throttled {counted:.0f} times while it was measured"
         return Reason(code="throttled", message=message, figures={"throttle_events": counted})
-    cooled = [s.stream.site for s in channels.cooling_states(seen.traces) if (s.inside(span) > 0).any()]
-    if cooled:
-        return Reason(code="throttled", message=f"the kernel slowed the processor down to cool it ({cooled[0]})")
+    cooled = [
+        (float(part.max()), s.stream.site) for s in channels.cooling_states(seen.traces) if len(part := s.inside(span))
+    ]
+    state, site = max(cooled, default=(0.0, ""))
+    if state > 0:
+        message = f"the kernel slowed the processor down to cool it ({site}, step {state:.0f})"
+        return Reason(code="throttled", message=message, figures={"cooling_state": state})
     return _reported(seen, span) or _limited(seen, span) or _slower_at_the_end(seen, span)
 
 

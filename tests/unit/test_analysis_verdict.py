@@ -74,6 +74,7 @@ def test_disturbances(code, changed):
     seen = run(traces=with_channel(changed))
     assert codes(seen) == [code]
     assert seen.verdict is Verdict.SUSPECT
+    assert seen.reasons[0].figures or code == "charging"
     assert "\n" not in seen.reasons[0].message
 
 
@@ -210,6 +211,13 @@ def test_missed_ticks():
     seen = run(events=[*agent_events(), Event("self", at(59), late)])
     assert codes(seen) == ["missed_ticks"]
     assert seen.reasons[0].figures == {"missed": 30}
+
+
+def test_a_full_disk_leaves_the_end_unwatched():
+    seen = run(events=[*agent_events(), Event("journal_full", at(12), {"errno": 28})])
+    assert codes(seen) == ["journal_full"]
+    assert seen.verdict is Verdict.SUSPECT
+    assert seen.reasons[0].figures["unsampled_s"] > 1
 
 
 def test_a_torn_journal_of_a_run_that_ended_well():
