@@ -17,6 +17,16 @@ KNOWN = {
     "P8 Lite: milliamperes, negative while discharging": (Reading(-412, "Discharging"), -1e-3, True),
     "Galaxy S21: milliamperes, positive while charging": (Reading(398, "Charging"), -1e-3, False),
     "SM8250: microamperes, negative while charging": (Reading(-1_753_000, "Charging"), 1e-6, False),
+    # github.com/MatteCarra/AccA/issues/27
+    "Mi 8: microamperes, negative while charging": (Reading(-326_171, "Charging"), 1e-6, False),
+    # hugmouse.github.io/gotermux-docs/0.1/termux-api/termux-battery-status
+    "as documented: microamperes, negative while discharging": (Reading(-820_000, "Discharging"), -1e-6, True),
+    # gh0st.tistory.com/6
+    "Samsung of 2018: milliamperes, positive while charging": (Reading(321, "Charging"), -1e-3, False),
+    # github.com/VR-25/acc/issues/291
+    "of 2025: microamperes, negative while charging": (Reading(-1_330_000, "Charging"), 1e-6, False),
+    # github.com/google/perfetto/issues/1441
+    "P Smart 2019: milliamperes": (Reading(-200, "Discharging"), -1e-3, True),
 }
 
 
@@ -37,6 +47,7 @@ def test_known_phones_are_told_apart(name: str) -> None:
         [Reading(3_000, "Discharging")],  # 3 A in milliamperes or 3 mA in microamperes
         [Reading(7, "Discharging")],
         [Reading(400_000, "Full")],
+        [Reading(976, "Not charging")],  # a Pixel 3a, in microamperes: github.com/MatteCarra/AccA/issues/35
         [Reading(400_000, None)],
         [Reading(400_000, "Discharging"), Reading(-400_000, "Discharging")],
     ],

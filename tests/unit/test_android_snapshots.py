@@ -99,6 +99,13 @@ def test_charging_that_ends_makes_the_sign_certain() -> None:
     assert not any("not certain" in sentence for sentence in found.missing)
 
 
+def test_a_gauge_that_contradicts_itself_is_kept_raw() -> None:
+    snapshot = load("virtual-pixel-8") | {"$ cat current_now": b"-380000\n"}
+    found = android.discover(snapshot, Sampling())
+    assert found.calibrations == ()
+    assert "battery_current_raw" in {stream.name for stream in found.streams}
+
+
 @given(st.dictionaries(st.sampled_from(PATHS), st.binary(max_size=64) | st.integers().map(lambda n: b"%d\n" % n)))
 def test_no_snapshot_is_too_odd(snapshot: dict[str, bytes]) -> None:
     found = android.discover(snapshot, Sampling())
