@@ -16,6 +16,8 @@ UNREAD = "what the battery's current means is not known: its unit and sign could
 
 AGREES_WITHIN = 5.0
 """Units are a factor of 1000 apart. Counters move in steps and gauges average: a factor of 2 proves nothing."""
+MOST_A = 25.0
+"""No phone's battery gives so much, and laptops' say their unit."""
 MIN_DROP_C = 10.8
 """3 mAh. Counters move in steps of about 1 mAh: fewer than three of them are no slope."""
 
@@ -38,18 +40,24 @@ def has_riddle(traces: Sequence[Trace]) -> bool:
 
 
 def contradiction(traces: Sequence[Trace]) -> str | None:
-    """Say how the current disagrees with the charge that the battery lost meanwhile; None where it does not.
+    """Say how the current is absurd, or disagrees with the charge that the battery lost; None where it does not.
 
-    A unit concluded from one reading is off by a factor of 1000 or right: the charge counter tells which, where it fell
-    far enough while the battery alone fed the device.
+    A unit concluded from one reading is off by a factor of 1000 or right. Its size while the battery alone fed the
+    device tells which, and so does the charge counter where it fell far enough.
     """
     currents = find(traces, lambda s: s.quantity == "current" and channels.is_battery(s))
     charges = find(traces, lambda s: s.quantity == "charge" and channels.is_battery(s))
     alone = channels.discharging(traces)
-    if not (currents and charges and alone):
+    if not (currents and alone):
+        return None
+    spans = _spans_alone(alone[0])
+    most_a = max((float(np.abs(part).max()) for s in spans if len(part := currents[0].inside(s))), default=0.0)
+    if most_a > MOST_A:
+        return f"the battery's current came to {most_a:.3g} A, which no battery of a phone gives: it is misread"
+    if not charges:
         return None
     drop_c, used_c = 0.0, 0.0
-    for span in _spans_alone(alone[0]):
+    for span in spans:
         charge = charges[0].inside(span)
         found = currents[0].around(span)
         if len(charge) > 1 and found is not None:
