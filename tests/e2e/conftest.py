@@ -20,6 +20,8 @@ SMALL = (*TINY, "-p", "32", "-n", "16", "-r", "2", "-t", "1")
 LONG = (*TINY, "--workload", "tg128 for 600s", "-t", "1")
 """A run that goes on for minutes unless something ends it."""
 
+_WITHOUT_STORE = ("models", "build", "devices", "doctor")
+
 
 @dataclass(frozen=True)
 class Melt:
@@ -67,7 +69,7 @@ class Melt:
 
     def _argv(self, words: tuple[str, ...]) -> list[str]:
         verb, *rest = words
-        store = [] if verb in ("models", "build", "devices", "doctor") or verb.startswith("-") else ["--store", str(self.store)]
+        store = [] if verb in _WITHOUT_STORE or verb.startswith("-") else ["--store", str(self.store)]
         # `store` takes its folder after its own verb.
         return [sys.executable, "-m", "melt", verb, *rest, *store]
 
