@@ -33,7 +33,7 @@ FACT_COMMANDS: dict[str, tuple[str, ...]] = {
     "uname -r": ("uname", "-r"),
 }
 
-_PROPERTY = re.compile(r"^\[([^\]\n]+)\]: \[(.*?)\]$", re.MULTILINE | re.DOTALL)
+_PROPERTY = re.compile(r"^\[([^\]\n]+)\]: \[(.*?)\]\r?$", re.MULTILINE | re.DOTALL)
 _MARKETING_NAMES = (
     "ro.product.marketname",
     "ro.config.marketing_name",
