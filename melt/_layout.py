@@ -1,8 +1,12 @@
-"""Where agents/ and devices/ lie: beside the package in a checkout, inside it when installed from a wheel."""
+"""Where things lie on the host: agents/ and devices/ beside the package or inside it, melt's own state in the home."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+import platformdirs
+
+from melt.errors import UsageError
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -25,3 +29,15 @@ def agents_dir() -> Path:
 def devices_dir() -> Path:
     """Return the folder with the device profiles."""
     return _PACKAGE.parent / "devices" if is_checkout() else _PACKAGE / "_devices"
+
+
+def state_dir(name: str) -> Path:
+    """Return a folder of melt's own state of this user, made where it is not there. Raises UsageError."""
+    folder = platformdirs.user_state_path("melt") / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"cannot make {folder}: {error.strerror}; set XDG_STATE_HOME to a folder you may write"
+        ) from error
+    return folder

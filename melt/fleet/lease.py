@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import quote
 
-import platformdirs
-
-from melt.errors import DeviceError, UsageError
+from melt._layout import state_dir
+from melt.errors import DeviceError
 
 
 @contextmanager
@@ -20,14 +19,7 @@ def lease(device_id: str, name: str) -> Iterator[None]:
     By its id and not by its address: a phone on a cable and on Wi-Fi is one phone. Raises DeviceError naming the
     device and the holder when another melt on this machine has it.
     """
-    folder = platformdirs.user_state_path("melt") / "leases"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(
-            f"cannot make {folder}: {error.strerror}; set XDG_STATE_HOME to a folder you may write"
-        ) from error
-    path = folder / f"{quote(device_id, safe='')}.lock"
+    path = state_dir("leases") / f"{quote(device_id, safe='')}.lock"
     with path.open("a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -6,25 +6,17 @@ import hashlib
 import hmac
 import re
 
-from melt.records import Cpu, DeviceFacts
+from melt.records import DeviceFacts
 from melt.targets.arm import describe_cores
-from melt.targets.cpus import common_features, parse_cpulist
-from melt.targets.probe import Snapshot, int_of, text_of
+from melt.targets.cpus import CPU_GLOBS, common_features, usable_cpus
+from melt.targets.probe import Snapshot, keyed_bytes, text_of
 from melt.transports.base import Transport
 
-_CPU = "/sys/devices/system/cpu"
-
 FACT_GLOBS: tuple[str, ...] = (
-    "/proc/cpuinfo",
+    *CPU_GLOBS,
     "/proc/meminfo",
-    "/proc/self/status",
     "/proc/sys/kernel/osrelease",
     "/proc/sys/kernel/random/boot_id",
-    f"{_CPU}/online",
-    f"{_CPU}/possible",
-    f"{_CPU}/cpu[0-9]*/cpu_capacity",
-    f"{_CPU}/cpu[0-9]*/cpufreq/cpuinfo_max_freq",
-    f"{_CPU}/cpu[0-9]*/cpufreq/scaling_governor",
 )
 
 FACT_COMMANDS: dict[str, tuple[str, ...]] = {
@@ -62,7 +54,7 @@ def parse_facts(snapshot: Snapshot, *, device_id_hint: str, kind: str) -> Device
     """
     props = properties(snapshot)
     cpuinfo = text_of(snapshot, "/proc/cpuinfo") or ""
-    memory = text_of(snapshot, "/proc/meminfo") or ""
+    memory = keyed_bytes(snapshot, "/proc/meminfo")
     return DeviceFacts(
         device_id=_device_id(props, device_id_hint),
         kind=kind,
@@ -72,9 +64,9 @@ def parse_facts(snapshot: Snapshot, *, device_id_hint: str, kind: str) -> Device
         kernel=text_of(snapshot, "/proc/sys/kernel/osrelease") or text_of(snapshot, "$ uname -r"),
         arch=text_of(snapshot, "$ uname -m") or "unknown",
         soc=_soc(props, cpuinfo),
-        cpus=_cpus(snapshot, cpuinfo),
-        memory_total_bytes=_kb(memory, "MemTotal"),
-        memory_available_bytes=_kb(memory, "MemAvailable"),
+        cpus=usable_cpus(snapshot),
+        memory_total_bytes=memory.get("MemTotal"),
+        memory_available_bytes=memory.get("MemAvailable"),
         boot_id=text_of(snapshot, "/proc/sys/kernel/random/boot_id"),
         virtualization=_virtualization(props),
         accelerators=_accelerators(props),
@@ -121,32 +113,6 @@ def _soc(props: dict[str, str], cpuinfo: str) -> str | None:
     implementers, parts = found
     cores = describe_cores([(int(i, 16), int(p, 16)) for i, p in zip(implementers, parts, strict=False)])
     return f"{chip} ({cores})" if chip and cores else chip or cores or None
-
-
-def _cpus(snapshot: Snapshot, cpuinfo: str) -> tuple[Cpu, ...]:
-    """List the CPUs that are online and that the shell may use: phones keep some for the foreground app."""
-    online = parse_cpulist(text_of(snapshot, f"{_CPU}/online") or text_of(snapshot, f"{_CPU}/possible") or "")
-    if not online:
-        online = tuple(int(n) for n in re.findall(r"^processor[ \t]*:[ \t]*(\d{1,4})$", cpuinfo, re.MULTILINE))
-    status = text_of(snapshot, "/proc/self/status") or ""
-    found = re.search(r"^Cpus_allowed_list:\s*(\S+)$", status, re.MULTILINE)
-    allowed = set(parse_cpulist(found[1])) if found else set(online)
-    return tuple(_cpu(snapshot, index) for index in online if index in allowed)
-
-
-def _cpu(snapshot: Snapshot, index: int) -> Cpu:
-    folder = f"{_CPU}/cpu{index}/cpufreq"
-    max_khz = int_of(snapshot, f"{folder}/cpuinfo_max_freq")
-    return Cpu(
-        index=index,
-        max_hz=None if max_khz is None else max_khz * 1e3,
-        governor=text_of(snapshot, f"{folder}/scaling_governor"),
-    )
-
-
-def _kb(meminfo: str, key: str) -> int | None:
-    found = re.search(rf"^{key}:\s*(\d{{1,15}}) kB$", meminfo, re.MULTILINE)
-    return None if found is None else int(found[1]) * 1024
 
 
 def _virtualization(props: dict[str, str]) -> str | None:

@@ -6,26 +6,22 @@ import hashlib
 import hmac
 import re
 
-import platformdirs
-
-from melt.errors import UsageError
-from melt.records import Cpu, DeviceFacts
+from melt._layout import state_dir
+from melt.records import DeviceFacts
 from melt.targets.arm import describe_cores
-from melt.targets.cpus import common_features, parse_cpulist
-from melt.targets.probe import Snapshot, int_of, text_of
+from melt.targets.cpus import CPU_GLOBS, common_features, usable_cpus
+from melt.targets.probe import Snapshot, keyed_bytes, text_of
 from melt.transports.base import Transport
 
 _DMI = "/sys/class/dmi/id"
-_CPU = "/sys/devices/system/cpu"
 _TREE = "/proc/device-tree"
 
 FACT_GLOBS: tuple[str, ...] = (
+    *CPU_GLOBS,
     "/etc/machine-id",
     "/etc/os-release",
     "/usr/lib/os-release",
-    "/proc/cpuinfo",
     "/proc/meminfo",
-    "/proc/self/status",
     "/proc/sys/kernel/arch",
     "/proc/sys/kernel/hostname",
     "/proc/sys/kernel/osrelease",
@@ -38,11 +34,6 @@ FACT_GLOBS: tuple[str, ...] = (
     f"{_DMI}/product_name",
     f"{_DMI}/product_version",
     f"{_DMI}/sys_vendor",
-    f"{_CPU}/online",
-    f"{_CPU}/cpu[0-9]*/topology/core_id",
-    f"{_CPU}/cpu[0-9]*/topology/physical_package_id",
-    f"{_CPU}/cpu[0-9]*/cpufreq/cpuinfo_max_freq",
-    f"{_CPU}/cpu[0-9]*/cpufreq/scaling_governor",
     "/.dockerenv",
     "/run/.containerenv",
     "/run/systemd/container",
@@ -75,14 +66,7 @@ def root(transport: Transport) -> str:
     """Return melt's folder: with this user's state on this machine, in the user's home elsewhere."""
     if transport.name != "local":
         return ".melt"
-    folder = platformdirs.user_state_path("melt") / "device"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(
-            f"cannot make {folder}: {error.strerror}; set XDG_STATE_HOME to a folder you may write"
-        ) from error
-    return str(folder)
+    return str(state_dir("device"))
 
 
 def parse_facts(snapshot: Snapshot, *, device_id_hint: str, kind: str) -> DeviceFacts:
@@ -91,7 +75,7 @@ def parse_facts(snapshot: Snapshot, *, device_id_hint: str, kind: str) -> Device
     `device_id_hint` tells devices apart that have no machine-id; `kind` is how the device is reached.
     """
     virtual = virtualization(snapshot)
-    meminfo = _keyed_kb(text_of(snapshot, "/proc/meminfo") or "")
+    meminfo = keyed_bytes(snapshot, "/proc/meminfo")
     return DeviceFacts(
         device_id=_device_id(snapshot, device_id_hint),
         kind=kind,
@@ -101,7 +85,7 @@ def parse_facts(snapshot: Snapshot, *, device_id_hint: str, kind: str) -> Device
         kernel=text_of(snapshot, "/proc/sys/kernel/osrelease"),
         arch=_arch(snapshot),
         soc=_soc(snapshot),
-        cpus=_cpus(snapshot),
+        cpus=usable_cpus(snapshot),
         memory_total_bytes=meminfo.get("MemTotal"),
         memory_available_bytes=meminfo.get("MemAvailable"),
         boot_id=text_of(snapshot, "/proc/sys/kernel/random/boot_id"),
@@ -207,33 +191,6 @@ def _arm_cores(implementers: list[str], parts: list[str]) -> str | None:
     except ValueError:
         return None
     return describe_cores(pairs) or None
-
-
-def _cpus(snapshot: Snapshot) -> tuple[Cpu, ...]:
-    """List the CPUs that are online and that a program started here may use: a container may have fewer."""
-    online = parse_cpulist(text_of(snapshot, f"{_CPU}/online") or "")
-    if not online:
-        online = tuple(int(n) for n in _cpuinfo(snapshot, "processor") if n.isdecimal())
-    status = text_of(snapshot, "/proc/self/status") or ""
-    found = re.search(r"^Cpus_allowed_list:\s*(\S+)$", status, re.MULTILINE)
-    allowed = set(parse_cpulist(found[1])) if found else set(online)
-    return tuple(_cpu(snapshot, index) for index in online if index in allowed)
-
-
-def _cpu(snapshot: Snapshot, index: int) -> Cpu:
-    folder = f"{_CPU}/cpu{index}"
-    max_khz = int_of(snapshot, f"{folder}/cpufreq/cpuinfo_max_freq")
-    return Cpu(
-        index=index,
-        max_hz=None if max_khz is None else max_khz * 1e3,
-        core=int_of(snapshot, f"{folder}/topology/core_id"),
-        package=int_of(snapshot, f"{folder}/topology/physical_package_id"),
-        governor=text_of(snapshot, f"{folder}/cpufreq/scaling_governor"),
-    )
-
-
-def _keyed_kb(text: str) -> dict[str, int]:
-    return {key: int(value) * 1024 for key, value in re.findall(r"^(\w+):\s*(\d{1,15}) kB$", text, re.MULTILINE)}
 
 
 def _accelerators(snapshot: Snapshot) -> tuple[str, ...]:

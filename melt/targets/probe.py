@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -15,6 +16,7 @@ Snapshot = Mapping[str, bytes]
 
 _COMMAND_TIMEOUT_S = 20.0
 _FORMAT = "melt-snapshot"
+_IN_KB = re.compile(r"^(\w+):\s*(\d{1,15}) kB$", re.MULTILINE)
 
 
 class ReadsFiles(Protocol):
@@ -52,6 +54,12 @@ def int_of(snapshot: Snapshot, path: str) -> int | None:
         return int(text_of(snapshot, path) or "")
     except ValueError:
         return None
+
+
+def keyed_bytes(snapshot: Snapshot, path: str) -> dict[str, int]:
+    """Return the `Key:  123 kB` lines of a file, /proc/meminfo for one, in bytes."""
+    text = text_of(snapshot, path) or ""
+    return {key: int(value) * 1024 for key, value in _IN_KB.findall(text)}
 
 
 def dump_snapshot(snapshot: Snapshot) -> bytes:
