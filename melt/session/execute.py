@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import json
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict
 from threading import Event
 
 from melt.engines.base import Engine
-from melt.errors import TransportError
+from melt.errors import DeviceError, TransportError
 from melt.events import Note, Observer, Preparing
 from melt.records import Artifact, RunSpec
 from melt.session import folder as docs
 from melt.session.collect import Collected, collect
 from melt.session.connect import Site
-from melt.session.detach import find_cut, unplugged
+from melt.session.detach import Cut, find_cut, unplugged
 from melt.session.folder import RunFolder
 from melt.session.live import Live
 from melt.session.patience import BOOT_S, patiently
 from melt.session.prepare import prepare
 from melt.session.relink import Relink
+from melt.targets.agent import AgentClient
 from melt.targets.profiles import lab_profile
+from melt.targets.usbpower import is_on
 from melt.telemetry.platforms import platform
 from melt.transports.base import Transport
 
@@ -53,6 +56,9 @@ def execute(
     name, selector = site.target.facts.name, site.selector
     profile = lab_profile(site.target.facts)
     cut = find_cut(spec.conditions, selector, name, profile)
+    if cut is not None:
+        # A tool or a hub that is missing is found out before anything starts.
+        is_on(cut.power)
     ready = patiently(lambda: prepare(spec, artifact, engine, site, folder, pushed, say=say), stop=stop, say=say)
     agent = site.target.agent
     # When the link breaks here the run may have begun: collecting finds out.
@@ -61,8 +67,8 @@ def execute(
     live = Live(ready.spec, engine, ready.schedule, observe)
     addresses = profile.addresses if profile else ()
     with (
-        unplugged(cut, folder, say),
         closing(Relink(site.target.facts.device_id, (*addresses, selector))) as relink,
+        _unplugged(cut, folder, agent, ready.job_dir, say),
     ):
         collected = collect(
             agent,
@@ -83,6 +89,21 @@ def execute(
     _keep_evidence(folder, site, collected)
     note_collected(folder, collected)
     return collected
+
+
+@contextmanager
+def _unplugged(
+    cut: Cut | None, folder: RunFolder, agent: AgentClient, job_dir: str, say: Callable[[str], None]
+) -> Iterator[None]:
+    """Cut the port; where the hub does not follow, end the run: it would be another one than was asked for."""
+    with ExitStack() as held:
+        try:
+            held.enter_context(unplugged(cut, folder, say))
+        except DeviceError:
+            with suppress(DeviceError):
+                agent.stop(job_dir)
+            raise
+        yield
 
 
 def _keep_evidence(folder: RunFolder, site: Site, collected: Collected) -> None:

@@ -28,7 +28,7 @@ sys.path.insert(0, {tests!r})
 from virtual.phone import control
 from virtual.phone.paths import control_socket
 port, plugged = pathlib.Path({port!r}), sys.argv[-1] == "on"
-if "-a" in sys.argv:
+if "-a" in sys.argv and not port.with_suffix(".stuck").exists():
     port.write_text(sys.argv[-1])
     control.send(control_socket({phone}), "plug", plugged=plugged)
 print("Current status for hub 1-1.4 [2109:2817 VIA Labs, Inc., USB 2.10, 4 ports, ppps]")
@@ -100,3 +100,12 @@ def test_a_phone_whose_port_nobody_names_is_refused(shelf: Shelf) -> None:
     shelf.melt.env["MELT_DEVICES"] = str(shelf.port.parent / "none")
     refused = shelf.melt("run", *shelf.device, *CELL, "--workload", "tg16", check=2)
     assert "no profile says on which USB port Google Pixel 8 hangs" in refused.stderr
+
+
+def test_a_hub_that_does_not_follow_ends_the_run(shelf: Shelf) -> None:
+    shelf.port.with_suffix(".stuck").touch()
+    failed = shelf.melt("run", *shelf.device, *CELL, "--workload", "pp32+tg16 for 5s", check=1, timeout_s=240)
+    assert "port 2 of the USB hub 1-1.4 is still on after uhubctl switched it" in failed.stderr
+    shelf.port.with_suffix(".stuck").unlink()
+    shelf.melt("resume", timeout_s=240)
+    assert "aborted" in [run["outcome"] for run in shelf.melt.runs()]
