@@ -138,8 +138,9 @@ def _over(meter: Meter, spans: Sequence[Span]) -> Figure:
         spoiled = next(filter(None, map(meter.spoiled, spans)), None)
         return Figure(None, spoiled or f"{meter.name} does not cover the span", _SOURCE)
     samples = sum(meter.samples(span) for span in spans)
-    if meter.is_slow and samples < _SLOW_MIN_SAMPLES:
-        why = f"{meter.name}; {samples} samples inside, too few of a meter that is read once a second"
+    if meter.is_slow and samples < _SLOW_MIN_SAMPLES * len(spans):
+        inside = f"{samples} samples inside" + (f" {len(spans)} windows" if len(spans) > 1 else "")
+        why = f"{meter.name}; {inside}, too few of a meter that is read once a second"
         return Figure(None, why, _SOURCE)
     return Figure(sum(p for p in parts if p is not None), f"{meter.name}; {samples} samples inside", _SOURCE)
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from analysis_samples import channel, figures, notes, run
+from analysis_samples import channel, figures, generation, notes, run, runner_said
 
 from melt.analysis.battery import BYPASSED, CHARGED, UNREAD
 from melt.traces import Trace
@@ -113,6 +113,16 @@ def test_rails_stand_in_for_a_battery_that_is_charged_and_are_called_a_sum():
 def test_a_rail_called_gpu_is_a_rail():
     rail = channel("rail_gpu_j", "energy", lambda t: t, site="rail VDD_GPU", unit="j", cumulative=True, rate_hz=1.0)
     assert (notes(run(traces=[rail]))["power_mean_w"] or "").startswith("sum of power rails")
+
+
+def test_many_short_phases_are_not_told_apart_by_a_slow_gauge():
+    """Ten requests in one repetition: prefill and decode take turns within the second between two values."""
+    load, *_ = runner_said()
+    requests = [generation(10 + 2.5 * i, 0) for i in range(10)]
+    done = run([load, *requests], traces=[battery(lambda t: 0 * t + 1)])
+    assert figures(done)["power_mean_w"] == pytest.approx(3.0)
+    assert figures(done)["energy_decode_j"] is None
+    assert "inside 10 windows, too few" in (notes(done)["energy_decode_j"] or "")
 
 
 def test_a_phase_shorter_than_a_few_values_of_the_gauge_has_no_energy():
