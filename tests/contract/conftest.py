@@ -1,4 +1,4 @@
-"""The agents that the contract is held against: the one that ships, and one that watches itself."""
+"""What contracts are held against: the agent that ships and one that watches itself, adb servers of each version."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 from agent_rig import Agent
+from virtual.phone import VirtualPhone
+from virtual.phone.clients import AdbServer
+from virtual.phone.testing import CLIENT_PARAMS, Adb, adb_server
 
 from melt.targets.agent import AgentBinaries
 
@@ -38,3 +41,16 @@ def agent(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Agent]:
     yield rig
     rig.close()
     assert not [report.read_text() for report in tmp_path.glob("findings.*")]
+
+
+@pytest.fixture(scope="module", params=CLIENT_PARAMS)
+def server(request: pytest.FixtureRequest) -> Iterator[AdbServer]:
+    """An adb server of each version."""
+    with adb_server(request.param) as started:
+        yield started
+
+
+@pytest.fixture
+def adb(server: AdbServer, phone: VirtualPhone) -> Adb:
+    """The client of that server, for the phone that the test's own module plays."""
+    return Adb(server, phone)

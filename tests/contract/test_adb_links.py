@@ -33,12 +33,6 @@ def other() -> Iterator[VirtualPhone]:
         yield started
 
 
-@pytest.fixture(scope="module", params=CLIENT_PARAMS)
-def server(request: pytest.FixtureRequest) -> Iterator[AdbServer]:
-    with adb_server(request.param) as started:
-        yield started
-
-
 @pytest.fixture
 def link(server: AdbServer, phone: VirtualPhone) -> AdbTransport:
     return AdbTransport(phone.address, f"127.0.0.1:{server.port}")

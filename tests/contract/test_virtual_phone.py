@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 from virtual.phone import VirtualPhone
-from virtual.phone.clients import AdbServer
-from virtual.phone.testing import CLIENT_PARAMS, Adb, adb_server, playing
+from virtual.phone.testing import Adb, playing
 
 from melt.errors import AgentError
 from melt.targets.agent import AgentBinaries
@@ -24,17 +23,6 @@ TMP = "/data/local/tmp"
 def phone() -> Iterator[VirtualPhone]:
     with playing("pixel-8", data_mb=64) as started:
         yield started
-
-
-@pytest.fixture(scope="module", params=CLIENT_PARAMS)
-def server(request: pytest.FixtureRequest) -> Iterator[AdbServer]:
-    with adb_server(request.param) as started:
-        yield started
-
-
-@pytest.fixture
-def adb(server: AdbServer, phone: VirtualPhone) -> Adb:
-    return Adb(server, phone)
 
 
 def test_streams_and_exit_codes_are_kept_apart(adb: Adb) -> None:

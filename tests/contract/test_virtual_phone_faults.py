@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from virtual.phone import ControlError, VirtualPhone
 from virtual.phone.clients import AdbServer
-from virtual.phone.testing import CLIENT_PARAMS, Adb, adb_server, eventually, playing
+from virtual.phone.testing import Adb, adb_server, eventually, playing
 
 TMP = "/data/local/tmp"
 BATTERY = "/sys/class/power_supply/battery"
@@ -21,17 +21,6 @@ BATTERY = "/sys/class/power_supply/battery"
 def phone() -> Iterator[VirtualPhone]:
     with playing("pixel-8", data_mb=32, boot_s=0.2) as started:
         yield started
-
-
-@pytest.fixture(scope="module", params=CLIENT_PARAMS)
-def server(request: pytest.FixtureRequest) -> Iterator[AdbServer]:
-    with adb_server(request.param) as started:
-        yield started
-
-
-@pytest.fixture
-def adb(server: AdbServer, phone: VirtualPhone) -> Adb:
-    return Adb(server, phone)
 
 
 def test_a_detached_process_survives_a_drop(adb: Adb) -> None:
