@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from threading import Event
 
-from melt.errors import DeviceError
+from melt.codec import loads
+from melt.errors import DeviceError, TransportError
 from melt.events import Note, Observer, RunEnded
 from melt.fleet.finish import assemble
+from melt.records import RunStart
 from melt.session import folder as docs
 from melt.session.collect import collect
-from melt.session.connect import reach
+from melt.session.connect import Reached, reach
 from melt.session.detach import plug_in_again
 from melt.session.execute import clean_up, not_restored, note_collected
 from melt.session.folder import JobSite, read_site
 from melt.session.patience import patiently
+from melt.session.relink import reach_same
 from melt.store.spool import Spool
 from melt.store.store import Store
+from melt.targets.profiles import lab_profile
 from melt.traces import RunBundle
 
 _PLUGGED_IN_S = 60.0
@@ -49,7 +54,13 @@ def _one(store: Store, folder: Spool, site: JobSite, observe: Observer, stop: Ev
 
     # Its port may have been cut by the melt that died; after that it takes seconds to be there.
     within_s = _PLUGGED_IN_S if plug_in_again(folder, say) else 0.0
-    device = patiently(lambda: reach(site.device), stop=stop, say=say, within_s=within_s)
+    try:
+        device = patiently(lambda: reach(site.device), stop=stop, say=say, within_s=within_s)
+    except TransportError:
+        elsewhere = _elsewhere(folder)
+        if elsewhere is None:
+            raise
+        device = elsewhere
     agent = device.agent
     try:
         if folder.read_document(docs.COLLECTED) is None:
@@ -68,3 +79,13 @@ def _one(store: Store, folder: Spool, site: JobSite, observe: Observer, stop: Ev
         device.transport.close()
     observe(RunEnded(bundle))
     return bundle
+
+
+def _elsewhere(folder: Spool) -> Reached | None:
+    """Reach the device of a run at one of the other addresses that its profile names; None where it is at none."""
+    start = loads(RunStart, folder.read_document(docs.START) or b"")
+    profile = lab_profile(start.device)
+    for address in profile.addresses if profile else ():
+        with suppress(DeviceError):
+            return reach_same(address, start.device.device_id)
+    return None

@@ -6,10 +6,24 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 from melt.errors import DeviceError
-from melt.session.connect import reach
+from melt.session.connect import Reached, reach
 from melt.targets.agent import AgentClient
 from melt.targets.probe import take_snapshot
 from melt.transports.base import Transport
+
+
+def reach_same(address: str, device_id: str) -> Reached:
+    """Reach a device at an address. Raises DeviceError where it is not, or another one is."""
+    device = reach(address)
+    try:
+        known = take_snapshot(device.transport, device.agent, device.system.FACT_GLOBS, device.system.FACT_COMMANDS)
+        found = device.system.parse_facts(known, device_id_hint=address, kind=address.partition(":")[0])
+        if found.device_id != device_id:
+            raise DeviceError(f"{address} is {found.name} ({found.device_id}), not the device that was asked for")
+    except BaseException:
+        device.transport.close()
+        raise
+    return device
 
 
 class Relink:
@@ -22,16 +36,7 @@ class Relink:
 
     def __call__(self) -> AgentClient:
         """Return the agent at the next address. Raises DeviceError where it is not."""
-        address = next(self._addresses)
-        device = reach(address)
-        try:
-            known = take_snapshot(device.transport, device.agent, device.system.FACT_GLOBS, device.system.FACT_COMMANDS)
-            found = device.system.parse_facts(known, device_id_hint=address, kind=address.partition(":")[0])
-            if found.device_id != self._device_id:
-                raise DeviceError(f"{address} is {found.name} ({found.device_id}), not the device that was asked for")
-        except BaseException:
-            device.transport.close()
-            raise
+        device = reach_same(next(self._addresses), self._device_id)
         self._opened.append(device.transport)
         return device.agent
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import stat
 import sys
 import threading
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cables import Cable
 from virtual.phone import VirtualPhone
 from virtual.phone.testing import adb_server, eventually, playing
 
@@ -204,47 +204,12 @@ def test_a_run_without_a_cable_is_collected_when_its_port_has_power_again(
         assert said == ["its USB port is switched off for 3 s"]
 
 
-class _Cable:
-    """A way to a phone that can be cut for good: a listener that passes everything on."""
-
-    def __init__(self, port: int) -> None:
-        self._to = port
-        self._open: list[socket.socket] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def cut(self) -> None:
-        for one in (self._listener, *self._open):
-            with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                near, _ = self._listener.accept()
-                far = socket.create_connection(("127.0.0.1", self._to))
-                self._open += [near, far]
-                for source, sink in ((near, far), (far, near)):
-                    threading.Thread(target=self._pass_on, args=(source, sink), daemon=True).start()
-
-    @staticmethod
-    def _pass_on(source: socket.socket, sink: socket.socket) -> None:
-        with suppress(OSError):
-            while data := source.recv(1 << 16):
-                sink.sendall(data)
-        for one in (source, sink):
-            with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-
-
 @pytest.mark.slow
 def test_a_phone_whose_cable_is_pulled_is_found_at_its_other_address(adb: Any, tmp_path: Path) -> None:
     with ExitStack() as stack:
         phone = stack.enter_context(playing("pixel-8", data_mb=32))
         stranger = stack.enter_context(playing("mi-a1", data_mb=32))
-        cable = _Cable(phone.port)
+        cable = Cable(phone.port)
         stack.callback(cable.cut)
         for port in (cable.port, stranger.port):
             adb.connect(f"127.0.0.1:{port}")

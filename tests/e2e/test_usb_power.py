@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from cables import Cable
 from conftest import Melt
 from native_runners import BUILDS, build
 from virtual.phone import VirtualPhone
@@ -109,3 +110,19 @@ def test_a_hub_that_does_not_follow_ends_the_run(shelf: Shelf) -> None:
     shelf.port.with_suffix(".stuck").unlink()
     shelf.melt("resume", timeout_s=240)
     assert "aborted" in [run["outcome"] for run in shelf.melt.runs()]
+
+
+def test_a_run_of_a_killed_melt_is_collected_at_the_phones_other_address(shelf: Shelf, wait_for: Wait) -> None:
+    profile = Path(shelf.melt.env["MELT_DEVICES"]) / "shelf-3.yaml"
+    profile.write_text(profile.read_text() + f"addresses: ['adb:{shelf.phone.address}']\n")
+    cable = Cable(shelf.phone.port)
+    cell = [word for word in CELL if word not in ("--condition", "usb_power=off")]
+    device = f"adb:127.0.0.1:{cable.port}"
+    process = shelf.melt.start("run", "--device", device, *cell, "--workload", "pp32+tg16 for 5s")
+    journals = shelf.melt.store / "spool"
+    wait_for("the run", lambda: list(journals.glob("*/journal")) or process.poll() is not None, timeout_s=120)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    cable.cut()
+    shelf.melt("resume", timeout_s=240)
+    assert [run["outcome"] for run in shelf.melt.runs()] == ["ok"]
