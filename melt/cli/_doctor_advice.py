@@ -25,7 +25,7 @@ def advice(facts: DeviceFacts, readings: Sequence[Reading]) -> list[str]:
     said = [*_clocks(facts, android)]
     if any(name.endswith("_charging") and value == 1 for name, value in now.items()):
         help_ = (
-            "unplug it, or let the plan do so by `conditions: {charging: suspended}`"
+            "unplug it, or where the phone allows it let the plan do so by `conditions: {charging: suspended}`"
             if android
             else "unplug it to measure energy"
         )
