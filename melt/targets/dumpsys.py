@@ -122,7 +122,10 @@ def screen_said(text: str) -> float:
 
 
 def hal_temperatures(text: str) -> list[HalTemperature]:
-    """Return what the thermal HAL says now; what the service has cached is old and is passed over."""
+    """Return what the thermal HAL says now; what the service has cached is old and is passed over.
+
+    A sensor that is not fitted says 0.0 (a second battery, a USB port).
+    """
     _, _, now = text.partition(_HAL_HEADING)
     now = now.partition("\nCurrent cooling devices")[0]
     found = [
@@ -130,7 +133,7 @@ def hal_temperatures(text: str) -> list[HalTemperature]:
         for value, kind, name, status in _TEMPERATURE.findall(now)
         if len(kind) < 9 and len(status) < 9
     ]
-    return [t for t in found if t.type not in _NOT_TEMPERATURES and not math.isnan(t.value_c)]
+    return [t for t in found if t.type not in _NOT_TEMPERATURES and not math.isnan(t.value_c) and t.value_c != 0]
 
 
 def thermal_status(text: str) -> int | None:
