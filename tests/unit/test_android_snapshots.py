@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from snapshot_sheet import render as sheet
 
 from melt.records import Sampling
 from melt.targets.android import FACT_COMMANDS, FACT_GLOBS, parse_facts
-from melt.targets.cpus import default_threads
 from melt.targets.probe import load_snapshot
-from melt.telemetry.base import FileSource, LineSource, Snapshot
+from melt.telemetry.base import Snapshot
 from melt.telemetry.platforms import android
 from melt.telemetry.schedule import make_schedule
 from melt.units import UNITS
@@ -31,37 +29,8 @@ def load(name: str) -> dict[str, bytes]:
 
 
 def render(snapshot: Snapshot) -> str:
-    """Everything that melt makes of a snapshot, a line each."""
     facts = parse_facts(snapshot, device_id_hint="shelf-3", kind="adb")
-    lines = [
-        f"fact {field.name}: {getattr(facts, field.name)}"
-        for field in dataclasses.fields(facts)
-        if field.name not in ("cpus", "boot_id", "memory_bandwidth_bytes_per_s")
-    ]
-    lines += [f"fact cpu: {cpu}" for cpu in facts.cpus]
-    lines.append(f"fact threads: {default_threads(facts)}")
-    found = android.discover(snapshot, Sampling())
-    for file in found.files:
-        trip = "" if file.trip_per_c is None else ", may trip"
-        lines.append(f"file {file.path} at {file.rate_hz:g} Hz, {file.max_bytes} bytes{trip}")
-        lines += values(file, snapshot.get(file.path, b""))
-    for line in found.lines:
-        lines.append(f"program {' '.join(line.argv)} every {line.period_s:g} s")
-        lines += values(line, snapshot.get(PROGRAMS[line.argv], b""))
-    lines += [f"calibration {c.column}: {c.factor:g}, certain {c.certain}: {c.basis}" for c in found.calibrations]
-    return "\n".join([*lines, *(f"missing {sentence}" for sentence in found.missing)]) + "\n"
-
-
-def values(source: FileSource | LineSource, raw: bytes) -> list[str]:
-    numbers = source.parse(raw)
-    assert len(numbers) == len(source.streams)
-    lines = []
-    for stream, number in zip(source.streams, numbers, strict=True):
-        counter = "" if not stream.cumulative else ", counter"
-        shown = "-" if math.isnan(number) else f"{number:.8g}"
-        what = f"{stream.collector}.{stream.name} ({stream.quantity}, {stream.unit}{counter})"
-        lines.append(f"    {what} of {stream.site}: {shown}")
-    return lines
+    return sheet(facts, android.discover(snapshot, Sampling()), snapshot, PROGRAMS)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 import sys
 from pathlib import Path
 
 import pytest
+from snapshot_sheet import render as sheet
 
 from melt.records import Sampling
-from melt.targets.cpus import default_threads
 from melt.targets.linux import parse_facts
 from melt.targets.probe import dump_snapshot, load_snapshot
-from melt.telemetry.base import FileSource, Snapshot
+from melt.telemetry.base import Snapshot
 from melt.telemetry.platforms import linux
 from melt.telemetry.platforms.supply import RAPL_IS_PRIVATE
 from melt.telemetry.schedule import make_schedule
@@ -28,37 +26,8 @@ def load(name: str) -> dict[str, bytes]:
 
 
 def render(snapshot: Snapshot) -> str:
-    """Everything that melt makes of a snapshot, a line each."""
     facts = parse_facts(snapshot, device_id_hint="local", kind="local")
-    lines = [
-        f"fact {field.name}: {getattr(facts, field.name)}"
-        for field in dataclasses.fields(facts)
-        if field.name not in ("cpus", "boot_id", "memory_bandwidth_bytes_per_s")
-    ]
-    lines += [f"fact cpu: {cpu}" for cpu in facts.cpus]
-    lines.append(f"fact threads: {default_threads(facts)}")
-    found = linux.discover(snapshot, Sampling())
-    for source in found.files:
-        trip = "" if source.trip_per_c is None else ", may trip"
-        lines.append(f"file {source.path} at {source.rate_hz:g} Hz, {source.max_bytes} bytes{trip}")
-        lines += values(source, snapshot.get(source.path))
-    for line in found.lines:
-        lines.append(f"program {' '.join(line.argv)}")
-        lines += [f"    {s.collector}.{s.name} ({s.quantity}, {s.unit}) of {s.site}" for s in line.streams]
-    return "\n".join([*lines, *(f"missing {sentence}" for sentence in found.missing)]) + "\n"
-
-
-def values(source: FileSource, raw: bytes | None) -> list[str]:
-    numbers = source.parse(raw or b"")
-    assert len(numbers) == len(source.streams)
-    lines = []
-    for stream, number in zip(source.streams, numbers, strict=True):
-        counter = "" if not stream.cumulative else ", counter"
-        wraps = "" if stream.wraps_at is None else f" to {stream.wraps_at:.12g}"
-        shown = "-" if math.isnan(number) else f"{number:.12g}"
-        what = f"{stream.collector}.{stream.name} ({stream.quantity}, {stream.unit}{counter}{wraps})"
-        lines.append(f"    {what} of {stream.site}: {shown}")
-    return lines
+    return sheet(facts, linux.discover(snapshot, Sampling()), snapshot, {})
 
 
 @pytest.mark.parametrize("name", NAMES)
