@@ -111,10 +111,14 @@ def pixel() -> Iterator[VirtualPhone]:
 def lab(melt: Melt, pixel: VirtualPhone, wait_for: Wait) -> Iterator[Lab]:
     with adb_server("system") as server:
         melt.env["ADB_SERVER_SOCKET"] = f"tcp:127.0.0.1:{server.port}"
-        yield Lab(melt, pixel, Adb(server, pixel), wait_for, _knobs(pixel))
+        lab = Lab(melt, pixel, Adb(server, pixel), wait_for, _knobs(pixel))
+        yield lab
         for undo in (pixel.fault.thaw, pixel.fault.authorize, pixel.fault.disk_free):
             undo()
         pixel.fault.ramp(None)
+        # What a test that failed left behind is no other test's.
+        pixel.fault.kill(JOBS)
+        lab.adb.run("shell", f"rm -rf {JOBS}/*")
         # A server that melt started in the place of a killed one.
         server.run("kill-server")
 
