@@ -9,18 +9,20 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
 from typing import BinaryIO
 
-from melt.errors import DeviceError, StoreError, TransportError
+from melt.errors import AgentError, DeviceError, StoreError, TransportError
 from melt.session.patience import BOOT_S
-from melt.targets.agent import AgentClient
+from melt.targets.agent import AgentClient, Status
 from melt.telemetry.journal import JournalReader, Record
 
 POLL_S = 0.2
 SILENT_S = 15.0
+STALLED_S = 60.0
+"""How long an agent that answers may write nothing: it promises a record a second."""
 _SYNC_EVERY_S = 1.0
 _CHUNK_BYTES = 1 << 16
 
@@ -42,14 +44,18 @@ def collect(
     see: Callable[[Sequence[Record]], None],
     stop: Event,
     lost_after_s: float = BOOT_S,
+    stalled_after_s: float = STALLED_S,
     say: Callable[[str], None] = lambda _: None,
     reconnect: Callable[[], AgentClient] | None = None,
 ) -> Collected:
     """Follow the journal of a job into a file, from where the file ends, until the job has ended.
 
     `stop` asks for an orderly end: the agent is told to stop, and the rest is still collected. While the device is out
-    of reach, `reconnect` is asked for the same device at another address; what it raises means not yet. Raises
-    TransportError when the device has been out of reach for `lost_after_s`: the run may be going on and can be
+    of reach, `reconnect` is asked for the same device at another address; what it raises means not yet. An agent that
+    answers but has written nothing for `stalled_after_s` hangs: it is told to stop, and when that does not help the
+    state is `stalled`.
+
+    Raises TransportError when the device has been out of reach for `lost_after_s`: the run may be going on and can be
     collected later. Raises StoreError when the host cannot write what arrives.
     """
     reader = JournalReader()
@@ -57,14 +63,16 @@ def collect(
     deadline = time.monotonic() + lost_after_s
     with _open(journal) as out:
         see(reader.feed(out.read()))
+        progress = _Progress(out.tell())
         while True:
             try:
                 if away:
                     agent.status(job_dir)
                     say("the device is back; the run is collected from where it broke off")
                     away = False
+                    progress = _Progress(out.tell())
                 if not interrupted:
-                    interrupted = _follow(agent, job_dir, out, reader, see, stop)
+                    interrupted = _follow(agent, job_dir, out, reader, see, stop, min(SILENT_S, stalled_after_s))
                 if interrupted:
                     agent.stop(job_dir)
                     _drain(agent, job_dir, out, reader, see)
@@ -72,6 +80,9 @@ def collect(
                 if status.state == "dead":
                     status = agent.recover(job_dir)
                     _drain(agent, job_dir, out, reader, see)
+                if status.state == "running" and progress.still_s(out.tell()) > stalled_after_s:
+                    say(f"the agent has written nothing for {stalled_after_s:.0f} s: the run is ended")
+                    status = _end_stalled(agent, job_dir, out, reader, see)
                 if status.state != "running":
                     _sync(out)
                     return Collected(status.state, status.end, interrupted)
@@ -88,6 +99,31 @@ def collect(
                         agent = reconnect()
 
 
+class _Progress:
+    """How long a journal has not grown, while its device could be asked."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._since_s = time.monotonic()
+
+    def still_s(self, size: int) -> float:
+        """Return for how many seconds the journal has had this size."""
+        if size != self._size:
+            self._size, self._since_s = size, time.monotonic()
+        return time.monotonic() - self._since_s
+
+
+def _end_stalled(
+    agent: AgentClient, job_dir: str, out: BinaryIO, reader: JournalReader, see: Callable[[Sequence[Record]], None]
+) -> Status:
+    """Tell a hanging agent to stop; where it does not hear that either, say so: `stalled`."""
+    with suppress(AgentError):
+        agent.stop(job_dir)
+    _drain(agent, job_dir, out, reader, see)
+    status = agent.status(job_dir)
+    return replace(status, state="stalled") if status.state == "running" else status
+
+
 def _follow(
     agent: AgentClient,
     job_dir: str,
@@ -95,6 +131,7 @@ def _follow(
     reader: JournalReader,
     see: Callable[[Sequence[Record]], None],
     stop: Event,
+    silent_s: float,
 ) -> bool:
     """Copy until the job ends (False), the caller wants to stop (True) or the link falls silent (False)."""
     synced = heard = time.monotonic()
@@ -105,7 +142,7 @@ def _follow(
             if data == b"":
                 return False
             if data is None:
-                if now - heard > SILENT_S:
+                if now - heard > silent_s:
                     return False
                 continue
             heard = now

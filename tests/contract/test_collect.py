@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Event
@@ -131,6 +133,28 @@ def test_a_device_that_stays_away_is_given_up(agent: tuple[AgentClient, Faulty],
     transport.armed, transport._reads, transport._refusals = True, 0, 10**9
     with pytest.raises(TransportError, match="link"):
         collect(client, str(folder), tmp_path / "home", see=lambda _: None, stop=Event(), lost_after_s=0.5)
+
+
+def test_an_agent_that_hangs_is_told_to_stop(agent: tuple[AgentClient, Faulty], tmp_path: Path) -> None:
+    client, _ = agent
+    folder = _start(client, tmp_path, 600)
+    worker = client.status(str(folder)).pid
+    assert worker is not None
+    os.kill(worker, signal.SIGSTOP)
+    said: list[str] = []
+
+    def say(text: str) -> None:
+        said.append(text)
+        os.kill(worker, signal.SIGCONT)
+
+    collected = collect(
+        client, str(folder), tmp_path / "home", see=lambda _: None, stop=Event(), say=say, stalled_after_s=1.5
+    )
+    assert said == ["the agent has written nothing for 2 s: the run is ended"]
+    assert not collected.interrupted
+    assert collected.end is not None
+    assert collected.end["reason"] == "stopped"
+    assert (tmp_path / "home").read_bytes() == (folder / "journal").read_bytes()
 
 
 def test_stop_ends_the_run_in_order(agent: tuple[AgentClient, Faulty], tmp_path: Path) -> None:
