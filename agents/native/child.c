@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +10,9 @@
 #include <unistd.h>
 
 #include "platform.h"
+
+#define EXEC_LIMIT_NS (5 * NS_PER_S)
+#define EXEC_ATTEMPTS 3
 
 extern char **environ;
 
@@ -111,32 +115,57 @@ static bool fork_waiting(struct child *child, const struct child_plan *plan, int
     return false;
 }
 
+/* Lets the child go on and waits for its exec, which closes the other end, or for its report of why there was none.
+   Returns how many bytes of the report came, -1 with ETIMEDOUT when neither happened in time. */
+static ssize_t wait_for_exec(int go, int report_fd, struct report *report) {
+    int64_t limit_ns = monotonic_ns() + EXEC_LIMIT_NS;
+    (void)!write(go, "", 1);
+    struct pollfd exec = {.fd = report_fd, .events = POLLIN};
+    for (;;) {
+        int64_t left_ns = limit_ns - monotonic_ns();
+        int ready = left_ns > 0 ? poll(&exec, 1, (int)(left_ns / NS_PER_MS) + 1) : 0;
+        if (ready > 0)
+            return read(report_fd, report, sizeof *report);
+        if (!ready) {
+            errno = ETIMEDOUT;
+            return -1;
+        }
+        if (errno != EINTR)
+            return -1;
+    }
+}
+
 bool child_start(struct child *child, const struct child_plan *plan, void (*record)(void *), void *argument,
                  struct child_failure *failure) {
-    int go, report_fd;
-    struct report report;
-    if (!fork_waiting(child, plan, &go, &report_fd)) {
-        failure->error = errno;
-        text_format(&failure->message, "fork: %s", strerror(errno));
+    /* A child of a process with threads may hang before its exec, in a lock that one of them held (seen under qemu's
+       user emulation): it has done nothing yet, so another one may be tried. */
+    for (int attempt = 1;; attempt++) {
+        int go, report_fd;
+        struct report report = {0};
+        if (!fork_waiting(child, plan, &go, &report_fd)) {
+            failure->error = errno;
+            text_format(&failure->message, "fork: %s", strerror(errno));
+            return false;
+        }
+        if (record)
+            record(argument);
+        ssize_t n = wait_for_exec(go, report_fd, &report);
+        int problem = errno;
+        close(go), close(report_fd);
+        if (n == 0)
+            return true;
+        bool reported = n == (ssize_t)sizeof report;
+        if (!reported)
+            kill(child->pid, SIGKILL);
+        waitpid(child->pid, NULL, 0);
+        child->pid = 0;
+        if (!reported && problem == ETIMEDOUT && attempt < EXEC_ATTEMPTS)
+            continue;
+        failure->error = reported ? report.error : problem;
+        text_format(&failure->message, "%s%s: %s", report.in_cwd ? "cwd " : "",
+                    report.in_cwd ? plan->cwd : plan->argv[0], strerror(failure->error));
         return false;
     }
-    if (record)
-        record(argument);
-    (void)!write(go, "", 1);
-    close(go);
-    ssize_t n;
-    do /* exec closes the other end */
-        n = read(report_fd, &report, sizeof report);
-    while (n < 0 && errno == EINTR);
-    close(report_fd);
-    if (n != (ssize_t)sizeof report)
-        return true;
-    waitpid(child->pid, NULL, 0);
-    child->pid = 0;
-    failure->error = report.error;
-    text_format(&failure->message, "%s%s: %s", report.in_cwd ? "cwd " : "", report.in_cwd ? plan->cwd : plan->argv[0],
-                strerror(report.error));
-    return false;
 }
 
 bool child_ended(struct child *child, struct child_exit *ended) {
