@@ -18,6 +18,8 @@ from melt.targets.blobs import Blobs
 from melt.transports.adb import AdbTransport
 from melt.transports.base import Completed, Progress
 
+pytestmark = pytest.mark.slow
+
 ROOT = "/data/local/tmp/melt"
 MB = 1_000_000
 

@@ -17,6 +17,8 @@ from melt.transports import _adb_shell, adb
 from melt.transports.adb import AdbTransport, connected
 from melt.transports.registry import open_transport, resolve
 
+pytestmark = pytest.mark.slow
+
 QUICK_S = 8.0
 """More than any of this takes, less than anybody would call hanging."""
 

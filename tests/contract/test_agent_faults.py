@@ -20,6 +20,8 @@ from agent_rig import Agent, JobFolder, group_exists, is_alive, wait_for
 from melt.targets.jobfile import File, Group, Job, Poll, Prepare, RestoreExec, RestoreWrite, StreamCommand
 from melt.telemetry.journal import Meta
 
+pytestmark = pytest.mark.slow
+
 FAST = (Group(1, 5_000_000, (File(0, "/proc/uptime"), File(1, "/proc/stat"))),)
 
 

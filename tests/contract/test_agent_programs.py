@@ -12,6 +12,8 @@ from agent_rig import Agent, JobFolder, group_exists, is_alive, wait_for
 
 from melt.targets.jobfile import File, Group, Job, Poll, Prepare, RestoreWrite, StreamCommand, Trip
 
+pytestmark = pytest.mark.slow
+
 MS = 1_000_000
 SLEEP = ("sleep", "60")
 

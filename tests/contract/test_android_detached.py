@@ -28,6 +28,8 @@ from melt.targets.probe import take_snapshot
 from melt.targets.profiles import UsbPower
 from melt.telemetry.journal import Event, read_journal
 
+pytestmark = pytest.mark.slow
+
 TESTS = Path(__file__).parents[1]
 ASKED: dict[str, dict[str, Any]] = {
     "pixel-8": {

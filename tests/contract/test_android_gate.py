@@ -16,6 +16,8 @@ from melt.session import gate as gate_room
 from melt.session.connect import Site, connect
 from melt.session.gate import wait_for_gate
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass
 class Waiting:

@@ -23,6 +23,8 @@ from melt.telemetry.journal import JournalReader
 from melt.transports.base import Transport
 from melt.transports.registry import open_transport
 
+pytestmark = pytest.mark.slow
+
 PROFILES = ("pixel-8", "galaxy-s21", "mi-a1", "locked-down")
 
 

@@ -80,6 +80,7 @@ def _start(client: AgentClient, tmp_path: Path, seconds: float) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_link_that_keeps_breaking_loses_nothing(agent: tuple[AgentClient, Faulty], tmp_path: Path) -> None:
     client, transport = agent
     folder = _start(client, tmp_path, 1.0)
@@ -135,6 +136,7 @@ def test_a_device_that_stays_away_is_given_up(agent: tuple[AgentClient, Faulty],
         collect(client, str(folder), tmp_path / "home", see=lambda _: None, stop=Event(), lost_after_s=0.5)
 
 
+@pytest.mark.slow
 def test_an_agent_that_hangs_is_told_to_stop(agent: tuple[AgentClient, Faulty], tmp_path: Path) -> None:
     client, _ = agent
     folder = _start(client, tmp_path, 600)

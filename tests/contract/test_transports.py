@@ -54,7 +54,7 @@ OPENERS: dict[str, Callable[[pytest.FixtureRequest], AbstractContextManager[Tran
     "adb-wheel": phone_by("wheel"),
     "adb-aosp": phone_of_aosp,
 }
-PARAMS = ("local", "adb-wheel", *(pytest.param(name, marks=pytest.mark.slow) for name in ("adb-system", "adb-aosp")))
+PARAMS = ("local", *(pytest.param(name, marks=pytest.mark.slow) for name in ("adb-wheel", "adb-system", "adb-aosp")))
 
 ALL_BYTES = bytes(range(256))
 ODD_WORDS = [

@@ -13,6 +13,8 @@ from virtual.phone import ControlError, VirtualPhone
 from virtual.phone.clients import AdbServer
 from virtual.phone.testing import Adb, adb_server, eventually, playing
 
+pytestmark = pytest.mark.slow
+
 TMP = "/data/local/tmp"
 BATTERY = "/sys/class/power_supply/battery"
 

@@ -13,6 +13,8 @@ import pytest
 
 from melt.models.catalog import DATA_DIR
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("llama_cpp")
 
 

@@ -38,6 +38,7 @@ def test_what_a_run_says_can_be_read_back(melt: Melt) -> None:
 TINY_REQUEST = ("--model", "tiny-pydoc", "--quant", "q8_0", "-pg", "64,32", "-r", "3", "-t", "1")
 
 
+@pytest.mark.slow
 def test_tables_go_to_stdout_and_progress_to_stderr(melt: Melt) -> None:
     done = melt("run", *TINY_REQUEST)
     assert "decode" in done.stdout
@@ -96,6 +97,7 @@ def test_a_damaged_model_is_named(melt: Melt, tmp_path) -> None:
         assert len(done.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_context_that_is_too_long_is_a_result(melt: Melt) -> None:
     done = melt("run", "--model", "tiny-pydoc", "--workload", "pp100000", "-r", "1", check=1)
     (run,) = melt.runs()

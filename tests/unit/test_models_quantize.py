@@ -22,6 +22,8 @@ from melt.models.inspect import inspect
 from melt.models.quantize import expected_size, find_quantized, quantize, quantized_path
 from melt.records import Artifact
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("llama_cpp")
 
 
