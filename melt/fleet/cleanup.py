@@ -7,7 +7,7 @@ from typing import NamedTuple
 from melt.fleet.lease import lease
 from melt.session.connect import reach
 from melt.targets.blobs import Blobs
-from melt.targets.probe import take_snapshot
+from melt.targets.system import read_facts
 
 
 class Cleaned(NamedTuple):
@@ -25,8 +25,7 @@ def clean(selector: str) -> Cleaned:
     """
     device = reach(selector)
     try:
-        known = take_snapshot(device.transport, device.agent, device.system.FACT_GLOBS, device.system.FACT_COMMANDS)
-        facts = device.system.parse_facts(known, device_id_hint=selector, kind=selector.partition(":")[0])
+        facts, _ = read_facts(device.system, device.transport, device.agent, selector)
         with lease(facts.device_id, facts.name):
             freed = Blobs(device.transport, device.agent, device.root).clear()
     finally:

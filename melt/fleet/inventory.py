@@ -20,7 +20,7 @@ from melt.errors import MeltError, TransportError, TransportTimeout
 from melt.records import DeviceFacts, Sampling, Stream
 from melt.targets.probe import Snapshot, take_snapshot
 from melt.targets.profiles import Profile, load_profiles, matching_profile
-from melt.targets.system import identify
+from melt.targets.system import identify, read_facts
 from melt.telemetry.base import FileSource, LineSource
 from melt.telemetry.platforms import Platform, platform
 from melt.transports.registry import open_transport
@@ -160,8 +160,7 @@ def _look(selector: str, profiles: Iterable[Profile]) -> Entry:
     try:
         system = identify(transport)
         reader = _OwnFiles() if selector == _LOCAL else _NoFiles()
-        known = take_snapshot(transport, reader, system.FACT_GLOBS, system.FACT_COMMANDS)
-        facts = system.parse_facts(known, device_id_hint=selector, kind=selector.partition(":")[0])
+        facts, known = read_facts(system, transport, reader, selector)
         channels = platform(facts.os)
         snapshot = known | take_snapshot(transport, reader, channels.GLOBS, channels.COMMANDS)
     finally:

@@ -9,7 +9,7 @@ from melt.records import DeviceFacts
 from melt.targets.agent import AgentClient
 from melt.targets.base import Target
 from melt.targets.probe import Snapshot, take_snapshot
-from melt.targets.system import System, identify
+from melt.targets.system import System, identify, read_facts
 from melt.telemetry.platforms import platform
 from melt.transports.base import Transport
 from melt.transports.registry import open_transport
@@ -102,8 +102,7 @@ def refresh(site: Site) -> Site:
 def _look(device: Reached, selector: str) -> tuple[DeviceFacts, Snapshot, tuple[int, int]]:
     """Return facts, snapshot, and the clock's offset with its uncertainty in nanoseconds."""
     transport, agent, system = device.transport, device.agent, device.system
-    known = take_snapshot(transport, agent, system.FACT_GLOBS, system.FACT_COMMANDS)
-    facts = system.parse_facts(known, device_id_hint=selector, kind=selector.partition(":")[0])
+    facts, known = read_facts(system, transport, agent, selector)
     channels = platform(facts.os)
     snapshot = known | take_snapshot(transport, agent, channels.GLOBS, channels.COMMANDS)
     return facts, snapshot, agent.clock_offset(_CLOCK_ROUND_TRIPS)

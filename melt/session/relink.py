@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from melt.errors import DeviceError
 from melt.session.connect import Reached, reach
 from melt.targets.agent import AgentClient
-from melt.targets.probe import take_snapshot
+from melt.targets.system import read_facts
 from melt.transports.base import Transport
 
 
@@ -16,8 +16,7 @@ def reach_same(address: str, device_id: str) -> Reached:
     """Reach a device at an address. Raises DeviceError where it is not, or another one is."""
     device = reach(address)
     try:
-        known = take_snapshot(device.transport, device.agent, device.system.FACT_GLOBS, device.system.FACT_COMMANDS)
-        found = device.system.parse_facts(known, device_id_hint=address, kind=address.partition(":")[0])
+        found, _ = read_facts(device.system, device.transport, device.agent, address)
         if found.device_id != device_id:
             raise DeviceError(f"{address} is {found.name} ({found.device_id}), not the device that was asked for")
     except BaseException:

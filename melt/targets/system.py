@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Protocol, cast
 
 from melt.records import DeviceFacts
-from melt.targets.probe import Snapshot
+from melt.targets.probe import ReadsFiles, Snapshot, take_snapshot
 from melt.transports.base import Transport
 
 _LINUX = "melt.targets.linux"
@@ -27,6 +27,17 @@ class System(Protocol):
     def parse_facts(self, snapshot: Snapshot, *, device_id_hint: str, kind: str) -> DeviceFacts:
         """Return what a snapshot says of its device; pure. What it does not say is None."""
         ...
+
+
+def read_facts(
+    system: System, transport: Transport, reader: ReadsFiles, selector: str
+) -> tuple[DeviceFacts, dict[str, bytes]]:
+    """Look at a device and return what it is, with the snapshot that says so. Raises TransportError, AgentError.
+
+    `reader` is the agent, or what stands in for it where none is to be left on the device.
+    """
+    known = take_snapshot(transport, reader, system.FACT_GLOBS, system.FACT_COMMANDS)
+    return system.parse_facts(known, device_id_hint=selector, kind=selector.partition(":")[0]), known
 
 
 def identify(transport: Transport) -> System:
