@@ -89,10 +89,11 @@ class _Work:
             )
             held.callback(site.close)
             _say_what_is_missing(site, self.observe)
-            for spec in specs:
+            for number, spec in enumerate(specs):
                 if self.stop.is_set():
                     return
-                site = self._refreshed(site)
+                if number:  # before the first run it was looked at just now
+                    site = self._refreshed(site)
                 self.result.bundles.append(self._one(spec, site))
 
     def _refreshed(self, site: Site) -> Site:
