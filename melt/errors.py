@@ -54,9 +54,13 @@ class TransportTimeout(TransportError):
 
 
 class Unauthorized(TransportError):
-    """The phone does not trust this computer: someone must unlock it and accept the debugging dialog."""
+    """Device and computer do not trust each other: someone must accept a dialog, or bring a key."""
 
     retryable = False
+
+
+class HostKeyError(Unauthorized):
+    """The key of an SSH host is not known here, or is another one than before: nothing was said to that host."""
 
 
 class Offline(TransportError):

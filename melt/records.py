@@ -115,10 +115,14 @@ class Repeat:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How often channels are read, in Hz. `sensors_hz` for sysfs, `process_hz` for the runner's own /proc files."""
+    """How often channels are read, in Hz. `sensors_hz` for sysfs, `process_hz` for the runner's own /proc files.
+
+    `power_hz` is for power rails that can be read faster than other sensors; None: like those.
+    """
 
     sensors_hz: float = 10.0
     process_hz: float = 10.0
+    power_hz: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +132,8 @@ class Conditions:
     Each is set, read back and restored by the agent on the device. `screen` is on or off; `brightness` 0 to 255;
     `charging` suspended or allowed; `cluster` names CPUs by what they are (little, mid, big, prime) and becomes the
     affinity; `usb_power` off, or off for a time (`off for 600s`), switches the port that the device's profile names.
+    `nvpmodel` is a power mode of a Jetson by its name or number (`15W`, `0`); `jetson_clocks` fixes its clocks at
+    their highest, or asks that they are not fixed.
     """
 
     screen: str | None = None
@@ -139,6 +145,8 @@ class Conditions:
     wifi: bool | None = None
     cluster: str | None = None
     usb_power: str | None = None
+    nvpmodel: str | None = None
+    jetson_clocks: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,7 +244,9 @@ class Cpu:
 class DeviceFacts:
     """What a device is and in which state it was found. `device_id` is stable over reboots, `boot_id` is not.
 
-    `cpu_features` are those that every CPU has, as the kernel names them (`asimddp`, `i8mm`, `avx2`).
+    `cpu_features` are those that every CPU has, as the kernel names them (`asimddp`, `i8mm`, `avx2`). `power_mode` is
+    what the device calls its budget of power (`15W` of nvpmodel, `low power` of macOS); `clocks_locked` whether its
+    clocks were fixed by hand (jetson_clocks). None: there is no such thing, or it could not be read.
     """
 
     device_id: str
@@ -255,6 +265,8 @@ class DeviceFacts:
     accelerators: tuple[str, ...] = ()
     cpu_features: tuple[str, ...] = ()
     memory_bandwidth_bytes_per_s: float | None = None
+    power_mode: str | None = None
+    clocks_locked: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

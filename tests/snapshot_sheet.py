@@ -9,6 +9,7 @@ from melt.records import DeviceFacts
 from melt.targets.cpus import default_threads
 from melt.telemetry.base import Discovery, FileSource, LineSource, Snapshot
 
+_WHERE_KNOWN = ("power_mode", "clocks_locked")
 _OF_THE_MOMENT = ("cpus", "boot_id", "memory_bandwidth_bytes_per_s")
 
 
@@ -17,7 +18,7 @@ def render(facts: DeviceFacts, found: Discovery, snapshot: Snapshot, programs: d
     lines = [
         f"fact {field.name}: {getattr(facts, field.name)}"
         for field in dataclasses.fields(facts)
-        if field.name not in _OF_THE_MOMENT
+        if field.name not in _OF_THE_MOMENT and not (field.name in _WHERE_KNOWN and getattr(facts, field.name) is None)
     ]
     lines += [f"fact cpu: {cpu}" for cpu in facts.cpus]
     lines.append(f"fact threads: {default_threads(facts)}")

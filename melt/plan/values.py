@@ -180,7 +180,11 @@ REPEAT: Mapping[str, Reader[object]] = {
 }
 """How each field of `records.Repeat` is read."""
 
-SAMPLING: Mapping[str, Reader[object]] = {"sensors_hz": number(0.01, 1000), "process_hz": number(0.01, 1000)}
+SAMPLING: Mapping[str, Reader[object]] = {
+    "sensors_hz": number(0.01, 1000),
+    "process_hz": number(0.01, 1000),
+    "power_hz": number(0.01, 1000),
+}
 """How each field of `records.Sampling` is read."""
 
 CONDITIONS: Mapping[str, Reader[object]] = {
@@ -193,6 +197,8 @@ CONDITIONS: Mapping[str, Reader[object]] = {
     "wifi": truth,
     "cluster": word("little", "mid", "big", "prime"),
     "usb_power": _usb_power,
+    "nvpmodel": name,
+    "jetson_clocks": truth,
 }
 """How each field of `records.Conditions` is read."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from melt.records import DeviceFacts
 from melt.targets.agent import AgentClient
-from melt.targets.base import Target
+from melt.targets.base import Target, find_python
 from melt.targets.probe import Snapshot, take_snapshot
 from melt.targets.system import System, identify, read_facts
 from melt.telemetry.platforms import platform
@@ -79,11 +79,12 @@ def connect(
         claim(facts)
         say("measuring memory bandwidth")
         bandwidth = device.agent.bandwidth(threads=max(1, len(facts.cpus)))
+        python = find_python(device.transport, device.root)
     except BaseException:
         device.transport.close()
         raise
     facts = replace(facts, memory_bandwidth_bytes_per_s=bandwidth)
-    target = Target(selector, device.transport, device.agent, device.root, facts)
+    target = Target(selector, device.transport, device.agent, device.root, facts, python)
     return Site(selector, device.system, target, snapshot, *clock)
 
 

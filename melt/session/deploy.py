@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from melt._layout import agents_dir
 from melt.engines.base import Engine
 from melt.errors import DeviceError
 from melt.records import Artifact
@@ -22,6 +23,7 @@ class Placement:
 
     model_path: str
     runner_dir: str
+    streams_dir: str
 
 
 def deploy(
@@ -30,23 +32,31 @@ def deploy(
     engine: Engine,
     progress: Progress | None = None,
     *,
+    with_streams: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> Placement:
     """Make the model and the runner's files present on the device; `say` is told when a runner must be built first.
 
+    `with_streams` asks for the programs of agents/streams too.
     Raises NoSpace, TransportError, DeviceError, EngineError.
     """
     files = engine.runner_files()
     built = engine.built_runner()
     if built is not None:
         files = (*files, runners.ensure(built, say))
+    streams = agents_dir() / "streams"
     if target.shares_files:
-        return Placement(model_path=artifact.path, runner_dir=str(files[-1].parent))
+        return Placement(artifact.path, str(files[-1].parent), str(streams))
     blobs = Blobs(target.transport, target.agent, target.root)
     # The runner first: it is small, and what is wrong with it is found out before gigabytes travel.
-    runner_dir = blobs.ensure_together({path: hashlib.sha256(path.read_bytes()).hexdigest() for path in files})
+    runner_dir = _together(blobs, files)
+    streams_dir = _together(blobs, sorted(streams.glob("*.py"))) if with_streams else ""
     model_path = blobs.ensure(Path(artifact.path), artifact.sha256, progress=progress)
-    return Placement(model_path=model_path, runner_dir=runner_dir)
+    return Placement(model_path, runner_dir, streams_dir)
+
+
+def _together(blobs: Blobs, files: Iterable[Path]) -> str:
+    return blobs.ensure_together({path: hashlib.sha256(path.read_bytes()).hexdigest() for path in files})
 
 
 def make_folder(target: Target, path: str) -> None:

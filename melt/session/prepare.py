@@ -14,12 +14,14 @@ from melt.engines.base import Command, Engine
 from melt.records import Artifact, RunSpec, RunStart, Stream
 from melt.session import folder as docs
 from melt.session.connect import Site
-from melt.session.deploy import deploy, make_folder
+from melt.session.deploy import Placement, deploy, make_folder
 from melt.session.folder import JobSite, RunFolder, write_site
+from melt.targets.base import Target
 from melt.targets.cpus import default_threads, parse_cpulist
 from melt.targets.jobfile import Job
 from melt.targets.knobs import KnobPlan, plan_knobs
 from melt.targets.probe import dump_snapshot
+from melt.telemetry.base import PYTHON, STREAMS
 from melt.telemetry.platforms import platform
 from melt.telemetry.schedule import Schedule, make_schedule
 from melt.transports.base import Progress
@@ -55,9 +57,10 @@ def prepare(
     target = site.target
     knobs = plan_knobs(spec.conditions, target.facts, target.transport.run, site.selector)
     spec = _settle(spec, site, knobs)
-    placement = deploy(target, artifact, engine, progress, say=say)
     discovery = platform(target.facts.os).discover(site.snapshot, spec.sampling)
     schedule = make_schedule(discovery)
+    programs = any(STREAMS in word for program in schedule.programs for word in program.argv)
+    placement = deploy(target, artifact, engine, progress, with_streams=programs, say=say)
     job_dir = site.job_dir(spec.run_id)
     command = engine.command(
         spec, artifact, model_path=placement.model_path, runner_dir=placement.runner_dir, python=target.python
@@ -70,8 +73,8 @@ def prepare(
         timeout_s=spec.settings.timeout_s,
         linger_s=linger_s(discovery.streams),
         groups=schedule.groups,
-        streams=schedule.streams,
-        polls=schedule.polls,
+        streams=tuple(replace(one, argv=_placed(one.argv, placement, target)) for one in schedule.streams),
+        polls=tuple(replace(one, argv=_placed(one.argv, placement, target)) for one in schedule.polls),
         prepares=knobs.prepares,
         restores=knobs.restores,
         trips=schedule.trips(spec.settings.trip_c),
@@ -96,6 +99,11 @@ def prepare(
     write_site(folder, JobSite(site.selector, job_dir))
     _push_job(site, folder, job_dir, command, job)
     return Prepared(spec, job_dir, schedule)
+
+
+def _placed(argv: Iterable[str], placement: Placement, target: Target) -> tuple[str, ...]:
+    """Write into a program's words where its files and its interpreter are on the device."""
+    return tuple(word.replace(STREAMS, placement.streams_dir).replace(PYTHON, target.python) for word in argv)
 
 
 def _push_job(site: Site, folder: RunFolder, job_dir: str, command: Command, job: Job) -> None:

@@ -9,23 +9,36 @@ from melt.records import DeviceFacts
 from melt.targets.agent import AgentClient
 from melt.transports.base import Transport
 
+VENV = "venv"
+"""The virtual environment that `melt provision` makes below melt's folder on a device."""
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A device that was reached and probed. `id` is the selector it was reached by, `root` melt's folder on it."""
+    """A device that was reached and probed. `id` is the selector it was reached by, `root` melt's folder on it.
+
+    `python` is the interpreter for runners there, which has the engines.
+    """
 
     id: str
     transport: Transport
     agent: AgentClient
     root: str
     facts: DeviceFacts
+    python: str
 
     @property
     def shares_files(self) -> bool:
         """Whether the device sees the host's own files, so that nothing need be pushed."""
         return self.transport.name == "local"
 
-    @property
-    def python(self) -> str:
-        """The interpreter for runners. Here it is melt's own, which has the engines that melt was installed with."""
-        return sys.executable if self.shares_files else "python3"
+
+def find_python(transport: Transport, root: str) -> str:
+    """Return the interpreter for runners: melt's own here, that of `melt provision` elsewhere, else the device's.
+
+    Raises TransportError.
+    """
+    if transport.name == "local":
+        return sys.executable
+    provisioned = f"{root}/{VENV}/bin/python"
+    return provisioned if transport.run(("test", "-x", provisioned)).exit_code == 0 else "python3"

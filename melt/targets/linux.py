@@ -7,6 +7,7 @@ import hmac
 import re
 
 from melt._layout import state_dir
+from melt.errors import DeviceError
 from melt.records import DeviceFacts
 from melt.targets.arm import describe_cores
 from melt.targets.cpus import CPU_GLOBS, common_features, usable_cpus
@@ -63,10 +64,19 @@ _HYPERVISORS = {
 
 
 def root(transport: Transport) -> str:
-    """Return melt's folder: with this user's state on this machine, in the user's home elsewhere."""
-    if transport.name != "local":
-        return ".melt"
-    return str(state_dir("device"))
+    """Return melt's folder: with this user's state on this machine, in the user's home elsewhere.
+
+    Raises DeviceError where the user has no home, TransportError.
+    """
+    return str(state_dir("device")) if transport.name == "local" else f"{home(transport)}/.melt"
+
+
+def home(transport: Transport) -> str:
+    """Return the user's home on a device. Raises DeviceError, TransportError."""
+    said = transport.run(("sh", "-c", 'printf %s "$HOME"')).stdout.decode(errors="surrogateescape")
+    if not said.startswith("/") or said == "/":
+        raise DeviceError(f"{transport.name}: this user has no home folder there (HOME is {said!r}): use another user")
+    return said.rstrip("/")
 
 
 def parse_facts(snapshot: Snapshot, *, device_id_hint: str, kind: str) -> DeviceFacts:

@@ -12,6 +12,7 @@ from melt.transports.base import Transport
 
 _LINUX = "melt.targets.linux"
 _ANDROID = "melt.targets.android"
+_MACOS = "melt.targets.macos"
 
 
 class System(Protocol):
@@ -42,6 +43,11 @@ def read_facts(
 
 def identify(transport: Transport) -> System:
     """Ask a device which system it runs. Raises TransportError."""
+    return cast(System, importlib.import_module(_module(transport)))
+
+
+def _module(transport: Transport) -> str:
+    if transport.run(("uname", "-s")).stdout.strip() == b"Darwin":
+        return _MACOS
     sdk = transport.run(("getprop", "ro.build.version.sdk"))
-    name = _ANDROID if sdk.exit_code == 0 and sdk.stdout.strip().isdigit() else _LINUX
-    return cast(System, importlib.import_module(name))
+    return _ANDROID if sdk.exit_code == 0 and sdk.stdout.strip().isdigit() else _LINUX

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from melt.records import Calibration, Stream
 from melt.targets.probe import Snapshot as Snapshot
 
+STREAMS, PYTHON = "{streams}", "{python}"
+
 Parser = Callable[[bytes], tuple[float, ...]]
 """Raw content -> one float per declared stream, NaN where a value is not there. Never raises on odd content."""
 
@@ -39,6 +41,9 @@ class LineSource:
 
     Without `period_s` it is kept running and each of its lines is one reading. With it, it is run anew every so many
     seconds, and all that it printed is one reading, newlines included (`dumpsys battery`).
+
+    In `argv`, STREAMS stands for the folder on the device where the programs of agents/streams lie, which are
+    brought there when a run needs them, and PYTHON for the interpreter of melt's own environment there.
     """
 
     name: str

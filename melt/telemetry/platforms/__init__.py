@@ -10,7 +10,11 @@ from melt.errors import DeviceError
 from melt.records import Sampling
 from melt.telemetry.base import Discovery, Snapshot
 
-_MODULES = {"android": "melt.telemetry.platforms.android", "linux": "melt.telemetry.platforms.linux"}
+_MODULES = {
+    "android": "melt.telemetry.platforms.android",
+    "linux": "melt.telemetry.platforms.linux",
+    "macos": "melt.telemetry.platforms.macos",
+}
 
 
 class Platform(Protocol):
