@@ -104,6 +104,15 @@ def _usb_power(text: str) -> str:
     return _switch(text) if match is None else f"off for {duration(match[1]):.12g}s"
 
 
+def _nvpmodel(text: str) -> str:
+    """Read a power mode of a Jetson: its name, in capitals as NVIDIA writes them all, or its number."""
+    if re.fullmatch(r"[0-9]{1,3}", text):
+        return str(int(text))
+    if not re.fullmatch(r"(?=.*[A-Za-z])[A-Za-z0-9_.+-]{2,64}", text):
+        raise UsageError(f"expected a power mode's name or number, such as MAXN, 15W or 0, found {shown(text)}")
+    return text.upper()
+
+
 def flash_attention(text: str) -> str:
     """Read auto, on or off; true and false, 1 and 0 mean on and off."""
     if text.lower() == "auto":
@@ -197,7 +206,7 @@ CONDITIONS: Mapping[str, Reader[object]] = {
     "wifi": truth,
     "cluster": word("little", "mid", "big", "prime"),
     "usb_power": _usb_power,
-    "nvpmodel": name,
+    "nvpmodel": _nvpmodel,
     "jetson_clocks": truth,
 }
 """How each field of `records.Conditions` is read."""

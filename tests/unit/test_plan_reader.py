@@ -180,7 +180,10 @@ _CONDITIONS = st.builds(
     charging=st.none() | st.sampled_from(["suspended", "allowed"]),
     wifi=_TRUTH,
     usb_power=_SWITCH,
+    nvpmodel=st.none() | st.sampled_from(["MAXN", "15W", "MODE_30W_6CORE", "0", "12"]),
+    jetson_clocks=_TRUTH,
 )
+_RATES_HZ = st.floats(0.01, 1000)
 _RATIOS = st.none() | st.floats(0, 1, allow_subnormal=False)
 _GATES = st.builds(
     Gate, battery_min_ratio=_RATIOS, temperature_max_c=st.none() | st.floats(-40, 200), charging=_TRUTH, wait_s=_SECONDS
@@ -201,7 +204,7 @@ _PLANS = st.builds(
     conditions=st.lists(_CONDITIONS, min_size=1, max_size=2).map(tuple),
     gate=_GATES,
     repeat=st.builds(Repeat, warmup=st.integers(0, 9), repetitions=st.integers(1, 9), sessions=st.integers(1, 9)),
-    sampling=st.builds(Sampling, sensors_hz=st.floats(0.01, 1000), process_hz=st.floats(0.01, 1000)),
+    sampling=st.builds(Sampling, sensors_hz=_RATES_HZ, process_hz=_RATES_HZ, power_hz=st.none() | _RATES_HZ),
     order=st.sampled_from(ORDERS),
 )  # fmt: skip
 
