@@ -60,7 +60,14 @@ class Unauthorized(TransportError):
 
 
 class HostKeyError(Unauthorized):
-    """The key of an SSH host is not known here, or is another one than before: nothing was said to that host."""
+    """The key of an SSH host is not known here, or is another one than before: nothing was said to that host.
+
+    `changed` says that another key of this host is known: it was installed anew, or somebody stands in between.
+    """
+
+    def __init__(self, message: str, *, changed: bool = False) -> None:
+        super().__init__(message)
+        self.changed = changed
 
 
 class Offline(TransportError):
