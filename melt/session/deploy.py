@@ -44,15 +44,23 @@ def deploy(
     built = engine.built_runner()
     if built is not None:
         files = (*files, runners.ensure(built, say))
-    streams = agents_dir() / "streams"
-    if target.shares_files:
-        return Placement(artifact.path, str(files[-1].parent), str(streams))
     blobs = Blobs(target.transport, target.agent, target.root)
+    streams_dir = deploy_streams(target, blobs) if with_streams else ""
+    if target.shares_files:
+        return Placement(artifact.path, str(files[-1].parent), streams_dir)
     # The runner first: it is small, and what is wrong with it is found out before gigabytes travel.
     runner_dir = _together(blobs, files)
-    streams_dir = _together(blobs, sorted(streams.glob("*.py"))) if with_streams else ""
     model_path = blobs.ensure(Path(artifact.path), artifact.sha256, progress=progress)
     return Placement(model_path, runner_dir, streams_dir)
+
+
+def deploy_streams(target: Target, blobs: Blobs) -> str:
+    """Make the programs of agents/streams present on the device and return their folder there.
+
+    Raises NoSpace, TransportError, DeviceError.
+    """
+    streams = agents_dir() / "streams"
+    return str(streams) if target.shares_files else _together(blobs, sorted(streams.glob("*.py")))
 
 
 def _together(blobs: Blobs, files: Iterable[Path]) -> str:

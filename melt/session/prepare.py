@@ -14,7 +14,7 @@ from melt.engines.base import Command, Engine
 from melt.records import Artifact, RunSpec, RunStart, Stream
 from melt.session import folder as docs
 from melt.session.connect import Site
-from melt.session.deploy import Placement, deploy, make_folder
+from melt.session.deploy import deploy, make_folder
 from melt.session.folder import JobSite, RunFolder, write_site
 from melt.targets.base import Target
 from melt.targets.cpus import default_threads, parse_cpulist
@@ -59,8 +59,7 @@ def prepare(
     spec = _settle(spec, site, knobs)
     discovery = platform(target.facts.os).discover(site.snapshot, spec.sampling)
     schedule = make_schedule(discovery)
-    programs = any(STREAMS in word for program in schedule.programs for word in program.argv)
-    placement = deploy(target, artifact, engine, progress, with_streams=programs, say=say)
+    placement = deploy(target, artifact, engine, progress, with_streams=brings_programs(schedule), say=say)
     job_dir = site.job_dir(spec.run_id)
     command = engine.command(
         spec, artifact, model_path=placement.model_path, runner_dir=placement.runner_dir, python=target.python
@@ -73,8 +72,8 @@ def prepare(
         timeout_s=spec.settings.timeout_s,
         linger_s=linger_s(discovery.streams),
         groups=schedule.groups,
-        streams=tuple(replace(one, argv=_placed(one.argv, placement, target)) for one in schedule.streams),
-        polls=tuple(replace(one, argv=_placed(one.argv, placement, target)) for one in schedule.polls),
+        streams=tuple(replace(one, argv=placed(one.argv, placement.streams_dir, target)) for one in schedule.streams),
+        polls=tuple(replace(one, argv=placed(one.argv, placement.streams_dir, target)) for one in schedule.polls),
         prepares=knobs.prepares,
         restores=knobs.restores,
         trips=schedule.trips(spec.settings.trip_c),
@@ -101,9 +100,14 @@ def prepare(
     return Prepared(spec, job_dir, schedule)
 
 
-def _placed(argv: Iterable[str], placement: Placement, target: Target) -> tuple[str, ...]:
+def brings_programs(schedule: Schedule) -> bool:
+    """Whether a channel wants the programs of agents/streams on the device."""
+    return any(STREAMS in word for program in schedule.programs for word in program.argv)
+
+
+def placed(argv: Iterable[str], streams_dir: str, target: Target) -> tuple[str, ...]:
     """Write into a program's words where its files and its interpreter are on the device."""
-    return tuple(word.replace(STREAMS, placement.streams_dir).replace(PYTHON, target.python) for word in argv)
+    return tuple(word.replace(STREAMS, streams_dir).replace(PYTHON, target.python) for word in argv)
 
 
 def _push_job(site: Site, folder: RunFolder, job_dir: str, command: Command, job: Job) -> None:
