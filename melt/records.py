@@ -231,13 +231,17 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cpu:
-    """One logical CPU as the kernel numbers it."""
+    """One logical CPU as the kernel numbers it.
+
+    `level` is the kind of its core where the kernel ranks the kinds instead of naming clocks (macOS): 0 is the fastest.
+    """
 
     index: int
     max_hz: float | None = None
     core: int | None = None
     package: int | None = None
     governor: str | None = None
+    level: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

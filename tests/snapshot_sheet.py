@@ -20,7 +20,7 @@ def render(facts: DeviceFacts, found: Discovery, snapshot: Snapshot, programs: d
         for field in dataclasses.fields(facts)
         if field.name not in _OF_THE_MOMENT and not (field.name in _WHERE_KNOWN and getattr(facts, field.name) is None)
     ]
-    lines += [f"fact cpu: {cpu}" for cpu in facts.cpus]
+    lines += [f"fact cpu: {cpu}".replace(", level=None", "") for cpu in facts.cpus]
     lines.append(f"fact threads: {default_threads(facts)}")
     for file in found.files:
         trip = "" if file.trip_per_c is None else ", may trip"

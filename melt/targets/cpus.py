@@ -76,5 +76,9 @@ def default_threads(facts: DeviceFacts) -> int:
     A core's second hardware thread shares its vector units and its path to memory, and slows decoding down.
     """
     fastest_hz = max((cpu.max_hz for cpu in facts.cpus if cpu.max_hz), default=None)
-    fast = [cpu for cpu in facts.cpus if not cpu.max_hz or fastest_hz is None or cpu.max_hz >= _AS_FAST * fastest_hz]
+    fast = [
+        cpu
+        for cpu in facts.cpus
+        if not cpu.level and (not cpu.max_hz or fastest_hz is None or cpu.max_hz >= _AS_FAST * fastest_hz)
+    ]
     return max(1, len({(cpu.package, cpu.index if cpu.core is None else cpu.core) for cpu in fast}))
