@@ -9,6 +9,7 @@ import re
 from melt._layout import state_dir
 from melt.errors import DeviceError
 from melt.records import DeviceFacts
+from melt.targets import jetson
 from melt.targets.arm import describe_cores
 from melt.targets.cpus import CPU_GLOBS, common_features, usable_cpus
 from melt.targets.probe import Snapshot, keyed_bytes, text_of
@@ -38,14 +39,17 @@ FACT_GLOBS: tuple[str, ...] = (
     "/.dockerenv",
     "/run/.containerenv",
     "/run/systemd/container",
+    *jetson.FACT_GLOBS,
 )
 
 FACT_COMMANDS: dict[str, tuple[str, ...]] = {
     "uname -m": ("uname", "-m"),
     "nvidia-gpus": ("nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"),
+    **jetson.FACT_COMMANDS,
 }
 
 _PLACEHOLDERS = ("", "to be filled by o.e.m.", "system product name", "system manufacturer", "default string", "none")
+_UNKNOWN = "[N/A]"
 _X86 = ("x86_64", "i686", "i386")
 _HYPERVISORS = {
     "qemu": "kvm",
@@ -86,6 +90,7 @@ def parse_facts(snapshot: Snapshot, *, device_id_hint: str, kind: str) -> Device
     """
     virtual = virtualization(snapshot)
     meminfo = keyed_bytes(snapshot, "/proc/meminfo")
+    on_jetson = jetson.is_jetson(snapshot)
     return DeviceFacts(
         device_id=_device_id(snapshot, device_id_hint),
         kind=kind,
@@ -102,6 +107,8 @@ def parse_facts(snapshot: Snapshot, *, device_id_hint: str, kind: str) -> Device
         virtualization=virtual,
         accelerators=_accelerators(snapshot),
         cpu_features=common_features(text_of(snapshot, "/proc/cpuinfo") or ""),
+        power_mode=jetson.power_mode(snapshot) if on_jetson else None,
+        clocks_locked=jetson.clocks_locked(snapshot) if on_jetson else None,
     )
 
 
@@ -144,6 +151,8 @@ def _device_id(snapshot: Snapshot, hint: str) -> str:
 
 def _name(snapshot: Snapshot, virtual: str | None) -> str | None:
     hostname = text_of(snapshot, "/proc/sys/kernel/hostname")
+    if jetson.is_jetson(snapshot):
+        return jetson.name(snapshot) or hostname
     if virtual is not None:
         return hostname
     vendor, product, version = (_dmi(snapshot, key) for key in ("sys_vendor", "product_name", "product_version"))
@@ -160,6 +169,10 @@ def _dmi(snapshot: Snapshot, key: str) -> str:
 
 
 def _os_build(snapshot: Snapshot) -> str | None:
+    return jetson.os_build(snapshot) or _distribution(snapshot)
+
+
+def _distribution(snapshot: Snapshot) -> str | None:
     text = text_of(snapshot, "/etc/os-release") or text_of(snapshot, "/usr/lib/os-release") or ""
     fields = {key: value.strip("\"'") for key, value in re.findall(r"^([A-Z_]+)=(.*)$", text, re.MULTILINE)}
     name = fields.get("PRETTY_NAME") or fields.get("NAME")
@@ -205,5 +218,10 @@ def _arm_cores(implementers: list[str], parts: list[str]) -> str | None:
 
 def _accelerators(snapshot: Snapshot) -> tuple[str, ...]:
     rows = (text_of(snapshot, "$ nvidia-gpus") or "").splitlines()
-    fields = [[field.strip() for field in row.split(",")] for row in rows]
-    return tuple(f"{name}, {memory}, driver {driver}" for name, driver, memory in (f for f in fields if len(f) == 3))
+    fields = [fields for row in rows if len(fields := [field.strip() for field in row.split(",")]) == 3]
+    # The GPU of a Jetson has no memory of its own, and nvidia-smi knows little of it before JetPack 7.
+    drivers = [driver for _, driver, memory in fields if memory == _UNKNOWN != driver]
+    integrated = jetson.gpu(snapshot, next(iter(drivers), None))
+    cards = (f for f in fields if integrated is None or f[2] != _UNKNOWN)
+    found = tuple(f"{name}, {memory}, driver {driver}" for name, driver, memory in cards)
+    return found if integrated is None else (integrated, *found)
