@@ -57,8 +57,11 @@ def plan_knobs(conditions: Conditions, facts: DeviceFacts, run: Run, selector: s
     Raises UsageError for a condition that this device does not know; DeviceError where a state that must be put back
     cannot be read; TransportError.
     """
-    if conditions.usb_power is not None and facts.kind == "local":
-        raise UsageError("conditions: usb_power: this machine is not fed by a USB port; leave it out for `local`")
+    if conditions.usb_power is not None and facts.kind != "adb":
+        raise UsageError(
+            "conditions: usb_power: only phones go on from their battery while their USB port is off: "
+            f"leave it out for {facts.name}"
+        )
     affinity = None if conditions.cluster is None else cluster_cpus(facts.cpus, conditions.cluster)
     settings = _settings(conditions, facts, run, selector)
     return KnobPlan(
