@@ -11,7 +11,20 @@ from collections.abc import Sequence
 from melt import __version__
 from melt.errors import MeltError
 
-VERBS = ("run", "resume", "compare", "runs", "show", "export", "models", "build", "devices", "doctor", "store")
+VERBS = (
+    "run",
+    "resume",
+    "compare",
+    "runs",
+    "show",
+    "export",
+    "models",
+    "build",
+    "devices",
+    "doctor",
+    "selftest",
+    "store",
+)
 
 _DESCRIPTION = "Benchmark language models on the device: throughput, latency, memory, heat and power."
 _EPILOG = """\
