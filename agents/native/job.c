@@ -132,6 +132,7 @@ static const char *do_file(struct job *job, char **args, size_t n) {
         .max_bytes = (uint16_t)max_bytes,
         .path = checked_strdup(args[3]),
         .of_runner = strstr(args[3], "{pid}") != NULL,
+        .is_question = !strncmp(args[3], KERNEL_QUESTION, strlen(KERNEL_QUESTION)),
     };
     return NULL;
 }

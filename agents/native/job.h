@@ -8,6 +8,7 @@ struct job_file {
     uint16_t cid, max_bytes;
     char *path;
     bool of_runner; /* the path holds {pid} */
+    bool is_question; /* to the kernel: the path names no file */
 };
 
 struct job_group {

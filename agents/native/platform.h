@@ -36,6 +36,11 @@ int64_t oom_kill_count(void);
 /* Factor that makes bytes of getrusage's ru_maxrss. */
 extern const int64_t MAXRSS_UNIT_BYTES;
 
+/* What stands where a path does and names no file: a question to the kernel (agents/PROTOCOL.md, The job file). */
+#define KERNEL_QUESTION "kernel:"
+/* Writes the answer as text, `pid` being the runner. Returns its bytes, at most `room`, or -1 with errno set. */
+ssize_t kernel_answer(const char *question, pid_t pid, char *into, size_t room);
+
 void thread_wants_exact_timers(void);
 void thread_accepts_late_timers(void);
 void adopt_orphans(void);         /* children whose parent dies become ours */

@@ -80,6 +80,11 @@ static ssize_t channel_read(struct channel *channel, pid_t runner, int64_t now_n
     }
     if (channel->file->of_runner && !runner)
         return -1;
+    if (channel->file->is_question) {
+        ssize_t n = kernel_answer(channel->file->path, runner, (char *)into, room);
+        channel->error = n < 0 ? errno : 0;
+        return n;
+    }
     bool fresh = channel->fd < 0;
     if (fresh) {
         if (now_ns < channel->open_again_ns)

@@ -32,18 +32,28 @@ int verb_clock(void) {
     return n < 0;
 }
 
-static void add_file(struct text *out, const char *path) {
-    static char content[MAX_READ_BYTES];
+static bool is_question(const char *pattern) { return !strncmp(pattern, KERNEL_QUESTION, strlen(KERNEL_QUESTION)); }
+
+/* Returns the bytes read, -1 when it cannot be read. */
+static ssize_t content_of(const char *path, char *content, size_t room) {
+    if (is_question(path))
+        return kernel_answer(path, 0, content, room);
     ssize_t n = -1, length = 0;
     int fd = open_regular(path);
     if (fd >= 0) {
-        while (length < (ssize_t)sizeof content && (n = read(fd, content + length, sizeof content - (size_t)length)) > 0)
+        while (length < (ssize_t)room && (n = read(fd, content + length, room - (size_t)length)) > 0)
             length += n;
         close(fd);
     }
+    return n < 0 ? -1 : length;
+}
+
+static void add_file(struct text *out, const char *path) {
+    static char content[MAX_READ_BYTES];
+    ssize_t length = content_of(path, content, sizeof content);
     text_field(out, path, strlen(path));
-    text_format(out, " %zd\n", n < 0 ? (ssize_t)-1 : length);
-    if (n >= 0) {
+    text_format(out, " %zd\n", length);
+    if (length >= 0) {
         text_add(out, content, (size_t)length);
         text_add(out, "\n", 1);
     }
@@ -53,6 +63,10 @@ int verb_read(char **patterns) {
     struct text out = {0};
     for (; *patterns; patterns++) {
         glob_t found;
+        if (is_question(*patterns)) {
+            add_file(&out, *patterns);
+            continue;
+        }
         if (glob(*patterns, 0, NULL, &found))
             continue;
         for (size_t i = 0; i < found.gl_pathc; i++) {
