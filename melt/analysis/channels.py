@@ -12,13 +12,13 @@ from melt.traces import Trace
 PLAUSIBLE_C = (1.0, 125.0)
 """Offline sensors say 0 or -256, broken ones several hundred; silicon is shut down before 125 °C."""
 
-_DEVICE_SITE = re.compile(r"(^|\W)(psys|sys|system|device|vdd_in|pom_5v_in|vin\w*|input|meter)$", re.IGNORECASE)
+_DEVICE_SITE = re.compile(r"(^|\W)(psys|sys|system|device|vdd_in|pom_5v_in|vin|input|meter)$", re.IGNORECASE)
 _PACKAGE_SITE = re.compile(r"^(package\S*|.*\W[ep]?(socket|package)\W?\d*)$", re.IGNORECASE)
 _BATTERY_SITE = re.compile(r"^bat", re.IGNORECASE)
 RAIL = "rail "
 """What the sites of an on-device power meter begin with."""
 _RAIL_SITE = re.compile(f"^{RAIL}")
-_GPU_SITE = re.compile(r"^(?!rail ).*(gpu|nvidia)|^card", re.IGNORECASE)
+_GPU_SITE = re.compile(r"^(?!.*\brail ).*(gpu|nvidia)|^card", re.IGNORECASE)
 _NOT_PROCESSOR = re.compile(r"bat|nvme|ssd|drive|wifi|iwl|spd|jc42|ambient|usb|pch|^ac$", re.IGNORECASE)
 
 BATTERY, RAILS = "battery", "sum of power rails"

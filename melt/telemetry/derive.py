@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from melt.records import Stream
+from melt.telemetry.platforms.columns import RAIL
 from melt.telemetry.platforms.gauge import Reading, calibrate
 from melt.traces import Trace, Values
 from melt.units import UNITS
@@ -73,7 +74,8 @@ def _power(columns: list[Column]) -> Iterator[Column]:
     """Power of batteries and rails that report only volts and amperes.
 
     A battery whose state is known gives power while it discharges only: else something besides it feeds the device,
-    or its current is none of the device's. The sign of others is dropped, because makers do not agree on it.
+    or its current is none of the device's. The sign of others is dropped, because makers do not agree on it; but a
+    rail's is kept: near nothing, a monitor reads a little too much as often as a little too little.
     """
     state = {stream.site: values for stream, values in columns if stream.name.endswith("_discharging")}
     sites: dict[tuple[str, str], dict[str, Column]] = {}
@@ -84,7 +86,9 @@ def _power(columns: list[Column]) -> Iterator[Column]:
         if "voltage" in found and "current" in found and "power" not in found:
             stream, amperes = found["current"]
             base = stream.name.removesuffix("_a").removesuffix("_current")
-            power = np.abs(found["voltage"][1] * amperes)
+            power = found["voltage"][1] * amperes
+            if RAIL not in stream.site:
+                power = np.abs(power)
             if stream.site in state:
                 power = np.where(state[stream.site] == 1.0, power, np.nan)
             yield _declare(stream, f"{base}_power", "power"), power

@@ -7,6 +7,7 @@ https://docs.kernel.org/driver-api/thermal/sysfs-api.html.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import NamedTuple
 
 from melt.targets.probe import Snapshot, int_of, text_of
@@ -76,17 +77,19 @@ _KINDS = (
 )
 
 
-def thermal_zones(snapshot: Snapshot, sensors: Collector, slow: Collector | None = None) -> list[FileSource]:
+def thermal_zones(
+    snapshot: Snapshot, sensors: Collector, slow: Collector | None = None, *, asleep: bool = False
+) -> list[FileSource]:
     """Return a channel per thermal zone that shows a temperature.
 
     What is no chip changes slowly, and in phones is behind a converter that needs milliseconds: it goes to `slow`,
-    where one is given.
+    where one is given. `asleep`: a zone that shows none now may later (a Jetson's GPU while it is switched off).
     """
     found = []
-    for path in matching(snapshot, f"{_ZONES}/temp"):
-        folder = path.rpartition("/")[0]
+    for folder in folders(snapshot, f"{_ZONES}/type" if asleep else f"{_ZONES}/temp"):
+        path = f"{folder}/temp"
         zone = text_of(snapshot, f"{folder}/type") or folder.rpartition("/")[2]
-        if slug(zone) not in _NOT_SENSORS and text_of(snapshot, path) is not None:
+        if slug(zone) not in _NOT_SENSORS and (asleep or text_of(snapshot, path) is not None):
             is_chip = _NOT_A_CHIP.search(slug(zone)) is None
             found.append(_thermometer(snapshot, sensors if is_chip or slow is None else slow, path, zone))
     return found
@@ -102,14 +105,17 @@ def cooling(snapshot: Snapshot, system: Collector) -> list[FileSource]:
     return found
 
 
-def hwmon(snapshot: Snapshot, sensors: Collector, slow: Collector) -> list[FileSource]:
-    """Return the channels of all hwmon chips that are not already thermal zones or batteries under another name."""
+def hwmon(snapshot: Snapshot, sensors: Collector, slow: Collector, besides: Collection[str] = ()) -> list[FileSource]:
+    """Return the channels of all hwmon chips that are not already thermal zones or batteries under another name.
+
+    `besides` names chips that are read elsewhere.
+    """
     twins = {slug(text_of(snapshot, path) or "") for path in matching(snapshot, f"{_ZONES}/type")}
     twins |= {slug(path.split("/")[4]) for path in matching(snapshot, "/sys/class/power_supply/*/type")}
     found = []
     for folder in folders(snapshot, f"{_HWMON}/name"):
         chip = text_of(snapshot, f"{folder}/name") or folder.rpartition("/")[2]
-        if slug(chip) not in twins | _WAKES_DISKS:
+        if slug(chip) not in twins | _WAKES_DISKS and chip not in besides:
             found += _chip(snapshot, folder, chip, slow if slug(chip) in _SLOW_CHIPS else sensors)
     return found
 

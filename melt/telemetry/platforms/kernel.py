@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from melt.records import Sampling, Stream
 from melt.targets.cpus import parse_cpulist
-from melt.targets.probe import Snapshot, text_of
+from melt.targets.probe import Snapshot, keyed_bytes, text_of
 from melt.telemetry.base import FileSource
 from melt.telemetry.parsers import allowed_cpus, cpu_times, joined, keyed, name_number, number, pressure, process_times
 from melt.telemetry.platforms.columns import Collector, matching
@@ -36,6 +36,8 @@ _MEMINFO = {
     "Dirty": "dirty",
     "SwapFree": "swap_free",
 }
+_MEMINFO_OF_TEGRA = {"NvMapMemUsed": "nvmap"}
+"""What the GPU and other engines of a Jetson have taken of the memory that they share with the CPUs."""
 _STATUS_MEMORY = {
     "VmRSS": "rss",
     "RssAnon": "rss_anon",
@@ -95,8 +97,10 @@ def memory(snapshot: Snapshot, system: Collector) -> list[FileSource]:
     path = "/proc/meminfo"
     if path not in snapshot:
         return []
-    streams = tuple(system.stream(base, "memory", site="memory", source=path) for base in _MEMINFO.values())
-    return [system.file(path, streams, keyed(*_MEMINFO))]
+    here = keyed_bytes(snapshot, path)
+    kinds = _MEMINFO | {key: base for key, base in _MEMINFO_OF_TEGRA.items() if key in here}
+    streams = tuple(system.stream(base, "memory", site="memory", source=path) for base in kinds.values())
+    return [system.file(path, streams, keyed(*kinds))]
 
 
 def pressures(snapshot: Snapshot, system: Collector) -> list[FileSource]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from melt.records import Sampling
+from melt.targets.jetson import is_jetson
 from melt.targets.linux import virtualization
 from melt.targets.probe import Snapshot, text_of
 from melt.telemetry.base import Discovery, FileSource
-from melt.telemetry.platforms import heat, kernel, nvidia, supply
+from melt.telemetry.platforms import heat, jetson, jetson_rails, kernel, nvidia, supply
 from melt.telemetry.platforms.columns import Collector, matching
 
 _CPU = kernel.CPU
@@ -31,9 +32,10 @@ GLOBS: tuple[str, ...] = (
     *heat.GLOBS,
     *supply.GLOBS,
     *nvidia.GLOBS,
+    *jetson.GLOBS,
 )
 
-COMMANDS: Mapping[str, tuple[str, ...]] = nvidia.COMMANDS
+COMMANDS: Mapping[str, tuple[str, ...]] = {**nvidia.COMMANDS, **jetson.COMMANDS}
 
 EVIDENCE: Mapping[str, tuple[str, ...]] = {"dmesg": ("dmesg",)}
 """Asked after a run that did not end by itself: the kernel says whom it killed, and why. Often only root may ask."""
@@ -45,13 +47,15 @@ def discover(snapshot: Snapshot, sampling: Sampling) -> Discovery:
     system = Collector("system", min(sampling.sensors_hz, kernel.SYSTEM_HZ))
     slow = Collector("slow", min(sampling.sensors_hz, kernel.SLOW_HZ))
     energy, missing = supply.rapl(snapshot, sensors)
-    lines, gpu_missing = nvidia.gpus(snapshot, sampling.sensors_hz)
+    lines, gpu_missing = nvidia.gpus(snapshot, sampling.sensors_hz) if not jetson.reads_gpu(snapshot) else ([], [])
+    board = jetson.channels(snapshot, sampling, sensors, slow)
     files = [
         *kernel.frequencies(snapshot, sensors),
-        *heat.thermal_zones(snapshot, sensors),
-        *heat.hwmon(snapshot, sensors, slow),
+        *heat.thermal_zones(snapshot, sensors, asleep=is_jetson(snapshot)),
+        *heat.hwmon(snapshot, sensors, slow, jetson_rails.CHIPS if is_jetson(snapshot) else ()),
         *energy,
         *_gpus(snapshot, sensors),
+        *board.files,
         *kernel.load(snapshot, system),
         *kernel.memory(snapshot, system),
         *kernel.pressures(snapshot, system),
@@ -60,8 +64,10 @@ def discover(snapshot: Snapshot, sampling: Sampling) -> Discovery:
         *supply.supplies(snapshot, slow),
         *kernel.process(sampling),
     ]
-    found = Discovery(tuple(files), tuple(lines))
-    return Discovery(found.files, found.lines, (*missing, *gpu_missing, *_absent(snapshot, found, bool(missing))))
+    found = Discovery(tuple(files), (*lines, *board.lines))
+    power_is_told = bool(missing) or jetson.NO_POWER in board.missing
+    missing += [*gpu_missing, *board.missing, *_absent(snapshot, found, power_is_told)]
+    return Discovery(found.files, found.lines, tuple(missing))
 
 
 def _gpus(snapshot: Snapshot, sensors: Collector) -> list[FileSource]:
@@ -99,7 +105,7 @@ def _is_x86(snapshot: Snapshot) -> bool:
     return b"vendor_id" in snapshot.get("/proc/cpuinfo", b"")
 
 
-def _absent(snapshot: Snapshot, found: Discovery, private_rapl: bool) -> list[str]:
+def _absent(snapshot: Snapshot, found: Discovery, power_is_told: bool) -> list[str]:
     """Say what is not there, and what would help; on a virtual machine nothing would."""
     quantities = {stream.quantity for stream in found.streams}
     has_power = not quantities.isdisjoint(("power", "energy", "current"))
@@ -109,7 +115,7 @@ def _absent(snapshot: Snapshot, found: Discovery, private_rapl: bool) -> list[st
     if "temperature" not in quantities:
         help_ = "" if virtual else "; load the driver of the processor's sensors (coretemp, k10temp: `sensors-detect`)"
         sentences.append(f"temperature is not measured: no thermal zone and no hwmon chip{where}{help_}")
-    if not has_power and not private_rapl:
+    if not has_power and not power_is_told:
         meter = "attach a power meter"
         help_ = "" if virtual else f"; load intel_rapl_msr, or {meter}" if _is_x86(snapshot) else f"; {meter}"
         sentences.append(f"power and energy are not measured: no RAPL, battery or power sensor{where}{help_}")

@@ -1,0 +1,142 @@
+"""What an NVIDIA Jetson offers beside what every Linux does; linux.py asks for it.
+
+Files come first: they cost least and can be read fastest. What no file tells is asked of jtop, once a second, and where
+there is neither, of tegrastats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from melt.records import Sampling
+from melt.targets.jetson import is_jetson
+from melt.targets.probe import Snapshot, text_of
+from melt.telemetry.base import Discovery, FileSource
+from melt.telemetry.platforms import jetson_jtop, jetson_rails, jetson_tegrastats
+from melt.telemetry.platforms.columns import RAIL, Collector, matching
+
+_DEVFREQ_GPU = "/sys/class/devfreq/*/device/load"
+_GPU_NAMES = ("gpu", "gv11b", "gp10b", "ga10b", "gb10b")
+_GPU_LOAD = ("/sys/devices/gpu.0/load", "/sys/devices/platform/gpu.0/load")
+"""Where devfreq does not lead to it."""
+_EMC_CLOCK = ("/sys/kernel/debug/bpmp/debug/clk/emc/rate", "/sys/kernel/debug/clk/override.emc/clk_rate")
+"""Of debugfs: only root may read it. Thor has its clock under devfreq (`bwmgr`)."""
+_BWMGR = "/sys/class/devfreq/bwmgr/cur_freq"
+_FAN = "/sys/class/hwmon/hwmon*"
+_FAN_JETPACK_4 = "/sys/devices/pwm-fan"
+_FULL_DUTY = 255.0
+
+_LOADS = {"gpu_busy_ratio": "the load of the GPU", "emc_busy_ratio": "the load of the memory (EMC)"}
+
+GLOBS: tuple[str, ...] = (
+    *jetson_rails.GLOBS,
+    "/etc/nv_tegra_release",
+    "/proc/device-tree/compatible",
+    _DEVFREQ_GPU,
+    *_GPU_LOAD,
+    *_EMC_CLOCK,
+    f"{_FAN}/pwm1",
+    f"{_FAN}/rpm",
+    f"{_FAN}/fan1_input",
+    f"{_FAN_JETPACK_4}/cur_pwm",
+    f"{_FAN_JETPACK_4}/rpm_measured",
+)
+
+COMMANDS: Mapping[str, tuple[str, ...]] = {**jetson_jtop.COMMANDS, **jetson_tegrastats.COMMANDS}
+
+NO_ANSWER = "it gave no answer that can be read: see what `jtop` says on the board"
+NO_POWER = (
+    "power is not measured: no rail of a power monitor can be read, be it from files, through jtop or tegrastats; "
+    "some boards have no monitor (Jetson Nano 2GB): attach a power meter"
+)
+
+
+def channels(snapshot: Snapshot, sampling: Sampling, sensors: Collector, slow: Collector) -> Discovery:
+    """Return the channels that only a Jetson has, and what it denies; nothing on other machines."""
+    if not is_jetson(snapshot):
+        return Discovery()
+    rails = jetson_rails.rails(snapshot, sampling)
+    parts = {
+        "rails": rails,
+        "gpu_busy": _gpu_load(snapshot, sensors),
+        "emc_freq": _emc_clock(snapshot, slow),
+        "fan": _fans(snapshot, slow),
+    }
+    told = {name for name, found in parts.items() if found} | _told_elsewhere(snapshot)
+    jtop = jetson_jtop.probe(snapshot)
+    if jtop is not None and jtop.refusal is None:
+        lines = jetson_jtop.channels(jtop, sampling, told)
+    else:
+        lines = jetson_tegrastats.channels(snapshot, sampling, told)
+    found = Discovery(tuple(file for part in parts.values() for file in part), tuple(lines))
+    return Discovery(found.files, found.lines, tuple(_absent(found, jtop, told)))
+
+
+def reads_gpu(snapshot: Snapshot) -> bool:
+    """Whether a file tells the load of the GPU: then nvidia-smi, which knows next to nothing of it, is not asked."""
+    return is_jetson(snapshot) and _gpu_load_path(snapshot) is not None
+
+
+def _told_elsewhere(snapshot: Snapshot) -> set[str]:
+    """Name what the channels of every Linux tell already."""
+    told = set()
+    if matching(snapshot, "/sys/class/thermal/thermal_zone*/type"):
+        told.add("temperature")
+    if any(_is_gpu(path) for path in matching(snapshot, "/sys/class/devfreq/*/cur_freq")):
+        told.add("gpu_freq")
+    if _BWMGR in snapshot:
+        told.add("emc_freq")
+    return told
+
+
+def _is_gpu(path: str) -> bool:
+    return any(name in path.split("/")[4] for name in _GPU_NAMES)
+
+
+def _gpu_load_path(snapshot: Snapshot) -> str | None:
+    by_devfreq = [path for path in matching(snapshot, _DEVFREQ_GPU) if _is_gpu(path)]
+    return next((path for path in (*by_devfreq, *_GPU_LOAD) if text_of(snapshot, path) is not None), None)
+
+
+def _gpu_load(snapshot: Snapshot, sensors: Collector) -> list[FileSource]:
+    path = _gpu_load_path(snapshot)
+    return [] if path is None else [sensors.sensor(path, "gpu_busy", "utilization", site="gpu", per_unit=1e3)]
+
+
+def _emc_clock(snapshot: Snapshot, slow: Collector) -> list[FileSource]:
+    path = next((path for path in _EMC_CLOCK if text_of(snapshot, path) is not None), None)
+    return [] if path is None else [slow.sensor(path, "emc_freq", "frequency", site="emc")]
+
+
+def _fans(snapshot: Snapshot, slow: Collector) -> list[FileSource]:
+    """Read how hard the fan is driven, and how fast it turns where it has a tachometer."""
+    duty = [p for p in matching(snapshot, f"{_FAN}/pwm1") if "fan" in (text_of(snapshot, f"{p[:-4]}name") or "")]
+    turns = [path for name in ("rpm", "fan1_input") for path in matching(snapshot, f"{_FAN}/{name}")]
+    if not duty:
+        duty, turns = [f"{_FAN_JETPACK_4}/cur_pwm"], [f"{_FAN_JETPACK_4}/rpm_measured"]
+    kinds = ((duty, "fan_duty", "utilization", _FULL_DUTY), (turns, "fan_rpm", "count", 1.0))
+    return [
+        slow.sensor(path, base, quantity, site="fan", per_unit=per_unit)
+        for paths, base, quantity, per_unit in kinds
+        for path in paths
+        if text_of(snapshot, path) is not None
+    ]
+
+
+def _absent(found: Discovery, jtop: jetson_jtop.Probe | None, told: set[str]) -> list[str]:
+    """Say what this board does not tell, and what would help."""
+    rails = [s for s in found.streams if RAIL in s.site]
+    sentences = []
+    if not rails:
+        sentences.append(NO_POWER)
+    elif "rails" not in told:
+        sentences.append(
+            f"no file tells of the power rails: they come from {rails[0].source}, {rails[0].rate_hz:g} times a second"
+        )
+    measured = {stream.name for stream in found.streams}
+    lacking = [sentence for name, sentence in _LOADS.items() if name not in measured]
+    refusal = NO_ANSWER if jtop is None else jtop.refusal
+    if refusal is None:
+        return sentences + [f"{what} is not measured: neither a file nor jtop tells it here" for what in lacking]
+    what = f"{' and '.join(lacking)} is not measured" if lacking else "a change of power mode during a run is not seen"
+    return [*sentences, f"{what}: jtop would tell it, but {refusal}"]
