@@ -28,7 +28,7 @@ _KEYED = re.compile(
     r"\s*(?:=>|[:=])\s*[<\[\"']*(?P<value>[^\s<>\[\]\"',;]{6,64})"
 )
 """`ro.serialno]: [R5CT`, `"IOPlatformSerialNumber" = "C02X`, `Serial Number (system): C02X`."""
-_PRIVATE_PATH = re.compile(r"(?i)(serial[-_]?number|serial|machine-id|boot_id|product_uuid|hostname|asset_tag)$")
+_PRIVATE_PATH = re.compile(r"(?i)(serial[-_]?number|serial|hostname|asset_tag)$")
 _NO_SECRETS = frozenset(
     ("", "root", "shell", "nobody", "localhost", "none", "unknown", "local", "user", "users", "home", "true", "false")
 )

@@ -142,7 +142,9 @@ def _facts(site: Site) -> Finding:
     said = f"{facts.name}, {facts.os_build or facts.os}, {facts.arch}, {len(facts.cpus)} CPUs, "
     said += human(facts.memory_total_bytes, "bytes") + (f"; not told: {', '.join(missing)}" if missing else "")
     fine = bool(facts.cpus) and facts.memory_total_bytes is not None and facts.os_build is not None
-    return verdict(fine, said, raw=json.dumps(told, indent=1, ensure_ascii=False))
+    return verdict(
+        fine, said, raw="\n".join(f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in told.items())
+    )
 
 
 def _receives(site: Site, folder: str, scratch: Path) -> Finding:
