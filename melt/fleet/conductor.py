@@ -18,6 +18,7 @@ from melt.session.connect import Site, connect, refresh
 from melt.session.execute import clean_up, execute
 from melt.session.folder import read_site
 from melt.session.gate import wait_for_gate
+from melt.session.occupied import refuse_if_occupied
 from melt.session.patience import patiently
 from melt.store.store import Store
 from melt.telemetry.platforms import platform
@@ -92,13 +93,18 @@ class _Work:
             for number, spec in enumerate(specs):
                 if self.stop.is_set():
                     return
-                if number:  # before the first run it was looked at just now
-                    site = self._refreshed(site)
+                # Before the first run it was looked at just now.
+                site = self._free(site, look_again=number > 0)
                 self.result.bundles.append(self._one(spec, site))
 
-    def _refreshed(self, site: Site) -> Site:
+    def _free(self, site: Site, *, look_again: bool) -> Site:
+        def look() -> Site:
+            found = refresh(site) if look_again else site
+            refuse_if_occupied(found)
+            return found
+
         return patiently(
-            lambda: refresh(site),
+            look,
             stop=self.stop,
             say=lambda text: self.observe(Note(text, device=site.selector)),
         )

@@ -161,3 +161,14 @@ def test_results_folder_that_is_full(melt: Melt, small_disk: Path, tmp_path: Pat
     kept = {run["run_id"] for run in Melt(melt.env, roomy, melt.state).runs()}
     assert kept <= published or not kept
     assert Melt(melt.env, roomy, melt.state)("store", "verify").returncode == 0
+
+
+def test_a_run_that_another_melt_left_is_not_measured_beside(melt: Melt, wait_for: Wait, tmp_path: Path) -> None:
+    process = melt.start("run", *LONG, "--quant", "q8_0")
+    wait_for("the run to be under way", lambda: _spooled(melt))
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    elsewhere = Melt(melt.env, tmp_path / "elsewhere", melt.state)
+    done = elsewhere("run", *SMALL, "--quant", "q8_0", check=1)
+    assert "a run that this melt did not start goes on there" in done.stderr
+    assert elsewhere.runs() == []
