@@ -55,12 +55,12 @@ def prepare(
     link. Raises UsageError on a condition that this device does not know; DeviceError, TransportError, StoreError.
     """
     target = site.target
-    knobs = plan_knobs(spec.conditions, target.facts, target.transport.run, site.selector)
+    job_dir = site.job_dir(spec.run_id)
+    knobs = plan_knobs(spec.conditions, target.facts, target.transport.run, site.selector, job_dir)
     spec = _settle(spec, site, knobs)
     discovery = platform(target.facts.os).discover(site.snapshot, spec.sampling)
     schedule = make_schedule(discovery)
     placement = deploy(target, artifact, engine, progress, with_streams=brings_programs(schedule), say=say)
-    job_dir = site.job_dir(spec.run_id)
     command = engine.command(
         spec, artifact, model_path=placement.model_path, runner_dir=placement.runner_dir, python=target.python
     )
@@ -133,5 +133,8 @@ def _settle(spec: RunSpec, site: Site, knobs: KnobPlan) -> RunSpec:
         settings = replace(settings, affinity=knobs.affinity)
     if settings.threads is None:
         allowed = parse_cpulist(settings.affinity) if settings.affinity else ()
-        settings = replace(settings, threads=len(allowed) or default_threads(site.target.facts))
+        facts = site.target.facts
+        # A power mode may switch CPUs on or off.
+        facts = facts if knobs.cpus is None else replace(facts, cpus=knobs.cpus)
+        settings = replace(settings, threads=len(allowed) or default_threads(facts))
     return replace(spec, settings=settings)

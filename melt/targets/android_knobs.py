@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 
 from melt.errors import DeviceError, UsageError
 from melt.records import DeviceFacts
-from melt.targets.knobs import Argv, Run, Setting, said
+from melt.targets.knobs import Argv, Device, Run, Setting, said
 
 SUSPENDED = "power.battery_input.suspended"
 _CAME_WITH_ANDROID_11 = 11
@@ -168,3 +168,8 @@ KNOBS: Mapping[str, Callable[[object, DeviceFacts, Run, str], list[Setting]]] = 
     "wifi": _wifi,
 }
 """A knob's name in a plan, and what plans it for a value."""
+
+
+def plan(wanted: Mapping[str, object], device: Device) -> list[Setting]:
+    """Read the knobs that are wanted and plan them. Raises UsageError, DeviceError, TransportError."""
+    return [s for name, value in wanted.items() for s in KNOBS[name](value, device.facts, device.run, device.selector)]

@@ -6,8 +6,10 @@ condition is touched before the agent that will undo it runs on the device.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import importlib
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol, cast
 
 from melt.errors import DeviceError, UsageError
 from melt.records import Conditions, Cpu, DeviceFacts, Knob
@@ -21,6 +23,9 @@ Run = Callable[[Sequence[str]], Completed]
 CHECK = "check "
 """What the name of a `prepared` event begins with that reads a knob back; the rest is the knob's name."""
 
+_FAMILIES = {"phones": "melt.targets.android_knobs", "Jetson boards": "melt.targets.jetson_knobs"}
+"""Whose knobs there are, and the module that knows them."""
+
 _ON_THE_HOST = ("cluster", "usb_power")
 """Conditions that are no setting of the device: CPUs are chosen by the agent, the port's power is the hub's."""
 
@@ -29,7 +34,8 @@ _ON_THE_HOST = ("cluster", "usb_power")
 class Setting:
     """One knob: its state as found, the programs that set it, the one that reads it back, those that restore it.
 
-    `asked` is what `check` prints once it is set; `before` None: its state cannot be read.
+    `asked` is what `check` prints once it is set; `before` None: its state cannot be read. `cpus` are those that are
+    on then, None: the same as before.
     """
 
     name: str
@@ -38,22 +44,50 @@ class Setting:
     set: tuple[Argv, ...]
     check: Argv
     restore: tuple[Argv, ...]
+    cpus: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """The device whose knobs are planned: what is known of it, how to ask it, and how it is reached.
+
+    `folder` is the job's on the device, where what must outlive the link may be kept; it need not exist yet.
+    """
+
+    facts: DeviceFacts
+    run: Run
+    selector: str
+    folder: str
+
+
+class Family(Protocol):
+    """What the module of a kind of devices offers."""
+
+    KNOBS: Collection[str]
+
+    def plan(self, wanted: Mapping[str, object], device: Device) -> list[Setting]:
+        """Read the knobs that are wanted and plan them, in order. Raises UsageError, DeviceError, TransportError."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class KnobPlan:
-    """What a job needs for the conditions of a run; all empty where none is asked for."""
+    """What a job needs for the conditions of a run; all empty where none is asked for.
+
+    `cpus` are those that are on once all is set, None: those of the device's facts.
+    """
 
     knobs: tuple[Knob, ...] = ()
     prepares: tuple[Prepare, ...] = ()
     restores: tuple[RestoreExec, ...] = ()
     affinity: str | None = None
+    cpus: tuple[Cpu, ...] | None = None
 
 
-def plan_knobs(conditions: Conditions, facts: DeviceFacts, run: Run, selector: str = "") -> KnobPlan:
+def plan_knobs(conditions: Conditions, facts: DeviceFacts, run: Run, selector: str = "", folder: str = "") -> KnobPlan:
     """Read the knobs that a run asks for and plan how each is set, read back and restored.
 
-    `selector` is how the device is reached: what would cut that link is refused.
+    `selector` is how the device is reached: what would cut that link is refused. `folder` is the job's on the device.
     Raises UsageError for a condition that this device does not know; DeviceError where a state that must be put back
     cannot be read; TransportError.
     """
@@ -63,13 +97,16 @@ def plan_knobs(conditions: Conditions, facts: DeviceFacts, run: Run, selector: s
             f"leave it out for {facts.name}"
         )
     affinity = None if conditions.cluster is None else cluster_cpus(facts.cpus, conditions.cluster)
-    settings = _settings(conditions, facts, run, selector)
+    settings = _settings(conditions, Device(facts, run, selector, folder))
+    online = next((s.cpus for s in settings if s.cpus is not None), None)
+    known = {cpu.index: cpu for cpu in facts.cpus}
     return KnobPlan(
         knobs=tuple(Knob(name=s.name, before=s.before, asked=s.asked) for s in settings),
         prepares=tuple(p for s in settings for p in _prepares(s)),
         # In reverse: the screen is put back last, where it was set first.
         restores=tuple(RestoreExec(argv) for s in reversed(settings) for argv in s.restore),
         affinity=affinity,
+        cpus=None if online is None else tuple(known.get(index) or Cpu(index=index) for index in online),
     )
 
 
@@ -103,20 +140,31 @@ def cluster_cpus(cpus: Sequence[Cpu], name: str) -> str:
     return ",".join(map(str, sorted(named[name])))
 
 
-def _settings(conditions: Conditions, facts: DeviceFacts, run: Run, selector: str) -> list[Setting]:
+def _settings(conditions: Conditions, device: Device) -> list[Setting]:
     wanted = asked(conditions)
     if not wanted:
         return []
-    if facts.os != "android":
-        raise UsageError(
-            f"conditions: {facts.name} ({facts.os}) has no knob {', '.join(wanted)}: these are for phones; "
-            "leave them out of the plan for this device"
+    families = {name: cast(Family, importlib.import_module(module)) for name, module in _FAMILIES.items()}
+    own = families.get(_family(device.facts) or "")
+    absent = [name for name in wanted if own is None or name not in own.KNOBS]
+    if own is None or absent:
+        owners = (
+            f"{family} have {', '.join(theirs)}"
+            for family, module in families.items()
+            if (theirs := [name for name in absent if name in module.KNOBS])
         )
-    from melt.targets.android_knobs import KNOBS
-
-    settings = (s for name, value in wanted.items() for s in KNOBS[name](value, facts, run, selector))
+        raise UsageError(
+            f"conditions: {device.facts.name} ({device.facts.os}) has no knob {', '.join(absent)}: "
+            f"{'; '.join(owners)}; leave {'them' if len(absent) > 1 else 'it'} out of the plan for this device"
+        )
     # Two conditions may need the same setting; what it was before is the same for both.
-    return list({s.name: s for s in settings}.values())
+    return list({s.name: s for s in own.plan(wanted, device)}.values())
+
+
+def _family(facts: DeviceFacts) -> str | None:
+    if facts.os == "android":
+        return "phones"
+    return "Jetson boards" if facts.os == "linux" and (facts.soc or "").startswith("tegra") else None
 
 
 def _prepares(setting: Setting) -> list[Prepare]:
