@@ -27,7 +27,8 @@ def load(name: str) -> dict[str, bytes]:
 
 def render(snapshot: Snapshot) -> str:
     facts = parse_facts(snapshot, device_id_hint="local", kind="local")
-    return sheet(facts, linux.discover(snapshot, Sampling()), snapshot, {})
+    found = linux.discover(snapshot, Sampling())
+    return sheet(facts, found, snapshot, {line.argv: f"$ {line.name}" for line in found.lines})
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -26,7 +26,7 @@ _FAN = "/sys/class/hwmon/hwmon*"
 _FAN_JETPACK_4 = "/sys/devices/pwm-fan"
 _FULL_DUTY = 255.0
 
-_LOADS = {"gpu_busy_ratio": "the load of the GPU", "emc_busy_ratio": "the load of the memory (EMC)"}
+_LOADS = {"gpu_busy": "the load of the GPU", "emc_busy": "the load of the memory (EMC)"}
 
 GLOBS: tuple[str, ...] = (
     *jetson_rails.GLOBS,
@@ -44,15 +44,20 @@ GLOBS: tuple[str, ...] = (
 
 COMMANDS: Mapping[str, tuple[str, ...]] = {**jetson_jtop.COMMANDS, **jetson_tegrastats.COMMANDS}
 
-NO_ANSWER = "it gave no answer that can be read: see what `jtop` says on the board"
+NO_ANSWER = "jtop gave no answer that can be read: see what `jtop` says on the board"
 NO_POWER = (
     "power is not measured: no rail of a power monitor can be read, be it from files, through jtop or tegrastats; "
     "some boards have no monitor (Jetson Nano 2GB): attach a power meter"
 )
 
 
-def channels(snapshot: Snapshot, sampling: Sampling, sensors: Collector, slow: Collector) -> Discovery:
-    """Return the channels that only a Jetson has, and what it denies; nothing on other machines."""
+def channels(
+    snapshot: Snapshot, sampling: Sampling, sensors: Collector, slow: Collector, *, gpu_is_told: bool = False
+) -> Discovery:
+    """Return the channels that only a Jetson has, and what it denies; nothing on other machines.
+
+    `gpu_is_told`: nvidia-smi tells the load of the GPU already.
+    """
     if not is_jetson(snapshot):
         return Discovery()
     rails = jetson_rails.rails(snapshot, sampling)
@@ -63,6 +68,8 @@ def channels(snapshot: Snapshot, sampling: Sampling, sensors: Collector, slow: C
         "fan": _fans(snapshot, slow),
     }
     told = {name for name, found in parts.items() if found} | _told_elsewhere(snapshot)
+    if gpu_is_told:
+        told |= {"gpu_busy", "gpu_freq"}
     jtop = jetson_jtop.probe(snapshot)
     if jtop is not None and jtop.refusal is None:
         lines = jetson_jtop.channels(jtop, sampling, told)
@@ -133,10 +140,10 @@ def _absent(found: Discovery, jtop: jetson_jtop.Probe | None, told: set[str]) ->
         sentences.append(
             f"no file tells of the power rails: they come from {rails[0].source}, {rails[0].rate_hz:g} times a second"
         )
-    measured = {stream.name for stream in found.streams}
-    lacking = [sentence for name, sentence in _LOADS.items() if name not in measured]
+    measured = told | {stream.name.removesuffix("_ratio") for stream in found.streams}
+    lacking = [what for name, what in _LOADS.items() if name not in measured]
     refusal = NO_ANSWER if jtop is None else jtop.refusal
     if refusal is None:
         return sentences + [f"{what} is not measured: neither a file nor jtop tells it here" for what in lacking]
-    what = f"{' and '.join(lacking)} is not measured" if lacking else "a change of power mode during a run is not seen"
-    return [*sentences, f"{what}: jtop would tell it, but {refusal}"]
+    lost = f"{' and '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} not measured"
+    return [*sentences, f"{lost if lacking else 'a change of power mode during a run is not seen'}: {refusal}"]

@@ -48,7 +48,7 @@ def discover(snapshot: Snapshot, sampling: Sampling) -> Discovery:
     slow = Collector("slow", min(sampling.sensors_hz, kernel.SLOW_HZ))
     energy, missing = supply.rapl(snapshot, sensors)
     lines, gpu_missing = nvidia.gpus(snapshot, sampling.sensors_hz) if not jetson.reads_gpu(snapshot) else ([], [])
-    board = jetson.channels(snapshot, sampling, sensors, slow)
+    board = jetson.channels(snapshot, sampling, sensors, slow, gpu_is_told=bool(lines))
     files = [
         *kernel.frequencies(snapshot, sensors),
         *heat.thermal_zones(snapshot, sensors, asleep=is_jetson(snapshot)),
