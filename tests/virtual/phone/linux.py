@@ -119,13 +119,18 @@ def start_clocks_anew(boottime_ahead_s: float = 0.0) -> None:
 
 def pivot_root(root: Path) -> None:
     """Make `root`, a mount with a folder `oldroot`, the whole file system, and let the old one go."""
-    os.chdir(root)
-    _check(_libc.syscall(_PIVOT_ROOT, b".", b"oldroot"), "cannot pivot the root")
-    os.chroot(".")
-    os.chdir("/")
-    unmount("/oldroot")
+    change_root(root, "oldroot")
     os.rmdir("/oldroot")  # noqa: PTH106
     mount(None, "/", None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID)
+
+
+def change_root(root: Path, folder: str) -> None:
+    """Make `root`, a mount with an empty `folder`, the file system, and let the old one, which lands there, go."""
+    os.chdir(root)
+    _check(_libc.syscall(_PIVOT_ROOT, b".", folder.encode()), "cannot pivot the root")
+    os.chroot(".")
+    os.chdir("/")
+    unmount(f"/{folder}")
 
 
 def raise_loopback() -> None:
@@ -137,6 +142,14 @@ def raise_loopback() -> None:
 def set_hostname(name: str) -> None:
     """Name the machine of this namespace."""
     socket.sethostname(name)
+
+
+def enter(pid: int, *kinds: str) -> None:
+    """Join the namespaces (`mnt`, `uts`, …) of a process. Raises OSError."""
+    descriptors = [os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in kinds]
+    for descriptor, kind in zip(descriptors, kinds, strict=True):
+        _check(_libc.setns(descriptor, 0), f"cannot join the {kind} namespace of process {pid}")
+        os.close(descriptor)
 
 
 def die_with_parent(parent: int) -> None:
