@@ -33,14 +33,39 @@ def _setting(start: RunStart, name: str) -> Hashable:
     return None if by_cluster else getattr(start.spec.settings, name)
 
 
+def _asked(start: RunStart) -> Conditions:
+    """Return the conditions, a power mode by its name: it may have been asked for by its number."""
+    conditions = start.spec.conditions
+    return conditions if conditions.nvpmodel is None else dataclasses.replace(conditions, nvpmodel=_power_mode(start))
+
+
 def _conditions(start: RunStart) -> str:
-    asked = (_condition(start, name) for name in _CONDITIONS if getattr(start.spec.conditions, name) is not None)
+    asked = (_condition(start, name) for name in _CONDITIONS if getattr(_asked(start), name) is not None)
     return ", ".join(asked) or "as found"
 
 
 def _condition(start: RunStart, name: str) -> str:
-    value = getattr(start.spec.conditions, name)
+    value = getattr(_asked(start), name)
     return f"{name.replace('_', ' ')} {'as found' if value is None else _word(value)}"
+
+
+def _power_mode(start: RunStart) -> str | None:
+    """Return the mode that was asked for, by the name that the device has for it, else the one that was found."""
+    asked = next((knob.asked for knob in start.knobs if knob.name == "nvpmodel"), start.spec.conditions.nvpmodel)
+    return asked or start.device.power_mode
+
+
+def _found_power_mode(bundle: RunBundle) -> str | None:
+    """Return the mode that nobody asked for. One that was asked for is a condition, and conditions make groups."""
+    return None if bundle.start.spec.conditions.nvpmodel else bundle.start.device.power_mode
+
+
+def _found_clocks(bundle: RunBundle) -> str | None:
+    """Return in words whether clocks were fixed that nobody asked for."""
+    locked = bundle.start.device.clocks_locked
+    if locked is None or bundle.start.spec.conditions.jetson_clocks is not None:
+        return None
+    return "fixed" if locked else "left to their governors"
 
 
 def _word(value: object) -> str:
@@ -55,10 +80,14 @@ _ASPECTS: Mapping[str, tuple[Callable[[RunStart], Hashable], Callable[[RunStart]
         "engine": (lambda s: s.spec.engine, lambda s: s.spec.engine),
         "threads": (lambda s: s.spec.settings.threads, lambda s: _threads(s.spec.settings.threads)),
         "workload": (lambda s: s.spec.workload, lambda s: s.spec.workload.name),
-        "conditions": (lambda s: s.spec.conditions, _conditions),
+        "conditions": (_asked, _conditions),
+        "power_mode": (_power_mode, lambda s: _power_mode(s) or "no power mode"),
     }
 )
 """What may be compared: how two runs are told apart in it, and what it is called."""
+
+_FOUND = ("power_mode",)
+"""Aspects that nobody need have asked for. They make no groups: runs that differ in them are refused."""
 
 BY = tuple(_ASPECTS)
 
@@ -85,14 +114,26 @@ def column_label(start: RunStart, by: str) -> str:
 
 def group_key(start: RunStart, by: str) -> tuple[Hashable, ...]:
     """Return what else was asked for: only runs that agree in it are set side by side."""
+    if by == "power_mode":
+        start = _without_mode(start)
     others = tuple(_setting(start, name) for name in _COMPARED_SETTINGS)
-    return (*(key(start) for name, (key, _) in _ASPECTS.items() if name != by), *others)
+    return (*(key(start) for name, (key, _) in _ASPECTS.items() if name not in (by, *_FOUND)), *others)
+
+
+def _without_mode(start: RunStart) -> RunStart:
+    """Take the asked mode out of the conditions, where it is what the columns are."""
+    conditions = dataclasses.replace(start.spec.conditions, nvpmodel=None)
+    return dataclasses.replace(start, spec=dataclasses.replace(start.spec, conditions=conditions))
 
 
 def group_labels(starts: Sequence[RunStart], by: str) -> list[str]:
     """Name groups, one start of each, by their workload and by whatever else sets them apart."""
+    if by == "power_mode":
+        starts = [_without_mode(start) for start in starts]
     aspects = {
-        name: [label(s) for s in starts] for name, (_, label) in _ASPECTS.items() if name not in (by, "workload")
+        name: [label(s) for s in starts]
+        for name, (_, label) in _ASPECTS.items()
+        if name not in (by, "workload", *_FOUND)
     }
     aspects |= {name: [f"{name}={_setting(s, name)}" for s in starts] for name in _COMPARED_SETTINGS}
     if by != "conditions":
@@ -107,12 +148,14 @@ _MUST_AGREE: tuple[tuple[str, Callable[[RunBundle], Hashable], tuple[str, ...]],
     ("OS build", lambda b: b.start.device.os_build, ("device",)),
     ("kernel", lambda b: b.start.device.kernel, ("device",)),
     ("CPU governor", lambda b: ", ".join(sorted({c.governor for c in b.start.device.cpus if c.governor})), ("device",)),
+    ("power mode", _found_power_mode, ("device", "power_mode")),
+    ("state of the clocks (jetson_clocks)", _found_clocks, ("device",)),
     ("engine revision", lambda b: _text(b.stop.used.get("engine_revision")), ("engine",)),
     ("backend", lambda b: _text(b.stop.used.get("backend")), ("device", "engine")),
     ("model architecture", lambda b: b.start.artifact.architecture, ("model", "engine")),
     ("model the levels were made of", lambda b: b.start.artifact.origin_sha256, ("model", "engine")),
 )
-"""What was not asked for but found, how it is read, and by what comparison it may differ."""
+"""What was not asked for but found, how it is read, and by what comparison it may differ from column to column."""
 
 
 def check_alike(bundles: Iterable[RunBundle], by: str) -> None:
@@ -121,12 +164,12 @@ def check_alike(bundles: Iterable[RunBundle], by: str) -> None:
     for bundle in bundles:
         groups.setdefault(group_key(bundle.start, by), []).append(bundle)
     for members in groups.values():
-        for name, value, exempt in _MUST_AGREE:
-            if by not in exempt:
-                _check(name, members, value)
         columns: dict[Hashable, list[RunBundle]] = {}
         for bundle in members:
             columns.setdefault(column_key(bundle.start, by), []).append(bundle)
+        for name, value, exempt in _MUST_AGREE:
+            for alike in columns.values() if by in exempt else (members,):
+                _check(name, alike, value)
         for column in columns.values():
             _check("model file", column, lambda b: b.start.artifact.sha256)
 

@@ -12,7 +12,7 @@ from melt.analysis.compare import compare
 from melt.analysis.judgement import Judgement
 from melt.cli.compare import _BY
 from melt.errors import UsageError
-from melt.records import Conditions, Metric, Outcome, Reason, Verdict
+from melt.records import Conditions, Knob, Metric, Outcome, Reason, Verdict
 
 
 def bundles(rates, **how):
@@ -226,3 +226,51 @@ def test_nothing_to_compare():
 
 def test_the_command_line_offers_what_there_is():
     assert set(_BY) == set(BY)
+
+
+def on_a_board(bundle, mode, *, locked=False, **conditions):
+    """Return the run as of a board that was found in a power mode; None: as an older melt wrote it down."""
+    start = bundle.start
+    spec = replace(start.spec, conditions=Conditions(**conditions))
+    asked = conditions.get("nvpmodel")
+    knobs = () if asked is None else (Knob(name="nvpmodel", before=mode, asked="MAXN" if asked == "0" else asked),)
+    device = replace(start.device, power_mode=mode, clocks_locked=locked)
+    return replace(bundle, start=replace(start, device=device, spec=spec, knobs=knobs))
+
+
+def test_a_power_mode_that_nobody_asked_for_must_agree():
+    base, other = bundles({"q8_0": [30], "q4_0": [40]})
+    compare([on_a_board(base, "15W"), on_a_board(other, "15W")])
+    compare([on_a_board(base, "15W"), on_a_board(other, None, locked=None)])
+    with pytest.raises(IncomparableError, match="the power mode is '15W' in run r0 and 'MAXN' in run r1"):
+        compare([on_a_board(base, "15W"), on_a_board(other, "MAXN")])
+    with pytest.raises(IncomparableError, match=r"state of the clocks .* is 'fixed' in run r0 and 'left to"):
+        compare([on_a_board(base, "15W", locked=True), on_a_board(other, "15W")])
+
+
+def test_a_power_mode_that_was_asked_for_makes_groups_wherever_the_board_was_before():
+    base, other = bundles({"q8_0": [30], "q4_0": [40]})
+    made = [on_a_board(base, "MAXN", nvpmodel="15W"), on_a_board(other, "15W", nvpmodel="15W")]
+    (group,) = compare(made).groups
+    assert len(group.columns) == 2
+    made[1] = on_a_board(other, "15W", nvpmodel="0")
+    assert [g.label for g in compare(made).groups] == ["pp512+tg128, nvpmodel 15W", "pp512+tg128, nvpmodel MAXN"]
+    made[0] = on_a_board(base, "15W", nvpmodel="MAXN")
+    assert len(compare(made).groups) == 1
+
+
+def test_power_modes_stand_side_by_side_when_asked_for():
+    one, two, three = bundles({"q8_0": [30, 31, 50]})
+    made = [on_a_board(one, "15W"), on_a_board(two, "15W", nvpmodel="0"), on_a_board(three, None)]
+    (group,) = compare(made, by="power_mode").groups
+    assert [c.label for c in group.columns] == ["15W", "MAXN", "no power mode"]
+
+
+def test_devices_may_differ_in_what_is_found_but_each_must_agree_with_itself():
+    made = bundles({"q8_0": [30, 31, 50]})
+    for i, (device, mode) in enumerate((("orin", "15W"), ("nano", "5W"), ("orin", "25W"))):
+        found = on_a_board(made[i], mode)
+        made[i] = replace(found, start=replace(found.start, device=replace(found.start.device, device_id=device)))
+    compare(made[:2], by="device")
+    with pytest.raises(IncomparableError, match="the power mode is '15W' in run r0 and '25W' in run r2"):
+        compare(made, by="device")
