@@ -85,11 +85,19 @@ def parse_facts(snapshot: Snapshot, *, device_id_hint: str, kind: str) -> Device
         memory_total_bytes=_whole(said.get("hw.memsize")),
         memory_available_bytes=available_bytes(text_of(snapshot, "$ vm_stat") or ""),
         boot_id=said.get("kern.bootsessionuuid") or None,
-        virtualization=_virtualization(said),
+        virtualization=virtualization(snapshot),
         accelerators=_accelerators(snapshot),
         cpu_features=_features(said),
         power_mode=_power_mode(text_of(snapshot, "$ pmset") or ""),
     )
+
+
+def virtualization(snapshot: Snapshot) -> str | None:
+    """Return which kind of virtual machine this is (`apple`: macOS as a guest of macOS), None on a real Mac."""
+    said = settings(snapshot)
+    if "Virtual" in f"{said.get('hw.model', '')} {said.get('machdep.cpu.brand_string', '')}":
+        return "apple"
+    return "virtual machine" if said.get("kern.hv_vmm_present") == "1" else None
 
 
 def _features(said: dict[str, str]) -> tuple[str, ...]:
@@ -146,13 +154,6 @@ def _soc(said: dict[str, str]) -> str | None:
     chip = said.get("machdep.cpu.brand_string")
     cores = " + ".join(f"{count}x {name}" for name, count in _levels(said))
     return f"{chip} ({cores})" if chip and cores else chip or cores or None
-
-
-def _virtualization(said: dict[str, str]) -> str | None:
-    names = f"{said.get('hw.model', '')} {said.get('machdep.cpu.brand_string', '')}"
-    if "Virtual" in names:
-        return "apple"
-    return "virtual machine" if said.get("kern.hv_vmm_present") == "1" else None
 
 
 def _accelerators(snapshot: Snapshot) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from melt.records import Stream
 from melt.telemetry.base import Parser
 from melt.telemetry.derive import with_derived
 from melt.telemetry.journal import Journal, Line, Tick
+from melt.telemetry.renewal import with_renewals
 from melt.telemetry.schedule import Group, Schedule, ScheduledPoll, ScheduledStream
 from melt.traces import Times, Trace, Values
 
@@ -33,7 +34,7 @@ def decode(journal: Journal, schedule: Schedule) -> list[Trace]:
             lines[record.source].append(record)
     traces = [_group_trace(group, ticks[group.gid]) for group in schedule.groups]
     traces += [_program_trace(program, lines[program.sid]) for program in schedule.programs]
-    return [with_derived(trace) for trace in traces]
+    return [with_renewals(with_derived(trace)) for trace in traces]
 
 
 def _group_trace(group: Group, ticks: Sequence[Tick]) -> Trace:

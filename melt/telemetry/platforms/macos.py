@@ -1,0 +1,83 @@
+"""What a Mac offers to read, discovered from one snapshot of it. Written from recordings, never run on a Mac.
+
+docs/apple.md says what is proven and how an owner of a Mac proves the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from melt.records import Sampling
+from melt.targets.macos import virtualization
+from melt.targets.probe import Snapshot
+from melt.telemetry.base import Discovery
+from melt.telemetry.platforms import macos_ioreport, macos_macmon, macos_powermetrics, macos_state
+from melt.telemetry.renewal import SMC, SOC
+
+GLOBS: tuple[str, ...] = ()
+
+COMMANDS: Mapping[str, tuple[str, ...]] = {
+    **macos_ioreport.COMMANDS,
+    **macos_macmon.COMMANDS,
+    **macos_powermetrics.COMMANDS,
+    **macos_state.COMMANDS,
+}
+
+_KILLS = 'process == "kernel" AND eventMessage CONTAINS "memorystatus"'
+
+EVIDENCE: Mapping[str, tuple[str, ...]] = {
+    "log": ("log", "show", "--last", "2m", "--style", "compact", "--predicate", _KILLS),
+    "memory_pressure": ("memory_pressure", "-Q"),
+}
+"""Asked after a run that did not end by itself: whom the kernel killed for want of memory. Administrators only."""
+
+_NO_POWER = (
+    "power and energy are not measured: `melt provision` brings what reads the chip's energy counters, "
+    "`brew install macmon` what reads the power of the whole Mac; or attach a power meter"
+)
+
+
+def discover(snapshot: Snapshot, sampling: Sampling) -> Discovery:
+    """Return the channels that this Mac offers and, a sentence each, what it does not."""
+    rate_hz = sampling.power_hz or sampling.sensors_hz
+    macmon, macmon_missing = macos_macmon.readings(snapshot, rate_hz)
+    ioreport, ioreport_missing = macos_ioreport.counters(snapshot, rate_hz)
+    files = [*macos_state.cpus(snapshot, sampling), *macos_state.process(sampling)]
+    lines = [
+        *macmon,
+        *ioreport,
+        *macos_powermetrics.readings(snapshot, rate_hz),
+        *macos_state.thermal_pressure(snapshot),
+        *macos_state.battery(snapshot),
+        *macos_state.memory(snapshot),
+    ]
+    found = Discovery(tuple(files), tuple(lines))
+    return Discovery(found.files, found.lines, (*macmon_missing, *ioreport_missing, *_absent(snapshot, found)))
+
+
+def _absent(snapshot: Snapshot, found: Discovery) -> list[str]:
+    """Say what is not there, and what would help; in a virtual Mac nothing would."""
+    virtual = virtualization(snapshot)
+    streams = found.streams
+    sites = {stream.site for stream in streams if stream.quantity in ("power", "energy")}
+    quantities = {stream.quantity for stream in streams}
+    sentences = []
+    if SMC not in sites and any(site.startswith(SOC) for site in sites):
+        sentences.append(
+            "power of the whole Mac is not measured, only what its chip says that it consumes: `brew install macmon`"
+        )
+    elif not sites:
+        where = f"power and energy are not measured in this virtual system ({virtual})"
+        sentences.append(where if virtual else _NO_POWER)
+    if "temperature" not in quantities:
+        help_ = f" in this virtual system ({virtual})" if virtual else ": `brew install macmon`"
+        sentences.append(f"temperature is not measured{help_}")
+    if not any(stream.quantity == "frequency" and stream.site.startswith("cpu") for stream in streams):
+        known = "known per cluster only" if "frequency" in quantities else "not measured"
+        help_ = "" if virtual else "; powermetrics tells each CPU's where this user may run it by `sudo -n`"
+        sentences.append(f"CPU frequency is {known}{help_}")
+    if not any(stream.name == "thermal_pressure" for stream in streams):
+        sentences.append(
+            "this Mac does not say when it throttles: only a falling rate in a sustained workload shows it"
+        )
+    return sentences
