@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from melt.analysis.series import Series, find
 from melt.records import Stream
+from melt.telemetry.renewal import SOC
 from melt.traces import Trace
 
 PLAUSIBLE_C = (1.0, 125.0)
@@ -18,7 +19,9 @@ _BATTERY_SITE = re.compile(r"^bat", re.IGNORECASE)
 RAIL = "rail "
 """What the sites of an on-device power meter begin with."""
 _RAIL_SITE = re.compile(f"^{RAIL}")
-_GPU_SITE = re.compile(r"^(?!.*\brail ).*(gpu|nvidia)|^card", re.IGNORECASE)
+_SOC_SITE = re.compile(rf"^{SOC}\w+(\+\w+)+$")
+"""The sum of what an Apple chip's firmware computes for its parts; each of them alone is no meter."""
+_GPU_SITE = re.compile(rf"^(?!.*\brail |{SOC}).*(gpu|nvidia)|^card", re.IGNORECASE)
 _NOT_PROCESSOR = re.compile(r"bat|nvme|ssd|drive|wifi|iwl|spd|jc42|ambient|usb|pch|^ac$", re.IGNORECASE)
 
 BATTERY, RAILS = "battery", "sum of power rails"
@@ -28,6 +31,7 @@ _SCOPES = (
     ("CPU package", _PACKAGE_SITE),
     (BATTERY, _BATTERY_SITE),
     (RAILS, _RAIL_SITE),
+    ("SoC, by its own model", _SOC_SITE),
     ("GPU board", _GPU_SITE),
 )
 """What a power sensor covers, the widest and most trustworthy first."""
@@ -53,6 +57,11 @@ def runner_rss(traces: Iterable[Trace]) -> list[Series]:
 def runner_swap(traces: Iterable[Trace]) -> list[Series]:
     """Return how much of the runner is swapped out, in bytes."""
     return find(traces, lambda s: is_runner(s) and s.name == "swap_bytes")
+
+
+def runner_footprint(traces: Iterable[Trace], name: str = "footprint_bytes") -> list[Series]:
+    """Return the runner's physical footprint in bytes, or the highest it ever had: what macOS accounts to it."""
+    return find(traces, lambda s: is_runner(s) and s.name == name)
 
 
 def runner_cpu_time(traces: Iterable[Trace]) -> list[Series]:
@@ -95,6 +104,17 @@ def thermal_status(traces: Iterable[Trace]) -> list[Series]:
     return find(traces, lambda s: s.quantity == "state" and s.name == "thermal_status")
 
 
+def thermal_pressure(traces: Iterable[Trace]) -> list[Series]:
+    """Return the thermal pressure that a Mac reports of itself, 0 nominal to 4 sleeping."""
+    return find(traces, lambda s: s.quantity == "state" and s.name == "thermal_pressure")
+
+
+def stood_still(traces: Iterable[Trace]) -> bool:
+    """Whether there were counters of a chip's parts, and no moment at which they moved."""
+    seen = [s.stream.site for s in find(traces, lambda s: s.quantity in ("energy", "power") and s.site.startswith(SOC))]
+    return bool(seen) and not any(map(_SOC_SITE.match, seen))
+
+
 def clock_limits(traces: Iterable[Trace]) -> list[Series]:
     """Return the highest clock that each group of CPUs may run at, in Hz."""
     return find(traces, lambda s: s.quantity == "frequency" and "_limit_" in s.name)
@@ -103,6 +123,11 @@ def clock_limits(traces: Iterable[Trace]) -> list[Series]:
 def governors(traces: Iterable[Trace]) -> list[Series]:
     """Return the CPU governor of each group of CPUs, as a number that stands for its name."""
     return find(traces, lambda s: s.quantity == "state" and s.name.endswith("_governor"))
+
+
+def power_modes(traces: Iterable[Trace]) -> list[Series]:
+    """Return a Jetson's power mode and whether its clocks are fixed, as numbers that stand for them."""
+    return find(traces, lambda s: s.quantity == "state" and s.name in ("nvpmodel", "jetson_clocks"))
 
 
 def screen(traces: Iterable[Trace]) -> list[Series]:

@@ -17,6 +17,9 @@ FREQUENCY_DROP = 0.10
 THERMAL_STATUS = ("none", "light", "moderate", "severe", "critical", "emergency", "shutdown")
 """Android's words (PowerManager.THERMAL_STATUS_*). Light means already that clocks are cut, if unnoticed by a user."""
 
+THERMAL_PRESSURE = ("nominal", "moderate", "heavy", "trapping", "sleeping")
+"""macOS's words (OSThermalNotification.h). From moderate on the system takes performance back to get cooler."""
+
 BACKGROUND_SHARE = 0.10
 """Other programs with more than a tenth of all CPUs take turns, caches and bandwidth that show in the result."""
 
@@ -50,21 +53,24 @@ def throttled(seen: Evidence) -> Reason | None:
 
 
 def _reported(seen: Evidence, span: Span) -> Reason | None:
-    """The phone's own thermal service says that it throttles."""
-    parts = [s.inside(span) for s in channels.thermal_status(seen.traces)]
-    status = max((int(part.max()) for part in parts if len(part)), default=0)
-    if status <= 0:
-        return None
-    word = THERMAL_STATUS[min(status, len(THERMAL_STATUS) - 1)]
-    message = f"the phone reported thermal status {status} ({word}) while it was measured"
-    return Reason(code="throttled", message=message, figures={"thermal_status": float(status)})
+    """A phone's or a Mac's own thermal service says that it throttles."""
+    for who, name, series, words in (
+        ("phone", "thermal status", channels.thermal_status(seen.traces), THERMAL_STATUS),
+        ("Mac", "thermal pressure", channels.thermal_pressure(seen.traces), THERMAL_PRESSURE),
+    ):
+        worst = max((int(part.max()) for s in series if len(part := s.inside(span))), default=0)
+        if worst > 0:
+            word = words[min(worst, len(words) - 1)]
+            message = f"the {who} reported {name} {worst} ({word}) while it was measured"
+            return Reason(code="throttled", message=message, figures={name.replace(" ", "_"): float(worst)})
+    return None
 
 
 def _limited(seen: Evidence, span: Span) -> Reason | None:
-    """The clock that CPUs may reach at most was lowered after sampling began; a limit that somebody set stays."""
+    """The clock that CPUs may reach at most was lowered after all was set; a limit that somebody set stays."""
     for series in channels.clock_limits(seen.traces):
-        limits, highest = series.inside(span), float(series.values.max())
-        if len(limits) and limits.min() < highest:
+        limits, known = series.inside(span), series.inside((min(seen.settled_ns, span[0]), span[1]))
+        if len(limits) and limits.min() < (highest := float(known.max())):
             figures = {"limit_hz": float(limits.min()), "before_hz": highest}
             message = (
                 f"the clock of {series.stream.site} was limited to {limits.min() / 1e9:.2f} of {highest / 1e9:.2f} GHz"

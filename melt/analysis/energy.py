@@ -17,6 +17,7 @@ from melt.analysis.series import Series, Span
 from melt.traces import Times, Trace, Values
 
 NO_SENSOR = "no power sensor"
+STOOD_STILL = "the chip's energy counters were not renewed while they were read, as in test versions of macOS 27"
 _SOURCE = "sensor"
 _NAMED_SITES = 4
 _SLOW_HZ = 2.0
@@ -76,6 +77,8 @@ def without_meter(traces: Sequence[Trace]) -> str:
     """Say why there is no meter: none at all, or one whose numbers are not the device's power."""
     if battery.has_riddle(traces):
         return battery.UNREAD
+    if channels.stood_still(traces):
+        return STOOD_STILL
     spoiled = battery.contradiction(traces) or battery.not_alone(traces) if battery.has_gauge(traces) else None
     return spoiled or NO_SENSOR
 

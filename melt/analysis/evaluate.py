@@ -9,7 +9,7 @@ from melt.analysis.bandwidth import mbu
 from melt.analysis.energy import Meter, energy, find_meter, without_meter
 from melt.analysis.evidence import Evidence
 from melt.analysis.figures import NOT_REACHED, Figure, median_figure, to_metric
-from melt.analysis.memory import engine_memory, peak_rss
+from melt.analysis.memory import engine_memory, peak_memory
 from melt.analysis.names import METRICS
 from melt.analysis.outcome import outcome
 from melt.analysis.overhead import Overhead, overhead, overhead_figures
@@ -129,7 +129,7 @@ def _repetition_figures(material: _Material, repetition: Repetition) -> dict[str
     figures["mbu_ratio"] = mbu(material.start, report.used, repetition.phase("decode"), decode_tps)
     span = repetition.span
     if span is not None:
-        figures["peak_rss_bytes"] = peak_rss(material.traces, span)
+        figures["peak_rss_bytes"] = peak_memory(material.traces, span)
         figures |= thermal(material.traces, span)
         figures |= energy(material.meter, repetition, material.no_meter)
     return figures
@@ -144,7 +144,7 @@ def _summary_figures(material: _Material, per_repetition: Sequence[Mapping[str, 
     figures["load_s"] = Figure(sum(load)) if load else Figure(None, not_reached)
     no_gaps = not_reached if workload.n_gen > 1 else "the workload decodes nothing"
     figures |= itl_percentiles([g for r in material.repetitions for g in r.generations], no_gaps)
-    figures["peak_rss_bytes"] = peak_rss(material.traces, None, material.max_rss_bytes)
+    figures["peak_rss_bytes"] = peak_memory(material.traces, None, material.max_rss_bytes)
     figures |= engine_memory(material.report.memory, material.start.artifact)
     span = _whole_span(material)
     if span is not None:

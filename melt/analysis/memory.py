@@ -9,6 +9,26 @@ from melt.analysis.figures import NOT_REACHED, Figure
 from melt.analysis.series import Span
 from melt.records import Artifact
 from melt.traces import Trace
+from melt.units import human
+
+FOOTPRINT = "physical footprint, as macOS accounts it: GPU and compressed memory too, pages of a mapped file not"
+
+
+def peak_memory(traces: Sequence[Trace], span: Span | None = None, max_rss_bytes: float | None = None) -> Figure:
+    """Return the most memory that the runner took, in bytes: resident, or where it is told and greater, its footprint.
+
+    Neither of the two covers the other: weights that are mapped from the file count as resident only, and what the GPU
+    holds or the system has compressed in the footprint only.
+    """
+    resident = peak_rss(traces, span, max_rss_bytes)
+    series = channels.runner_footprint(traces, "footprint_bytes" if span else "footprint_peak_bytes")
+    seen = [float(values.max()) for s in series if len(values := s.values if span is None else s.inside(span))]
+    if not seen:
+        return resident
+    if resident.value is None or max(seen) >= resident.value:
+        return Figure(max(seen), FOOTPRINT, "kernel")
+    note = f"resident pages, those of a mapped file too; physical footprint {human(max(seen), 'bytes')}"
+    return Figure(resident.value, note, resident.source)
 
 
 def peak_rss(traces: Sequence[Trace], span: Span | None = None, max_rss_bytes: float | None = None) -> Figure:
