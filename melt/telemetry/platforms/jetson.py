@@ -12,7 +12,7 @@ from melt.records import Sampling
 from melt.targets.jetson import is_jetson
 from melt.targets.probe import Snapshot, text_of
 from melt.telemetry.base import Discovery, FileSource
-from melt.telemetry.platforms import jetson_jtop, jetson_rails, jetson_tegrastats
+from melt.telemetry.platforms import jetson_jtop, jetson_rails, jetson_tegrastats, nvidia
 from melt.telemetry.platforms.columns import RAIL, Collector, matching
 
 _DEVFREQ_GPU = "/sys/class/devfreq/*/device/load"
@@ -79,9 +79,13 @@ def channels(
     return Discovery(found.files, found.lines, tuple(_absent(found, jtop, told)))
 
 
-def reads_gpu(snapshot: Snapshot) -> bool:
-    """Whether a file tells the load of the GPU: then nvidia-smi, which knows next to nothing of it, is not asked."""
-    return is_jetson(snapshot) and _gpu_load_path(snapshot) is not None
+def heeds_nvidia_smi(snapshot: Snapshot) -> bool:
+    """Whether nvidia-smi is worth a program that runs along: on a Jetson where it alone tells the GPU's load (Thor)."""
+    if not is_jetson(snapshot):
+        return True
+    answers = (text_of(snapshot, f"$ {name}") or "" for name in nvidia.COMMANDS)
+    loads = (field.strip() for answer in answers for field in answer.split(",")[nvidia.LOAD_FIELD :][:1])
+    return _gpu_load_path(snapshot) is None and any(load.isdecimal() for load in loads)
 
 
 def _told_elsewhere(snapshot: Snapshot) -> set[str]:

@@ -29,9 +29,9 @@ timeout 5 tegrastats --interval 500 | head -n 1
 
 COMMANDS: Mapping[str, tuple[str, ...]] = {"tegrastats": ("sh", "-c", _PROBE)}
 
-_RAIL = re.compile(r"(?<!\S)([A-Za-z]\w*) (-?\d{1,7})(?:mW(?:/-?\d+mW)*|/-?\d+)(?!\S)")
+_RAIL = re.compile(r"(?<!\S)([A-Za-z]\w*) +(-?\d{1,7})(?:mW(?:/-?\d+mW)*|/-?\d+)(?!\S)")
 _TEMPERATURE = re.compile(r"(?<!\S)([A-Za-z]\w*)@(-?\d{1,4}(?:\.\d+)?)C(?![^\s/])")
-_ENGINE = re.compile(r"(?<!\S)(EMC|GR3D)_FREQ (?:(\d{1,3})%)?(?:@\[?(\d{1,5}(?:,\d{1,5})*)\]?)?(?!\S)")
+_ENGINE = re.compile(r"(?<!\S)(EMC|GR3D)_FREQ +(?:(\d{1,3})%)?(?:@\[?(\d{1,5}(?:,\d{1,5})*)\]?)?(?!\S)")
 
 _PLAUSIBLE_C = (-100.0, 250.0)
 _CONSTANT = "pmic"
@@ -57,7 +57,8 @@ def read_line(line: str) -> Reading:
         if slug(label) != _CONSTANT and _PLAUSIBLE_C[0] <= float(degrees) <= _PLAUSIBLE_C[1]:
             reading.temps_c.setdefault(label, float(degrees))
     for engine, percent, megahertz in _ENGINE.findall(line):
-        if percent:
+        # Without root the memory's load reads 0 %, whatever it is, and its clock is left out.
+        if percent and (megahertz or engine != "EMC"):
             reading.busy[engine] = int(percent) / 100
         if megahertz:
             reading.freq_hz[engine] = max(map(int, megahertz.split(","))) * 1e6

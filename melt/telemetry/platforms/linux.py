@@ -47,7 +47,7 @@ def discover(snapshot: Snapshot, sampling: Sampling) -> Discovery:
     system = Collector("system", min(sampling.sensors_hz, kernel.SYSTEM_HZ))
     slow = Collector("slow", min(sampling.sensors_hz, kernel.SLOW_HZ))
     energy, missing = supply.rapl(snapshot, sensors)
-    lines, gpu_missing = nvidia.gpus(snapshot, sampling.sensors_hz) if not jetson.reads_gpu(snapshot) else ([], [])
+    lines, gpu_missing = nvidia.gpus(snapshot, sampling.sensors_hz) if jetson.heeds_nvidia_smi(snapshot) else ([], [])
     board = jetson.channels(snapshot, sampling, sensors, slow, gpu_is_told=bool(lines))
     files = [
         *kernel.frequencies(snapshot, sensors),

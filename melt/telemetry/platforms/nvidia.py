@@ -24,6 +24,8 @@ _FIELDS = (
     ("clocks.sm", "sm_freq", "frequency", 1e-6),
     ("clocks.mem", "memory_freq", "frequency", 1e-6),
 )
+LOAD_FIELD = 3
+"""Where in a line the GPU's load is: behind its index, power and temperature."""
 _POWER_FIELDS = ("power.draw.instant", "power.draw")
 _FASTEST_MS = 20
 
