@@ -31,3 +31,8 @@ class Evidence:
         """From the start of the first measured repetition to the end of the last; None when there is none."""
         spans = [span for r in self.repetitions if (span := r.span) is not None]
         return (min(s[0] for s in spans), max(s[1] for s in spans)) if spans else None
+
+    @property
+    def settled_ns(self) -> int:
+        """When the last condition was set and read back; what channels say before that is of another state."""
+        return max((event.t_ns for event in self.events if event.name == "prepared"), default=0)

@@ -5,10 +5,14 @@ from __future__ import annotations
 from melt.analysis import channels
 from melt.analysis.conditions import Check
 from melt.analysis.evidence import Evidence
+from melt.analysis.series import Series, Span
 from melt.records import Knob, Reason
 
 BATTERY_LOW_RATIO = 0.15
 """Android's own limit for its low-battery warning; makers lower clocks from about there."""
+
+_JTOP_FOLLOWS_NS = 3_000_000_000
+_SWITCHED = {"nvpmodel": "the power mode (nvpmodel) changed", "jetson_clocks": "jetson_clocks was switched on or off"}
 
 _SET, _CHECK = "set ", "check "
 """How the programs that set a knob, and that read it back, are named in a journal."""
@@ -62,12 +66,31 @@ def governor_changed(seen: Evidence) -> Reason | None:
     changed = [
         s.stream.site
         for s in channels.governors(seen.traces)
-        if span is not None and len(part := s.inside(span)) and (part != s.values[0]).any()
+        if span is not None and _varies(s, (min(seen.settled_ns, span[0]), span[1]))
     ]
     if not changed:
         return None
     message = f"the CPU governor of {', '.join(changed)} changed during the run"
     return Reason(code="governor_changed", message=message, figures={"policies": float(len(changed))})
+
+
+def power_mode_changed(seen: Evidence) -> Reason | None:
+    """Somebody chose another power mode during the run, or fixed the clocks, or released them."""
+    span = seen.span
+    if span is None:
+        return None
+    # What jtop says follows what was set after a moment.
+    since = (max(span[0], min(seen.settled_ns + _JTOP_FOLLOWS_NS, span[1])), span[1])
+    changed = [_SWITCHED[s.stream.name] for s in channels.power_modes(seen.traces) if _varies(s, since)]
+    if not changed:
+        return None
+    message = f"{' and '.join(changed)} during the run"
+    return Reason(code="power_mode_changed", message=message, figures={"switched": float(len(changed))})
+
+
+def _varies(series: Series, span: Span) -> bool:
+    values = series.inside(span)
+    return len(values) > 0 and bool((values != values[0]).any())
 
 
 def _named(knob: Knob) -> str:
@@ -83,4 +106,4 @@ def _last_line(value: object) -> str:
     return lines[-1].strip() if lines else ""
 
 
-CHECKS: tuple[Check, ...] = (knob_not_applied, screen_state, battery_low, governor_changed)
+CHECKS: tuple[Check, ...] = (knob_not_applied, screen_state, battery_low, governor_changed, power_mode_changed)

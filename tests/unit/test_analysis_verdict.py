@@ -30,6 +30,8 @@ QUIET = [
     channel("policy0_limit_hz", "frequency", lambda t: 1.8e9, site="policy0"),
     channel("policy0_governor", "state", lambda t: 3e9 + 1, site="policy0"),
     channel("screen_on", "state", lambda t: t > 5, site="screen"),
+    channel("nvpmodel", "state", lambda t: 3e9 + (t > 5), site="device"),
+    channel("jetson_clocks", "state", lambda t: t > 5, site="device"),
 ]
 
 
@@ -63,6 +65,8 @@ def test_a_quiet_run_is_valid():
         ("throttled", channel("policy0_limit_hz", "frequency", lambda t: 2e9 - (t > 15) * 5e8, site="policy0")),
         ("battery_low", channel("battery_level_ratio", "level", lambda t: 0.16 - t / 1000, site="battery")),
         ("governor_changed", channel("policy0_governor", "state", lambda t: 3e9 + (t > 15), site="policy0")),
+        ("power_mode_changed", channel("nvpmodel", "state", lambda t: 3e9 + (t > 15), site="device")),
+        ("power_mode_changed", channel("jetson_clocks", "state", lambda t: t < 15, site="device")),
         ("screen_state", channel("screen_on", "state", lambda t: t > 15, site="screen")),
         (
             "sampling_gap",
@@ -230,3 +234,15 @@ def test_reasons_of_different_kinds_are_all_told():
     seen = run(runner_said(gaps_ms=(10, 14)), start=start, torn=True)
     assert codes(seen) == ["wrong_threads", "too_few_repetitions", "unstable", "journal_torn"]
     assert seen.verdict is Verdict.INVALID
+
+
+def test_what_a_knob_changed_before_the_run_is_no_disturbance():
+    """Sampling begins before the conditions are set: a power mode lowers the limit, as it was asked to."""
+    knob = Knob(name="nvpmodel", before="MAXN", asked="15W")
+    limit = channel("policy0_limit_hz", "frequency", lambda t: 2e9 - (t > 0.1) * 5e8, site="policy0")
+    governor = channel("policy0_governor", "state", lambda t: 3e9 + (t > 0.1), site="policy0")
+    jtop = channel("nvpmodel", "state", lambda t: 3e9 + (t > 1.5), site="device")
+    told = [prepared("set nvpmodel", ""), prepared("check nvpmodel", "15W\n")]
+    start = replace(make_start(), knobs=(knob,))
+    assert codes(run(start=start, traces=[limit, governor, jtop], events=[*told, *agent_events()])) == []
+    assert codes(run(start=start, traces=[limit], events=agent_events())) == ["throttled", "knob_not_applied"][::-1]
