@@ -1,0 +1,95 @@
+"""A virtual Mac for a test: started with the block, ended with it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from ..phone.requirements import environment_for_children
+from ..sshd import Sshd
+from .rootfs import PATH, USER
+
+_RECORDED = Path(__file__).parent / "recorded"
+PRESSURE = "com.apple.system.thermalpressurelevel"
+
+
+class VirtualMac:
+    """A Mac mini with an M1, reached as `ssh:mac`. Its user may not use sudo unless `sudo` names programs.
+
+    `without` names stand-ins that are not installed (`macmon`, `zeus_apple_silicon`, `notifyutil`); `zshenv` is what
+    the user's ~/.zshenv says, which zsh reads for every command over SSH.
+    """
+
+    def __init__(
+        self,
+        *,
+        provisioned: bool = True,
+        without: Iterable[str] = (),
+        sudo: Iterable[str] = (),
+        zshenv: str = "",
+        home_mb: int = 256,
+    ) -> None:
+        self._wanted = {
+            "provisioned": provisioned,
+            "without": list(without),
+            "zshenv": zshenv,
+            "home_mb": home_mb,
+        }
+        self._sudo = list(sudo)
+        self.folder = Path(tempfile.mkdtemp(prefix="melt-mac-"))
+        environment = environment_for_children()
+        enter = ("/usr/bin/env", *(f"{name}={environment[name]}" for name in ("PYTHONPATH", "PYTHONWARNINGS")))
+        self.sshd = Sshd(
+            self.folder / "ssh",
+            user=USER,
+            enter=(*enter, sys.executable, "-m", f"{__package__}.enter", str(self.folder)),
+            alias="mac",
+            options=(f"SetEnv PATH={PATH}",),
+        )
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What melt is to be run with."""
+        return self.sshd.environment
+
+    def press(self, level: int) -> None:
+        """Set the thermal pressure: 0 nominal, 1 moderate, 2 heavy, 3 trapping, 4 sleeping."""
+        self.control(PRESSURE, str(level))
+
+    def control(self, name: str, text: str) -> None:
+        """Tell the stand-ins something, in a file that appears whole."""
+        part = self.folder / "control" / f".{name}"
+        part.write_text(text)
+        part.replace(part.with_name(name))
+
+    def __enter__(self) -> Self:
+        # The user of the Mac is none of this machine, and must get through to what is shared.
+        self.folder.chmod(0o755)
+        (self.folder / "control").mkdir()
+        shutil.copytree(_RECORDED, self.folder / "recorded")
+        (self.folder / "mac.json").write_text(json.dumps(self._wanted))
+        self.control("sudo", "\n".join(self._sudo))
+        try:
+            self.sshd.start()
+        except BaseException:
+            self._remove()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.sshd.__exit__(kind, error, trace)
+        finally:
+            self._remove()
+
+    def _remove(self) -> None:
+        self.sshd.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
