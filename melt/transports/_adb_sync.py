@@ -17,12 +17,12 @@ from typing import BinaryIO
 from adbutils import AdbConnection
 
 from melt.errors import DeviceError, NoSpace, TransportError, TransportTimeout
+from melt.transports._files import has_no_room
 from melt.transports.base import Progress
 
 _HEADER = struct.Struct("<4sI")
 _DATA_BYTES = 64 << 10
 _PACKETS = 16
-_NO_ROOM = ("No space left", "Quota exceeded", "quota exceeded")
 SILENCE_S = 20.0
 """A transfer in which nothing moves for so long is given up."""
 
@@ -150,6 +150,6 @@ class SyncLink:
 
     def _failure(self, what: str, reason: bytes) -> DeviceError:
         text = reason.decode(errors="replace")
-        if any(words in text for words in _NO_ROOM):
+        if has_no_room(text):
             return NoSpace(f"{self._name}: {what}: {text}; make room with `melt devices clean`")
         return DeviceError(f"{self._name}: {what}: {text}")

@@ -6,8 +6,10 @@ import errno
 import os
 import secrets
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from melt.errors import DeviceError, NoSpace
 from melt.transports.base import Progress
@@ -15,6 +17,29 @@ from melt.transports.base import Progress
 _CHUNK_BYTES = 16 << 20
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _CANNOT_SHARE = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF})
+_NO_ROOM = ("No space left", "Quota exceeded", "quota exceeded")
+
+
+def has_no_room(said: str) -> bool:
+    """Whether a program's complaint means that the disk is full."""
+    return any(words in said for words in _NO_ROOM)
+
+
+@contextmanager
+def arriving(target: Path) -> Iterator[BinaryIO]:
+    """Write a file under a temporary name beside its own, which it gets once it is whole. Raises DeviceError."""
+    temporary = target.parent / f".{secrets.token_hex(8)}.part"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    except OSError as error:
+        raise DeviceError(f"cannot write {target}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def copy_whole(source: Path, target: Path, mode: int, progress: Progress | None) -> None:

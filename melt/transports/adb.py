@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
 import threading
@@ -14,9 +13,10 @@ from pathlib import Path
 
 from melt.errors import DeviceError, Gone, Offline, TransportError, TransportTimeout, UsageError
 from melt.transports import _adb_shell
-from melt.transports._adb_channel import AdbChannel
 from melt.transports._adb_server import ANSWER_S, Connection, Listed, Server, answers
 from melt.transports._adb_sync import SyncLink
+from melt.transports._channel import ProgramChannel
+from melt.transports._files import arriving
 from melt.transports.base import Completed, Progress
 
 _ALIVE_S = 5.0
@@ -58,10 +58,10 @@ class AdbTransport:
                 raise TransportTimeout(f"{self._name}: {words[0]} did not end within {timeout_s:g} s")
         return _completed(words, shell)
 
-    def open(self, argv: Sequence[str]) -> AdbChannel:
+    def open(self, argv: Sequence[str]) -> ProgramChannel:
         """Start a program and talk with it. What cannot be started ends at once, with exit code 127 or 126."""
         words = _adb_shell.checked(argv)
-        return AdbChannel(self._start(words, ANSWER_S), f"{self._name}: {words[0]}", self._end_group)
+        return ProgramChannel(self._start(words, ANSWER_S), f"{self._name}: {words[0]}", self._end_group)
 
     def push(self, local: Path, remote: str, *, mode: int = 0o644, progress: Progress | None = None) -> None:
         """Copy a file beside its place, then rename it. Raises NoSpace, DeviceError, TransportError."""
@@ -100,19 +100,8 @@ class AdbTransport:
 
     def pull(self, remote: str, local: Path, *, progress: Progress | None = None) -> None:
         """Copy a file beside its place, then rename it. Raises DeviceError, TransportError."""
-        temporary = local.parent / f".{secrets.token_hex(8)}.part"
-        with self._service("sync:", ANSWER_S) as connection:
-            try:
-                local.parent.mkdir(parents=True, exist_ok=True)
-                with temporary.open("wb") as target:
-                    size = SyncLink(connection, self._name).receive(remote, target, progress)
-                    target.flush()
-                    os.fsync(target.fileno())
-                temporary.replace(local)
-            except OSError as error:
-                raise DeviceError(f"cannot write {local}: {error.strerror or error}") from error
-            finally:
-                temporary.unlink(missing_ok=True)
+        with self._service("sync:", ANSWER_S) as connection, arriving(local) as target:
+            size = SyncLink(connection, self._name).receive(remote, target, progress)
         if progress is not None:
             progress(size, size)
 

@@ -25,35 +25,53 @@ def _adb(address: str) -> Transport:
     return AdbTransport(serial, server)
 
 
-_KINDS: dict[str, Callable[[str], Transport]] = {"adb": _adb, "local": _local}
+def _ssh(address: str) -> Transport:
+    from melt.transports.ssh import SshTransport
+
+    return SshTransport(address)
+
+
+_KINDS: dict[str, Callable[[str], Transport]] = {"adb": _adb, "local": _local, "ssh": _ssh}
 """Kind -> opener, given what follows the colon. A transport's libraries are imported only when it is opened."""
 _WIFI_PHONE = re.compile(r"(\d{1,3}\.){3}\d{1,3}:\d{1,5}\Z")
 
 
 def resolve(selector: str) -> str:
-    """Return the canonical selector for what a user wrote: `adb:SERIAL` for the bare serial of a phone.
+    """Return the canonical selector for what a user wrote: `ssh:ALIAS` for an alias of ~/.ssh/config, `adb:SERIAL`
+    for the bare serial of a phone.
 
-    Only for a word of no known kind a running adb server is asked. Raises UsageError with the nearest known kind and
-    the serials that are connected.
+    An alias comes before a serial: what a word means must not depend on what is plugged in. Only for a word of no known
+    kind a running adb server is asked. Raises UsageError with the nearest known kind, the aliases, and the serials that
+    are connected.
     """
     kind = selector.partition(":")[0]
     if kind in _KINDS:
         return selector
     if _WIFI_PHONE.match(selector):
         return f"adb:{selector}"
+    hosts = _ssh_aliases() if selector else []
+    if selector in hosts:
+        return f"ssh:{selector}"
     serials = _connected_phones() if selector else []
     if selector in serials:
         return f"adb:{selector}"
-    near = difflib.get_close_matches(kind, _KINDS, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(kind, (*_KINDS, *hosts), n=1, cutoff=0.5)
     hint = f"did you mean `{near[0]}`?" if near else f"known: {', '.join(sorted(_KINDS))}"
     phones = f"; connected phones: {', '.join(serials)}" if serials else ""
-    raise UsageError(f"unknown device {selector!r}: {hint}{phones}")
+    aliases = f"; SSH hosts: {', '.join(hosts)}" if hosts else ""
+    raise UsageError(f"unknown device {selector!r}: {hint}{phones}{aliases}")
 
 
 def open_transport(selector: str) -> Transport:
-    """Open the way to a device: `local`, `adb:SERIAL`, or a phone's bare serial. Raises UsageError."""
+    """Open the way to a device: `local`, `adb:SERIAL`, `ssh:DESTINATION`, a bare alias or serial. Raises UsageError."""
     kind, _, address = resolve(selector).partition(":")
     return _KINDS[kind](address)
+
+
+def _ssh_aliases() -> list[str]:
+    from melt.transports._ssh_config import aliases
+
+    return aliases()
 
 
 def _connected_phones() -> list[str]:

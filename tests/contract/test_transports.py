@@ -15,6 +15,7 @@ from virtual.adbd.build import build as build_adbd
 from virtual.adbd.failure import Unavailable
 from virtual.phone import VirtualPhone
 from virtual.phone.testing import adb_server, playing
+from virtual.ssh_testing import serving, somebody
 
 from melt.errors import DeviceError, MeltError, TransportError, TransportTimeout, UsageError
 from melt.transports.base import Channel, Transport
@@ -48,13 +49,33 @@ def phone_of_aosp(request: pytest.FixtureRequest) -> Iterator[Transport]:
         yield open_transport(f"adb:{phone.address}@127.0.0.1:{server.port}")
 
 
+@contextmanager
+def ssh(request: pytest.FixtureRequest) -> Iterator[Transport]:
+    with serving() as server:
+        yield open_transport(server.alias)
+
+
+def ssh_as_user_of(shell: str) -> Callable[[pytest.FixtureRequest], AbstractContextManager[Transport]]:
+    """Reach a host as somebody whose login shell prints noise when it starts, in a locale that does not exist."""
+
+    @contextmanager
+    def opened(request: pytest.FixtureRequest) -> Iterator[Transport]:
+        with somebody(shell) as (user, _), serving(user=user) as server:
+            yield open_transport(f"ssh:{server.alias}")
+
+    return opened
+
+
 OPENERS: dict[str, Callable[[pytest.FixtureRequest], AbstractContextManager[Transport]]] = {
     "local": local,
     "adb-system": phone_by("system"),
     "adb-wheel": phone_by("wheel"),
     "adb-aosp": phone_of_aosp,
+    "ssh": ssh,
+    **{f"ssh-noisy-{shell}": ssh_as_user_of(shell) for shell in ("bash", "dash", "zsh", "fish", "tcsh")},
 }
-PARAMS = ("local", *(pytest.param(name, marks=pytest.mark.slow) for name in ("adb-wheel", "adb-system", "adb-aosp")))
+QUICK = ("local", "ssh")
+PARAMS = (*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in OPENERS if name not in QUICK))
 
 ALL_BYTES = bytes(range(256))
 ODD_WORDS = [

@@ -1,24 +1,56 @@
-"""A program on a phone that the host talks with."""
+"""A program on a phone or a board that the host talks with."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from melt.errors import TransportError, TransportTimeout
-from melt.transports._adb_shell import Shell
 
 _WRITE_TIMEOUT_S = 30.0
 _END_BY_ITSELF_S = 0.2
 _END_AFTER_SIGNAL_S = 2.0
 
 
-class AdbChannel:
+class Program(Protocol):
+    """A program that runs at the other end of a link."""
+
+    stdout: bytearray
+    exit_code: int | None
+
+    @property
+    def pid(self) -> int | None:
+        """Its process number, which is its group's too; None until it is known."""
+        ...
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether bytes for its stdin are still waiting for the link."""
+        ...
+
+    def send(self, data: bytes, *, end: bool = False) -> None:
+        """Queue bytes for its stdin, and its end."""
+        ...
+
+    def step(self, deadline: float) -> bool:
+        """Move what can be moved, waiting for that until the deadline; False when nothing could be."""
+        ...
+
+    def wait(self, deadline: float) -> bool:
+        """Move everything until the program ended; False when the deadline came first."""
+        ...
+
+    def close(self) -> None:
+        """Hang up."""
+        ...
+
+
+class ProgramChannel:
     """A program whose stdin and stdout are ours; its stderr is dropped. `end_group` sends a signal to its group."""
 
-    def __init__(self, shell: Shell, what: str, end_group: Callable[[int, str], None]) -> None:
+    def __init__(self, shell: Program, what: str, end_group: Callable[[int, str], None]) -> None:
         self._shell = shell
         self._what = what
         self._end_group = end_group

@@ -1,0 +1,188 @@
+"""What OpenSSH's own configuration says of a destination: read by `ssh -G`, so that Include and Match count too."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import shlex
+import socket
+import subprocess
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from melt.errors import DeviceError, UsageError
+
+_READ_S = 20.0
+"""`Match exec` in a configuration may ask a slow network."""
+_CONNECT_S = 10.0
+_DEPTH = 16
+_DESTINATION = re.compile(
+    r"(?:(?P<user>[^@\s][^\s]*)@)?(?:\[(?P<v6>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^\s:\[\]@]+))(?::(?P<port>\d{1,5}))?\Z"
+)
+_BARE_V6 = re.compile(r"(?:[^@\s]+@)?[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.%\w]*\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """Where a destination is and how it is entered. `proxy_jumps` come in the order in which they are passed."""
+
+    destination: str
+    hostname: str
+    port: int
+    user: str
+    identity_files: tuple[Path, ...]
+    identities_only: bool
+    agent: str | None
+    known_hosts: tuple[Path, ...]
+    host_key_alias: str | None
+    proxy_jumps: tuple[str, ...]
+    proxy_command: str | None
+    connect_timeout_s: float
+
+    @property
+    def known_as(self) -> tuple[str, ...]:
+        """The names that known hosts may have for it; the first is the one to write."""
+        if self.host_key_alias:
+            return (self.host_key_alias.lower(),)
+        name = self.hostname.lower()
+        # OpenSSH takes the key of the bare name too, where none stands for the port.
+        return (name,) if self.port == 22 else (f"[{name}]:{self.port}", name)
+
+
+def read(destination: str) -> Host:
+    """Return what the configuration says of `host`, `user@host`, `user@host:port` or an alias.
+
+    Raises UsageError for a destination that cannot be one, DeviceError where OpenSSH's client is not installed.
+    """
+    words = _words(destination)
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for line in _effective(destination, words).splitlines():
+        key, _, value = line.partition(" ")
+        found[key].append(value)
+    host, port, user = found["hostname"][0].strip("[]"), int(found["port"][0]), found["user"][0]
+    tokens = {
+        "%": "%", "h": host, "n": words[-1].rpartition("@")[2], "p": str(port), "r": user, "u": getpass.getuser(),
+        "d": str(Path.home()), "L": socket.gethostname().partition(".")[0], "l": socket.gethostname(),
+        "i": str(os.getuid()), "k": (found.get("hostkeyalias") or [host])[0],
+    }  # fmt: skip
+    jump, command = (_given(found.get(key)) for key in ("proxyjump", "proxycommand"))
+    timeout = _given(found.get("connecttimeout"))
+    return Host(
+        destination,
+        host,
+        port,
+        user,
+        tuple(_path(name, tokens) for name in found["identityfile"] if name != "none"),
+        found.get("identitiesonly") == ["yes"],
+        _agent(found.get("identityagent"), tokens),
+        tuple(
+            _path(name, tokens)
+            for key in ("userknownhostsfile", "globalknownhostsfile")
+            for name in " ".join(found.get(key, ())).split()
+            if name != "none"
+        ),
+        _given(found.get("hostkeyalias")),
+        tuple(jump.split(",")) if jump else (),
+        _expanded(_checked_tokens(command, tokens), tokens) if command else None,
+        float(timeout) if timeout and float(timeout) > 0 else _CONNECT_S,
+    )
+
+
+def aliases() -> list[str]:
+    """Return the plain names after `Host` in the user's configuration, without patterns; [] where there is none."""
+    try:
+        return list(dict.fromkeys(_aliases_of(_config_file() or Path.home() / ".ssh" / "config", 0)))
+    except OSError:
+        return []
+
+
+def _aliases_of(file: Path, depth: int) -> Iterator[str]:
+    for line in file.read_text(errors="replace").splitlines():
+        try:
+            words = shlex.split(re.sub(r"^(\s*\w+)\s*=\s*", r"\1 ", line), comments=True)
+        except ValueError:
+            continue
+        match [word.lower() for word in words[:1]]:
+            case ["host"]:
+                yield from (word for word in words[1:] if not any(mark in word for mark in "*?!"))
+            case ["include"] if depth < _DEPTH:
+                for pattern in words[1:]:
+                    where = Path(pattern).expanduser()
+                    # As ssh_config(5) has it: what is relative is relative to ~/.ssh.
+                    base = Path(where.anchor) if where.is_absolute() else Path.home() / ".ssh"
+                    for included in sorted(base.glob(str(where.relative_to(where.anchor)))):
+                        if included.is_file():
+                            yield from _aliases_of(included, depth + 1)
+
+
+def _config_file() -> Path | None:
+    named = os.environ.get("MELT_SSH_CONFIG")
+    return Path(named).expanduser() if named else None
+
+
+def _words(destination: str) -> tuple[str, ...]:
+    """Return the destination as arguments of ssh. Raises UsageError."""
+    found = _DESTINATION.match(destination)
+    if destination.startswith("-") or not (found or _BARE_V6.match(destination)):
+        raise UsageError(
+            f"ssh: {destination!r} is no destination: write an alias of ~/.ssh/config, `host`, `user@host` or "
+            "`user@host:port`"
+        )
+    if found is None or found["port"] is None:
+        return (destination.replace("[", "").replace("]", ""),)
+    user = f"{found['user']}@" if found["user"] else ""
+    return ("-p", found["port"], user + (found["v6"] or found["host"]))
+
+
+def _effective(destination: str, words: tuple[str, ...]) -> str:
+    file = _config_file()
+    command = ("ssh", *(("-F", str(file)) if file else ()), "-G", "-T", "--", *words)
+    if words[0] == "-p":
+        command = (*command[:-4], *words[:2], "--", words[2])
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="surrogateescape",
+            timeout=_READ_S, check=False,
+        )  # fmt: skip
+    except FileNotFoundError:
+        raise DeviceError("ssh: OpenSSH's client, which reads ~/.ssh/config, is not here: install it") from None
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise DeviceError(f"ssh: the configuration of {destination} cannot be read: {error}") from error
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or [f"`ssh -G` ended with {done.returncode}"])[-1]
+        raise UsageError(f"ssh: the configuration of {destination} cannot be read: {said}")
+    return done.stdout
+
+
+def _given(values: list[str] | None) -> str | None:
+    return values[0] if values and values[0] not in ("", "none") else None
+
+
+def _agent(values: list[str] | None, tokens: Mapping[str, str]) -> str | None:
+    """Return the socket of the agent that is to be asked."""
+    named = values[0] if values else "SSH_AUTH_SOCK"
+    if named == "none":
+        return None
+    if named == "SSH_AUTH_SOCK" or (named.startswith("$") and "{" not in named):
+        return os.environ.get(named.lstrip("$")) or None
+    return str(_path(named, tokens))
+
+
+def _path(text: str, tokens: Mapping[str, str]) -> Path:
+    named = re.sub(r"\$\{(\w+)\}", lambda found: os.environ.get(found[1], ""), _expanded(text, tokens))
+    return Path(named).expanduser()
+
+
+def _expanded(text: str, tokens: Mapping[str, str]) -> str:
+    return re.sub(r"%(.)", lambda found: tokens.get(found[1], found[0]), text)
+
+
+def _checked_tokens(command: str, tokens: Mapping[str, str]) -> str:
+    """Return the command if nothing but words of the network goes into it. Raises UsageError."""
+    for token in "hnpr":
+        if f"%{token}" in command and not re.fullmatch(r"[\w.:%@+][\w.:%@+-]*", tokens[token]):
+            raise UsageError(f"ssh: {tokens[token]!r} must not go into the ProxyCommand `{command}`")
+    return command
