@@ -20,6 +20,7 @@ VERBS = (
     "export",
     "models",
     "build",
+    "provision",
     "devices",
     "doctor",
     "selftest",
