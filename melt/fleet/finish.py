@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from melt.session import folder as docs
 from melt.session.folder import RunFolder
 from melt.targets.jobfile import Job
 from melt.targets.probe import load_snapshot
+from melt.telemetry.base import PYTHON, STREAMS
 from melt.telemetry.decode import decode
 from melt.telemetry.journal import Event, Journal, Line, read_journal
 from melt.telemetry.platforms import platform
@@ -93,7 +95,15 @@ def _was_sampled_by(schedule: Schedule, job: bytes) -> bool:
     words = (b"group ", b"file ", b"stream ", b"poll ")
     meant = Job(run_id="-", groups=schedule.groups, streams=schedule.streams, polls=schedule.polls).render()
     asked, expected = ([line for line in text.splitlines() if line.startswith(words)] for text in (job, meant))
-    return asked == expected
+    return len(asked) == len(expected) and all(map(_is_placed, expected, asked))
+
+
+def _is_placed(expected: bytes, asked: bytes) -> bool:
+    """Whether a line of a job is the expected one, with the device's own paths in the places that stand for them."""
+    pattern = re.escape(expected)
+    for place in (STREAMS, PYTHON):
+        pattern = pattern.replace(re.escape(place.encode()), rb"\S+")
+    return re.fullmatch(pattern, asked) is not None
 
 
 def _has_journal(folder: RunFolder) -> bool:
