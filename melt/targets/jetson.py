@@ -9,11 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from melt.targets.devicetree import tree_text
 from melt.targets.probe import Snapshot, text_of
 
 _RELEASE = "/etc/nv_tegra_release"
-_COMPATIBLE = "/proc/device-tree/compatible"
-_MODEL = "/proc/device-tree/model"
 
 CPU_CLOCKS = "/sys/devices/system/cpu/cpu[0-9]*/cpufreq"
 GPU_CLOCKS = tuple(f"/sys/class/devfreq/*.{name}" for name in ("gpu", "gp10b", "gv11b", "ga10b"))
@@ -94,7 +93,7 @@ def is_jetson(snapshot: Snapshot) -> bool:
 
 def name(snapshot: Snapshot) -> str | None:
     """Return the board's name, which firmware repeats elsewhere in other words."""
-    return text_of(snapshot, _MODEL)
+    return tree_text(snapshot, "model")
 
 
 def os_build(snapshot: Snapshot) -> str | None:
@@ -144,5 +143,5 @@ def _limits(snapshot: Snapshot, begin: str, names: tuple[str, str]) -> Iterable[
 
 
 def _chip(snapshot: Snapshot) -> str | None:
-    words = re.findall(r"nvidia,(tegra\d+)", text_of(snapshot, _COMPATIBLE) or "")
+    words = re.findall(r"nvidia,(tegra\d+)", tree_text(snapshot, "compatible") or "")
     return words[-1] if words else None

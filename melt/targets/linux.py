@@ -9,14 +9,14 @@ import re
 from melt._layout import state_dir
 from melt.errors import DeviceError
 from melt.records import DeviceFacts
-from melt.targets import jetson
+from melt.targets import devicetree, jetson
 from melt.targets.arm import describe_cores
 from melt.targets.cpus import CPU_GLOBS, common_features, usable_cpus
+from melt.targets.devicetree import tree_text
 from melt.targets.probe import Snapshot, keyed_bytes, text_of
 from melt.transports.base import Transport
 
 _DMI = "/sys/class/dmi/id"
-_TREE = "/proc/device-tree"
 
 FACT_GLOBS: tuple[str, ...] = (
     *CPU_GLOBS,
@@ -28,10 +28,7 @@ FACT_GLOBS: tuple[str, ...] = (
     "/proc/sys/kernel/hostname",
     "/proc/sys/kernel/osrelease",
     "/proc/sys/kernel/random/boot_id",
-    f"{_TREE}/compatible",
-    f"{_TREE}/model",
-    f"{_TREE}/serial-number",
-    f"{_TREE}/hypervisor/compatible",
+    *devicetree.globs("compatible", "model", "serial-number", "hypervisor/compatible"),
     "/sys/hypervisor/type",
     f"{_DMI}/product_name",
     f"{_DMI}/product_version",
@@ -126,7 +123,7 @@ def virtualization(snapshot: Snapshot) -> str | None:
 def _machine(snapshot: Snapshot) -> str | None:
     vendor, product = (text_of(snapshot, f"{_DMI}/{key}") or "" for key in ("sys_vendor", "product_name"))
     said = f"{vendor} {product}".lower()
-    tree = text_of(snapshot, f"{_TREE}/hypervisor/compatible")
+    tree = tree_text(snapshot, "hypervisor/compatible")
     flagged = _has_flag(snapshot, "hypervisor")
     # x86 tells by a flag. Elsewhere only names tell, and clouds give their real machines ("metal") the same vendor.
     if not flagged and tree is None and (_arch(snapshot) in _X86 or "metal" in said):
@@ -142,7 +139,7 @@ def _device_id(snapshot: Snapshot, hint: str) -> str:
 
     A board's serial number comes first: boards that were flashed with one image share its machine-id.
     """
-    identity = text_of(snapshot, f"{_TREE}/serial-number") or text_of(snapshot, "/etc/machine-id")
+    identity = tree_text(snapshot, "serial-number") or text_of(snapshot, "/etc/machine-id")
     if identity is None or identity == "uninitialized":
         keys = (text_of(snapshot, "/proc/sys/kernel/hostname"), _soc(snapshot), hint)
         identity = "\0".join(key or "" for key in keys)
@@ -160,7 +157,7 @@ def _name(snapshot: Snapshot, virtual: str | None) -> str | None:
         product = version  # Lenovo keeps the name of the model here, and a type number in product_name.
     if product:
         return product if not vendor or product.startswith(vendor) else f"{vendor} {product}"
-    return text_of(snapshot, f"{_TREE}/model") or hostname
+    return tree_text(snapshot, "model") or hostname
 
 
 def _dmi(snapshot: Snapshot, key: str) -> str:
@@ -201,7 +198,7 @@ def _soc(snapshot: Snapshot) -> str | None:
     if models and not implementers:
         return re.sub(r"\s+", " ", models[0])
     chip = next(iter(_cpuinfo(snapshot, "Hardware")), None)
-    compatible = text_of(snapshot, f"{_TREE}/compatible")
+    compatible = tree_text(snapshot, "compatible")
     if compatible:
         chip = compatible.split("\0")[-1].split(",")[-1]
     cores = _arm_cores(implementers, parts)
