@@ -77,11 +77,7 @@ def import_bindings():
     """
     spec = importlib.util.find_spec("llama_cpp")
     if spec is None or not spec.submodule_search_locations:
-        raise Failure(
-            "internal",
-            "llama-cpp-python is not installed for %s: run '%s -m pip install llama-cpp-python==0.3.36'"
-            % (sys.executable, sys.executable),
-        )
+        raise Failure("engine_missing", "llama-cpp-python is not installed for %s" % sys.executable)
     package = types.ModuleType("llama_cpp")
     package.__path__ = list(spec.submodule_search_locations)
     sys.modules["llama_cpp"] = package

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import signal
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from melt.engines.base import RunnerReport
 from melt.records import Outcome, Reason
@@ -24,6 +25,9 @@ _ALLOCATION_FAILED = re.compile(
     r"|(failed|unable) to allocate|alloc\w*(\(\))? failed|cudaErrorMemoryAllocation",
     re.IGNORECASE,
 )
+_OLD_PYTHON = "future feature annotations is not defined"
+"""What a Python before 3.7 says of a runner's first line."""
+_NO_ENGINE = "engine_missing"
 _MAX_QUOTE = 200
 
 
@@ -44,9 +48,14 @@ def exit_of(events: Sequence[Event], end: Mapping[str, object] | None) -> Exit:
 
 
 def outcome(
-    report: RunnerReport, events: Sequence[Event], end: Mapping[str, object] | None, stderr: str
+    report: RunnerReport,
+    events: Sequence[Event],
+    end: Mapping[str, object] | None,
+    stderr: str,
+    *,
+    device: str = "local",
 ) -> tuple[Outcome, Reason | None]:
-    """Return how the run ended and, unless it is ok, why: one sentence.
+    """Return how the run ended and, unless it is ok, why: one sentence. `device` is its selector.
 
     A cause is preferred to its effect: what the runner named itself, then what the agent did to it, then its exit.
     """
@@ -54,9 +63,12 @@ def outcome(
         end = next((e.data for e in reversed(events) if e.name == "end"), None)
     how = str(end.get("reason")) if end else None
     if report.failure is not None:
-        return _FAILURES.get(report.failure.code, Outcome.FAILED), report.failure
+        return _FAILURES.get(report.failure.code, Outcome.FAILED), _with_remedy(report.failure, device)
     if how == "runner_not_started":
-        return _not_started(events)
+        return _not_started(events, device)
+    if _OLD_PYTHON in stderr and not report.complete:
+        old = Reason(code=_NO_ENGINE, message="the device's own Python is too old for the engine's runner")
+        return Outcome.FAILED, _with_remedy(old, device)
     if how in _ENDED_BY_AGENT:
         kind, message = _ENDED_BY_AGENT[how]
         return kind, Reason(code=how, message=message, figures=_trip_figures(events) if how == "tripped" else {})
@@ -80,9 +92,21 @@ _ENDED_BY_AGENT = {
 }
 
 
-def _not_started(events: Sequence[Event]) -> tuple[Outcome, Reason]:
+def _with_remedy(reason: Reason, device: str) -> Reason:
+    """Say of an engine that is not there how it gets there."""
+    if reason.code != _NO_ENGINE:
+        return reason
+    kind, _, host = device.partition(":")
+    way = f"`melt provision {host}`" if kind == "ssh" else "`pip install 'melt[llama]'`"
+    return replace(reason, message=f"{reason.message}: {way} installs the engine")
+
+
+def _not_started(events: Sequence[Event], device: str) -> tuple[Outcome, Reason]:
     data = next((e.data for e in events if e.name == "runner_not_started"), {})
     why = str(data.get("message") or "the system gave no reason")
+    if device.startswith("ssh:") and data.get("errno") == errno.ENOENT:
+        lacking = Reason(code=_NO_ENGINE, message="the device has no Python for the engine's runner")
+        return Outcome.FAILED, _with_remedy(lacking, device)
     return Outcome.FAILED, Reason(code="runner_not_started", message=f"the runner could not be started: {why}")
 
 

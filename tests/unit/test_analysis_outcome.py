@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from analysis_samples import COMPLETED, agent_events, at, run, runner_said
+from analysis_samples import COMPLETED, agent_events, at, make_start, run, runner_said
 
 from melt.records import Outcome, Verdict
 from melt.telemetry.journal import Event
@@ -95,3 +95,27 @@ def test_why_a_runner_did_not_start_is_said():
     events = [Event("runner_not_started", at(1), {"errno": 2, "message": "No such file or directory"})]
     seen = run([], events=events, end=ended("runner_not_started", exit_code=None))
     assert seen.reasons[0].message == "the runner could not be started: No such file or directory"
+
+
+@pytest.mark.parametrize(
+    ("device", "remedy"),
+    [("ssh:lab@orin:22", "`melt provision lab@orin:22`"), ("local", "`pip install 'melt[llama]'`")],
+)
+@pytest.mark.parametrize(
+    ("said", "stderr"),
+    [
+        ([{"event": "error", "code": "engine_missing", "message": "llama-cpp-python is not installed"}], ""),
+        ([], "SyntaxError: future feature annotations is not defined"),
+    ],
+)
+def test_an_engine_that_is_not_there_is_said_how_to_install(device, remedy, said, stderr):
+    seen = run(said, start=make_start(device=device), events=agent_events(exit_code=1), end=COMPLETED, stderr=stderr)
+    assert seen.outcome is Outcome.FAILED
+    assert [reason.code for reason in seen.reasons] == ["engine_missing"]
+    assert seen.reasons[0].message.endswith(f": {remedy} installs the engine")
+
+
+def test_a_board_without_python_is_told_to_be_provisioned():
+    events = [Event("runner_not_started", 1, {"errno": 2, "message": "No such file or directory"})]
+    seen = run([], start=make_start(device="ssh:orin"), events=events, end=ended("runner_not_started"))
+    assert "`melt provision orin`" in seen.reasons[0].message
