@@ -57,6 +57,9 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description="Print what jtop says, a line of JSON per sample.")
     parser.add_argument("--interval", type=float, default=SLOWEST_S, help="seconds between samples, 0.1 to 1")
     parser.add_argument("--probe", action="store_true", help="print one sample, or why there is none, and end")
+    parser.add_argument(
+        "--lost", choices=WORTH_WAITING, help="there were samples, until for this reason there were none"
+    )
     asked = parser.parse_args(arguments)
     interval_s = min(max(asked.interval, FASTEST_S), SLOWEST_S)
     try:
@@ -65,9 +68,9 @@ def main(arguments=None):
             sample = next(samples(library, interval_s))
             write(dict(sample, jtop=library.__version__, python=sys.executable))
         else:
-            stream(library, interval_s)
+            stream(library, interval_s, asked.lost)
     except Refused as refused:
-        print(refused, file=sys.stderr)
+        complain(refused)
         if asked.probe:
             write({"refused": refused.reason, "message": str(refused)})
         return refused.code
@@ -90,24 +93,34 @@ def load():
     return jtop
 
 
-def stream(library, interval_s):
-    """Print samples; connect anew when the service was restarted or fell silent. Raises Refused."""
-    lost = None
+def stream(library, interval_s, lost=None):
+    """Print samples; ask again when the service was restarted or fell silent (`lost`: why). Raises Refused."""
+    seen = lost is not None
     while True:
         try:
             for sample in samples(library, interval_s):
                 write(sample)
                 if lost:
-                    print("jtop answers again", file=sys.stderr)
-                lost = ""
+                    complain("jtop answers again")
+                seen, lost = True, None
         except Refused as refused:
             # Before the first sample, waiting would only hide from the user what is wrong.
-            if lost is None or refused.reason not in WORTH_WAITING:
+            if not seen or refused.reason not in WORTH_WAITING:
                 raise
             if refused.reason != lost:
-                print("%s; asking again" % refused, file=sys.stderr)
+                complain("%s; asking again" % refused)
             lost = refused.reason
         time.sleep(SLOWEST_S)
+        if lost == "silent":
+            begin_anew(interval_s, lost)
+
+
+def begin_anew(interval_s, lost):
+    """Replace this process by a fresh one.
+
+    multiprocessing keeps the connection to a service that has ended, and hands it to every later client.
+    """
+    os.execv(sys.executable, [sys.executable, __file__, "--interval", str(interval_s), "--lost", lost])
 
 
 def samples(library, interval_s):
@@ -213,6 +226,11 @@ def numbers(values):
 def named(values, names):
     """Return some of the values under names that tell their unit."""
     return {new: values[old] for old, new in names if values.get(old) is not None}
+
+
+def complain(sentence):
+    """Print a sentence to the user, at once: Pythons before 3.9 keep what is no terminal waiting."""
+    print(sentence, file=sys.stderr, flush=True)
 
 
 def write(sample):

@@ -111,6 +111,7 @@ def program(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     monkeypatch.setattr(module.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(module.os, "execv", lambda path, argv: setattr(module, "anew", argv))
     return module
 
 
@@ -206,6 +207,20 @@ def test_a_service_that_comes_back_is_asked_again(program, monkeypatch, capsys, 
         "jtop and its service are of different versions",
     ]
     assert all(sentence.endswith("; asking again") for sentence in (sentences[0], sentences[1], sentences[3]))
+    # multiprocessing hands the connection that was lost to every later client of the same process.
+    assert program.anew == [sys.executable, str(PROGRAM), "--interval", "1.0", "--lost", "silent"]
+
+
+def test_a_process_that_began_anew_waits_and_does_not_repeat_itself(program, monkeypatch, capsys) -> None:
+    assert run(program, monkeypatch, library(Client(0), GONE, Client(1), OTHER), "--lost", "silent") == 7
+    out, err = capsys.readouterr()
+    assert out.count("\n") == 1
+    assert [sentence.partition(":")[0] for sentence in err.splitlines()] == [
+        "the service of jtop does not run",
+        "jtop answers again",
+        "the service of jtop does not answer",
+        "jtop and its service are of different versions",
+    ]
 
 
 def test_a_service_that_never_gave_a_sample_is_not_waited_for(program, monkeypatch, capsys) -> None:
