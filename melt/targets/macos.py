@@ -1,7 +1,7 @@
 """What a Mac is, out of what its own programs print. Written from recordings: docs/apple.md says what is unproven.
 
-macOS has no /proc and no /sys: every fact is a command. The node `hw` of sysctl is asked for as a whole, because one
-name that a version does not know would fail the rest.
+macOS has no /proc and no /sys: every fact is a command. sysctl is asked for its node `hw` as a whole, in which chips
+differ, and for what that leaves out; it fails for a name that its version does not know, and prints the others.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from melt.transports.base import Transport
 FACT_GLOBS: tuple[str, ...] = ()
 
 _SYSCTL = (
-    "sysctl hw machdep.cpu.brand_string kern.bootsessionuuid kern.hv_vmm_present kern.osproductversion kern.osrelease"
-    " kern.osversion 2>/dev/null || :"
+    "sysctl hw hw.model machdep.cpu.brand_string kern.bootsessionuuid kern.hv_vmm_present "
+    "kern.osproductversion kern.osrelease kern.osversion 2>/dev/null || :"
 )
 
 FACT_COMMANDS: dict[str, tuple[str, ...]] = {

@@ -35,6 +35,7 @@ _NO_POWER = (
     "power and energy are not measured: `melt provision` brings what reads the chip's energy counters, "
     "`brew install macmon` what reads the power of the whole Mac; or attach a power meter"
 )
+_NO_WHOLE = "power and energy are not measured: `brew install macmon`, or attach a power meter"
 
 
 def discover(snapshot: Snapshot, sampling: Sampling) -> Discovery:
@@ -47,15 +48,19 @@ def discover(snapshot: Snapshot, sampling: Sampling) -> Discovery:
         *macmon,
         *ioreport,
         *macos_powermetrics.readings(snapshot, rate_hz),
-        *macos_state.thermal_pressure(snapshot),
+        # notifyutil prints 0 for a key that nobody ever posted, and in a virtual Mac nobody does.
+        *(macos_state.thermal_pressure(snapshot) if virtualization(snapshot) is None else ()),
         *macos_state.battery(snapshot),
         *macos_state.memory(snapshot),
     ]
     found = Discovery(tuple(files), tuple(lines))
-    return Discovery(found.files, found.lines, (*macmon_missing, *ioreport_missing, *_absent(snapshot, found)))
+    # Whoever was told why the chip's counters are of no use needs no advice to install what reads them.
+    no_power = _NO_WHOLE if ioreport_missing else _NO_POWER
+    missing = (*macmon_missing, *ioreport_missing, *_absent(snapshot, found, no_power))
+    return Discovery(found.files, found.lines, missing)
 
 
-def _absent(snapshot: Snapshot, found: Discovery) -> list[str]:
+def _absent(snapshot: Snapshot, found: Discovery, no_power: str) -> list[str]:
     """Say what is not there, and what would help; in a virtual Mac nothing would."""
     virtual = virtualization(snapshot)
     streams = found.streams
@@ -68,7 +73,7 @@ def _absent(snapshot: Snapshot, found: Discovery) -> list[str]:
         )
     elif not sites:
         where = f"power and energy are not measured in this virtual system ({virtual})"
-        sentences.append(where if virtual else _NO_POWER)
+        sentences.append(where if virtual else no_power)
     if "temperature" not in quantities:
         help_ = f" in this virtual system ({virtual})" if virtual else ": `brew install macmon`"
         sentences.append(f"temperature is not measured{help_}")

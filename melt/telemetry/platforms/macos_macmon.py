@@ -70,7 +70,8 @@ _COLUMNS = (
         for name, site in _CLUSTERS.items()
     ),
     *(
-        Column(f"{name}_busy", "utilization", site, first(at(f"{name}_active_ratio"), at(f"{name}_usage", 1)))
+        # Of what the cluster could do at its highest clock: all versions have that, not all the share of time.
+        Column(f"{name}_load", "utilization", site, first(at(f"{name}_scaled_ratio"), at(f"{name}_usage", 1)))
         for name, site in _CLUSTERS.items()
     ),
     Column("ram_used", "memory", "memory", at("memory", "ram_usage")),
