@@ -10,11 +10,12 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from enum import Enum, auto
 from pathlib import Path
 from threading import Event
 from typing import BinaryIO
 
-from melt.errors import AgentError, DeviceError, StoreError, TransportError
+from melt.errors import AgentError, DeviceError, StoreError, TransportError, TransportTimeout
 from melt.session.patience import BOOT_S
 from melt.targets.agent import AgentClient, Status
 from melt.telemetry.journal import JournalReader, Record
@@ -71,8 +72,10 @@ def collect(
                     say("the device is back; the run is collected from where it broke off")
                     away = False
                     progress = _Progress(out.tell())
+                until = _Until.STOPPED
                 if not interrupted:
-                    interrupted = _follow(agent, job_dir, out, reader, see, stop, min(SILENT_S, stalled_after_s))
+                    until = _follow(agent, job_dir, out, reader, see, stop, min(SILENT_S, stalled_after_s))
+                    interrupted = until is _Until.STOPPED
                 if interrupted:
                     agent.stop(job_dir)
                     _drain(agent, job_dir, out, reader, see)
@@ -84,6 +87,8 @@ def collect(
                     say(f"the agent has written nothing for {stalled_after_s:.0f} s: the run is ended")
                     status = _end_stalled(agent, job_dir, out, reader, see)
                 if status.state != "running":
+                    if until is _Until.SILENT:  # the link froze, and kept back the end of a job that ended meanwhile
+                        _drain(agent, job_dir, out, reader, see)
                     _sync(out)
                     return Collected(status.state, status.end, interrupted)
                 deadline = time.monotonic() + lost_after_s
@@ -97,6 +102,14 @@ def collect(
                 if reconnect is not None:
                     with suppress(DeviceError):
                         agent = reconnect()
+
+
+class _Until(Enum):
+    """Why a journal is not followed any more."""
+
+    END = auto()
+    STOPPED = auto()
+    SILENT = auto()
 
 
 class _Progress:
@@ -132,18 +145,18 @@ def _follow(
     see: Callable[[Sequence[Record]], None],
     stop: Event,
     silent_s: float,
-) -> bool:
-    """Copy until the job ends (False), the caller wants to stop (True) or the link falls silent (False)."""
+) -> _Until:
+    """Copy until the job ends, the caller wants to stop or the link falls silent."""
     synced = heard = time.monotonic()
     with agent.tail(job_dir, out.tell(), follow=True) as channel:
         while not stop.is_set():
             data = channel.read(_CHUNK_BYTES, POLL_S)
             now = time.monotonic()
             if data == b"":
-                return False
+                return _Until.END
             if data is None:
                 if now - heard > silent_s:
-                    return False
+                    return _Until.SILENT
                 continue
             heard = now
             _append(out, data)
@@ -151,17 +164,19 @@ def _follow(
             if now - synced > _SYNC_EVERY_S:
                 _sync(out)
                 synced = now
-    return True
+    return _Until.STOPPED
 
 
 def _drain(
     agent: AgentClient, job_dir: str, out: BinaryIO, reader: JournalReader, see: Callable[[Sequence[Record]], None]
 ) -> None:
-    """Copy what is there, to its end."""
+    """Copy what is there, to its end. Raises TransportTimeout where it does not come."""
     with agent.tail(job_dir, out.tell(), follow=False) as channel:
         while data := channel.read(_CHUNK_BYTES, SILENT_S):
             _append(out, data)
             see(reader.feed(data))
+    if data is None:
+        raise TransportTimeout(f"no more of the journal came within {SILENT_S:.0f} s: is the link frozen?")
 
 
 def _open(journal: Path) -> BinaryIO:

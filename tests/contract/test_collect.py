@@ -136,6 +136,35 @@ def test_a_device_that_stays_away_is_given_up(agent: tuple[AgentClient, Faulty],
         collect(client, str(folder), tmp_path / "home", see=lambda _: None, stop=Event(), lost_after_s=0.5)
 
 
+def test_a_link_that_freezes_over_the_end_of_a_run_loses_nothing(
+    agent: tuple[AgentClient, Faulty], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, transport = agent
+    folder = _start(client, tmp_path, 0.3)
+    opened, first = transport.open, Event()
+
+    def freezing(argv: Sequence[str]) -> Channel:
+        channel = opened(argv)
+        if not first.is_set():
+            first.set()
+            reads, read = itertools.count(), channel.read
+
+            def silent(size: int, timeout_s: float) -> bytes | None:
+                if next(reads) < 2:
+                    return read(min(size, 200), timeout_s)
+                Event().wait(timeout_s)
+                return None
+
+            channel.read = silent  # type: ignore[method-assign]
+        return channel
+
+    monkeypatch.setattr(transport, "open", freezing)
+    home = tmp_path / "home"
+    collected = collect(client, str(folder), home, see=lambda _: None, stop=Event(), stalled_after_s=1.0)
+    assert collected.state == "ended"
+    assert home.read_bytes() == (folder / "journal").read_bytes()
+
+
 @pytest.mark.slow
 def test_an_agent_that_hangs_is_told_to_stop(agent: tuple[AgentClient, Faulty], tmp_path: Path) -> None:
     client, _ = agent
