@@ -1,4 +1,4 @@
-"""`melt devices`: what is connected, how it is, and what keeps a device from being used."""
+"""`melt devices`: what there is to measure on, how it is, and what keeps a device from being used."""
 
 from __future__ import annotations
 
@@ -7,23 +7,28 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from melt.cli import _trust
+
 if TYPE_CHECKING:
     from melt.fleet.inventory import Entry
 
 NAME = "devices"
-HELP = "list the devices that are connected: state, battery, temperature, and why one cannot be used"
+HELP = "list the devices: state, battery or power mode, temperature, and why one cannot be used"
 FORMATS = ("table", "json")
 
-_HEADERS = ("device", "name", "state", "battery", "temp", "profile")
-_FACTS = ("name", "device_id", "os", "os_build", "soc", "arch")
+_HEADERS = ("device", "name", "state", "battery/mode", "temp", "profile")
+_FACTS = ("name", "device_id", "os", "os_build", "soc", "arch", "power_mode")
 _USAGE = """\
 melt devices [-h] [-o {table,json}] [--timeout S] [--adb-server HOST:PORT]
+       melt devices trust HOST [--fingerprint SHA256:...] [--yes] [--replace]
+       melt devices forget HOST
        melt devices clean DEVICE
 """
 _EPILOG = """\
-The first column is what to type after --device. Nothing is left on a device that is listed.
+The first column is what to type after --device. Nothing is left on a device that is listed. Boards and Macs are
+listed once `melt devices trust` was told of them, or a profile of yours names their `ssh:` address.
 
-exit status: 0 the list was made, 1 a device could not be cleaned, 2 wrong usage
+exit status: 0 done, 1 a device could not be trusted or cleaned, 2 wrong usage
 """
 
 
@@ -42,11 +47,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="ask this adb server, not the usual one; may be repeated",
     )
     parser.set_defaults(act=_list)
-    verbs = parser.add_subparsers(dest="devices_verb", metavar="VERB", title="what else can be done")
+    # argparse would take the usage above for the name that stands before a verb.
+    verbs = parser.add_subparsers(prog=parser.prog, dest="devices_verb", metavar="VERB", title="what else can be done")
     text = "remove the models and runners that melt keeps on a device, and say what that freed"
     clean = verbs.add_parser("clean", help=text, description=text, allow_abbrev=False)
     clean.add_argument("device", metavar="DEVICE", help="as `melt devices` names it")
     clean.set_defaults(act=_clean)
+    _trust.configure(verbs)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -101,12 +108,13 @@ def _row(entry: Entry) -> list[str]:
 
     health = entry.health
     level = None if health.battery_ratio is None else f"{health.battery_ratio:.0%}".replace("%", " %")
-    battery = ", ".join(filter(None, (level, "charging" if health.charging else None)))
+    mode = entry.facts.power_mode if entry.facts else None
+    power = ", ".join(filter(None, (level, "charging" if health.charging else None, mode)))
     return [
         entry.selector,
         entry.facts.name if entry.facts else "-",
         entry.state,
-        battery or "-",
+        power or "-",
         human(health.temperature_c, "c"),
         entry.profile.title if entry.profile else "-",
     ]

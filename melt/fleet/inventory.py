@@ -1,35 +1,30 @@
-"""What is connected: this machine, and what the adb server knows, each looked at without leaving anything on it.
+"""What there is to measure on: this machine, what the adb server knows, and the SSH hosts that are trusted.
 
-Devices are asked in parallel and have a common deadline: one that hangs is listed with that, and stops nobody.
+Devices are asked in parallel and have a common deadline: one that hangs is listed with that, and stops nobody. Nothing
+is left on a device that is looked at.
 """
 
 from __future__ import annotations
 
-import contextlib
-import glob
-import math
 import queue
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from melt.errors import MeltError, TransportError, TransportTimeout
-from melt.records import DeviceFacts, Sampling, Stream
-from melt.targets.probe import Snapshot, take_snapshot
+from melt.errors import Gone, HostKeyError, MeltError, Offline, TransportError, TransportTimeout, Unauthorized
+from melt.fleet.look import Health, look
+from melt.records import DeviceFacts
 from melt.targets.profiles import Profile, load_profiles, matching_profile
-from melt.targets.system import identify, read_facts
-from melt.telemetry.base import FileSource, LineSource
-from melt.telemetry.platforms import Platform, platform
-from melt.transports.registry import open_transport
 
 LOOK_S = 15.0
-"""How long all devices together have to answer; a phone on USB needs half a second."""
+"""How long all devices together have to answer; a phone on USB needs half a second, a board a second."""
 
-_LOCAL = "local"
+_LOCAL, _SSH = "local", "ssh:"
 _DEVICE, _READY, _SILENT, _ERROR = "device", "ready", "silent", "error"
+_UNREACHABLE = "unreachable"
+_UNKNOWN = Health()
 _REMEDIES = {
     "unauthorized": "unlock the phone and accept the dialog `Allow USB debugging?`",
     "authorizing": "unlock the phone and accept the dialog `Allow USB debugging?`",
@@ -44,30 +39,28 @@ _REMEDIES = {
 }
 """What to do about each state of the adb server (`adb devices`) in which a device cannot be asked anything."""
 
-
-@dataclass(frozen=True, slots=True)
-class Health:
-    """The battery's level from 0 to 1, whether it charges, and a temperature with the sensor that says it."""
-
-    battery_ratio: float | None = None
-    charging: bool | None = None
-    temperature_c: float | None = None
-    sensor: str | None = None
+_SAID = {
+    Unauthorized: "unauthorized",
+    TransportTimeout: _SILENT,
+    Gone: _UNREACHABLE,
+    Offline: _UNREACHABLE,
+}
+"""What an error of the way to a device is called in a list."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A device that is connected. `selector` is what to type after --device; `reason` is why it cannot be used.
+    """A device that is known. `selector` is what to type after --device; `reason` is why it cannot be used.
 
-    `state` is `ready`, `silent` (no answer in time), `error`, or what the adb server calls it (`unauthorized`,
-    `offline`, `no permissions`, `recovery`).
+    `state` is `ready`, `silent` (no answer in time), `unreachable`, `unauthorized`, `not trusted` (its host key is not
+    known here), `host key changed`, `error`, or what the adb server calls it (`offline`, `no permissions`, `recovery`).
     """
 
     selector: str
     state: str
     facts: DeviceFacts | None = None
     profile: Profile | None = None
-    health: Health = Health()
+    health: Health = _UNKNOWN
     reason: str | None = None
 
     @property
@@ -85,7 +78,7 @@ class Inventory:
 
 
 def take_inventory(*, servers: Sequence[str] = ("",), deadline_s: float = LOOK_S) -> Inventory:
-    """List this machine and every device of the adb servers, in any state.
+    """List this machine, every device of the adb servers, in any state, and every SSH host that melt was told of.
 
     A server is `HOST:PORT`, or empty for the one that the environment names. Raises UsageError for a wrong profile or
     a wrong address.
@@ -98,6 +91,7 @@ def take_inventory(*, servers: Sequence[str] = ("",), deadline_s: float = LOOK_S
             states |= _on_adb(server)
         except TransportError as error:
             problems.append(f"no phones are listed: {error}")
+    states |= dict.fromkeys(_on_ssh(profiles), _DEVICE)
     ready = [one for one, state in states.items() if state == _DEVICE]
     asked = ask_all(ready, lambda selector: _look(selector, profiles), deadline_s)
     entries = (asked.get(one) or _refused(one, state) for one, state in states.items())
@@ -115,8 +109,7 @@ def ask_all(selectors: Sequence[str], ask: Callable[[str], Entry], deadline_s: f
         try:
             entry = ask(selector)
         except MeltError as error:
-            state = _SILENT if isinstance(error, TransportTimeout) else _ERROR
-            entry = Entry(selector, state, reason=_reason(selector, error))
+            entry = Entry(selector, state_of(error), reason=_reason(selector, error))
         answers.put(entry)
 
     for selector in selectors:
@@ -129,8 +122,20 @@ def ask_all(selectors: Sequence[str], ask: Callable[[str], Entry], deadline_s: f
         except queue.Empty:
             break
         found[entry.selector] = entry
-    reason = f"no answer within {deadline_s:g} s: unplug it and plug it in again, or restart it"
-    return {one: found.get(one) or Entry(one, _SILENT, reason=reason) for one in selectors}
+    return {one: found.get(one) or _silent(one, deadline_s) for one in selectors}
+
+
+def state_of(error: MeltError) -> str:
+    """Return what a device is called that could not be reached for this reason."""
+    if isinstance(error, HostKeyError):
+        return "host key changed" if error.changed else "not trusted"
+    return next((state for kind, state in _SAID.items() if isinstance(error, kind)), _ERROR)
+
+
+def _silent(selector: str, deadline_s: float) -> Entry:
+    over_ssh = selector.startswith(_SSH)
+    help_ = "is it asleep, or its network?" if over_ssh else "unplug it and plug it in again, or restart it"
+    return Entry(selector, _SILENT, reason=f"no answer within {deadline_s:g} s: {help_}")
 
 
 def _reason(selector: str, error: MeltError) -> str:
@@ -155,62 +160,14 @@ def _refused(selector: str, state: str) -> Entry:
     return Entry(selector, state, reason=remedy.replace("{serial}", serial))
 
 
+def _on_ssh(profiles: Iterable[Profile]) -> list[str]:
+    """Return the SSH hosts that were trusted, and those that the lab's profiles name."""
+    from melt.transports.ssh_trust import trusted
+
+    named = (address for profile in profiles for address in profile.addresses if address.startswith(_SSH))
+    return list(dict.fromkeys((*(f"{_SSH}{destination}" for destination in trusted()), *named)))
+
+
 def _look(selector: str, profiles: Iterable[Profile]) -> Entry:
-    transport = open_transport(selector)
-    try:
-        system = identify(transport)
-        reader = _OwnFiles() if selector == _LOCAL else _NoFiles()
-        facts, known = read_facts(system, transport, reader, selector)
-        channels = platform(facts.os)
-        snapshot = known | take_snapshot(transport, reader, channels.GLOBS, channels.COMMANDS)
-    finally:
-        transport.close()
-    return Entry(selector, _READY, facts, matching_profile(facts, profiles), health_of(channels, snapshot))
-
-
-class _OwnFiles:
-    """Reads files of this machine as the agent would."""
-
-    def read(self, globs: Sequence[str]) -> Mapping[str, bytes]:
-        """Return the files that match and can be read."""
-        contents = {}
-        for path in {path for pattern in globs for path in glob.glob(pattern)}:  # noqa: PTH207 (the patterns are absolute)
-            with contextlib.suppress(OSError):
-                contents[path] = Path(path).read_bytes()
-        return contents
-
-
-class _NoFiles:
-    """Reads nothing: a device that is only looked at gets no agent."""
-
-    def read(self, globs: Sequence[str]) -> Mapping[str, bytes]:
-        """Return nothing."""
-        return {}
-
-
-def health_of(channels: Platform, snapshot: Snapshot) -> Health:
-    """Say how a device is, from its channels; the battery's temperature, else that of the hottest sensor."""
-    level, charging, battery, hottest = None, None, None, None
-    for stream, value in _values(channels, snapshot):
-        if stream.quantity == "level" and level is None:
-            level = value
-        elif stream.name.endswith("_charging"):
-            charging = bool(charging) or value == 1
-        elif stream.quantity == "temperature":
-            if "battery" in (stream.site, stream.name) and battery is None:
-                battery = (value, stream.site)
-            hottest = max(hottest or (value, stream.site), (value, stream.site))
-    temperature_c, sensor = battery or hottest or (None, None)
-    return Health(level, charging, temperature_c, sensor)
-
-
-def _values(channels: Platform, snapshot: Snapshot) -> Iterator[tuple[Stream, float]]:
-    found = channels.discover(snapshot, Sampling())
-    programs = {tuple(argv): f"$ {name}" for name, argv in channels.COMMANDS.items()}
-    sources: list[tuple[FileSource | LineSource, str]] = [(file, file.path) for file in found.files]
-    sources += [(line, programs.get(line.argv, "")) for line in found.lines]
-    for source, key in sources:
-        if key in snapshot:
-            for stream, value in zip(source.streams, source.parse(snapshot[key]), strict=True):
-                if not math.isnan(value):
-                    yield stream, value
+    facts, health = look(selector)
+    return Entry(selector, _READY, facts, matching_profile(facts, profiles), health)

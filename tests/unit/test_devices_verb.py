@@ -12,10 +12,14 @@ from pathlib import Path
 import pytest
 
 from melt.cli.main import main
-from melt.errors import Gone, TransportTimeout
-from melt.fleet.inventory import Entry, Health, ask_all, health_of
+from melt.errors import Gone, HostKeyError, TransportTimeout, Unauthorized, UsageError
+from melt.fleet.inventory import Entry, ask_all
+from melt.fleet.look import Health, health_of
+from melt.targets import linux
 from melt.targets.probe import load_snapshot
+from melt.targets.readers import OwnFiles, ShellFiles
 from melt.telemetry.platforms import platform
+from melt.transports.local import LocalTransport
 
 SNAPSHOTS = Path(__file__).parents[1] / "data" / "snapshots"
 
@@ -102,23 +106,65 @@ def test_without_an_adb_server_this_machine_is_listed(
 
 def test_a_device_that_hangs_does_not_stop_the_list() -> None:
     never = threading.Event()
+    errors = {
+        "adb:gone": Gone("adb:gone is not connected: plug it in"),
+        "adb:frozen": TransportTimeout("adb:frozen gives no answer"),
+        "ssh:closed": Unauthorized("ssh:closed: takes no key of ours"),
+        "ssh:new": HostKeyError("ssh:new: its key is not known"),
+        "ssh:other": HostKeyError("ssh:other: its key is another one", changed=True),
+        "ssh:-": UsageError("ssh: '-' is no destination"),
+    }
 
     def ask(selector: str) -> Entry:
-        if selector == "adb:hangs":
+        if selector.endswith(":hangs"):
             never.wait(60)
-        if selector == "adb:gone":
-            raise Gone("adb:gone is not connected: plug it in")
-        if selector == "adb:frozen":
-            raise TransportTimeout("adb:frozen gives no answer")
+        if selector in errors:
+            raise errors[selector]
         return Entry(selector, "ready")
 
-    selectors = ("adb:hangs", "adb:gone", "adb:frozen", "adb:fine")
+    selectors = ("adb:hangs", "ssh:hangs", *errors, "adb:fine")
     found = ask_all(selectors, ask, deadline_s=0.2)
     never.set()
+    assert {selector: entry.state for selector, entry in found.items()} == {
+        "adb:hangs": "silent",
+        "ssh:hangs": "silent",
+        "adb:gone": "unreachable",
+        "adb:frozen": "silent",
+        "ssh:closed": "unauthorized",
+        "ssh:new": "not trusted",
+        "ssh:other": "host key changed",
+        "ssh:-": "error",
+        "adb:fine": "ready",
+    }
     assert tuple(found) == selectors
-    assert [entry.state for entry in found.values()] == ["silent", "error", "silent", "ready"]
     assert found["adb:gone"].reason == "is not connected: plug it in"
     assert found["adb:hangs"].reason == "no answer within 0.2 s: unplug it and plug it in again, or restart it"
+    assert "plug" not in (found["ssh:hangs"].reason or "plug")
+
+
+def test_files_are_read_without_an_agent_as_they_are(tmp_path: Path) -> None:
+    contents = {
+        "a": b"one\n",
+        "b": b"no newline at the end",
+        "c": b"",
+        "d": b"\n\n==> not a header\n",
+        "e": b"\0\xff\n\n",
+    }
+    for name, data in contents.items():
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "f").write_bytes(b"x" * 100_000)
+    reader = ShellFiles(LocalTransport())
+    found = reader.read([f"{tmp_path}/[a-e]", f"{tmp_path}/no such*"])
+    assert found == {f"{tmp_path}/{name}": data for name, data in contents.items()}
+    assert len(reader.read([f"{tmp_path}/f"])[f"{tmp_path}/f"]) == 65_536
+    assert reader.read([]) == {}
+
+
+def test_a_shell_reads_of_this_machine_what_python_reads() -> None:
+    globs = [g for g in (*linux.FACT_GLOBS, *platform("linux").GLOBS) if g.startswith("/sys/")]
+    ours, theirs = OwnFiles().read(globs), ShellFiles(LocalTransport()).read(globs)
+    assert set(ours) == set(theirs)
 
 
 @pytest.mark.parametrize(

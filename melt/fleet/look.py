@@ -1,0 +1,74 @@
+"""A look at a device that leaves nothing on it: what it is, and how it is now."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from melt.records import DeviceFacts, Sampling, Stream
+from melt.targets.probe import ReadsFiles, Snapshot, take_snapshot
+from melt.targets.readers import NoFiles, OwnFiles, ShellFiles
+from melt.targets.system import identify, read_facts
+from melt.telemetry.base import FileSource, LineSource
+from melt.telemetry.platforms import Platform, platform
+from melt.transports.base import Transport
+from melt.transports.registry import open_transport
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The battery's level from 0 to 1, whether it charges, and a temperature with the sensor that says it."""
+
+    battery_ratio: float | None = None
+    charging: bool | None = None
+    temperature_c: float | None = None
+    sensor: str | None = None
+
+
+def look(selector: str) -> tuple[DeviceFacts, Health]:
+    """Return what a device is and how it is. Raises UsageError, TransportError."""
+    transport = open_transport(selector)
+    try:
+        system = identify(transport)
+        reader = _reader(transport)
+        facts, known = read_facts(system, transport, reader, selector)
+        channels = platform(facts.os)
+        snapshot = known | take_snapshot(transport, reader, channels.GLOBS, channels.COMMANDS)
+    finally:
+        transport.close()
+    return facts, health_of(channels, snapshot)
+
+
+def _reader(transport: Transport) -> ReadsFiles:
+    if transport.name == "local":
+        return OwnFiles()
+    return ShellFiles(transport) if transport.name.startswith("ssh:") else NoFiles()
+
+
+def health_of(channels: Platform, snapshot: Snapshot) -> Health:
+    """Say how a device is, from its channels; the battery's temperature, else that of the hottest sensor."""
+    level, charging, battery, hottest = None, None, None, None
+    for stream, value in _values(channels, snapshot):
+        if stream.quantity == "level" and level is None:
+            level = value
+        elif stream.name.endswith("_charging"):
+            charging = bool(charging) or value == 1
+        elif stream.quantity == "temperature":
+            if "battery" in (stream.site, stream.name) and battery is None:
+                battery = (value, stream.site)
+            hottest = max(hottest or (value, stream.site), (value, stream.site))
+    temperature_c, sensor = battery or hottest or (None, None)
+    return Health(level, charging, temperature_c, sensor)
+
+
+def _values(channels: Platform, snapshot: Snapshot) -> Iterator[tuple[Stream, float]]:
+    found = channels.discover(snapshot, Sampling())
+    programs = {tuple(argv): f"$ {name}" for name, argv in channels.COMMANDS.items()}
+    sources: list[tuple[FileSource | LineSource, str]] = [(file, file.path) for file in found.files]
+    sources += [(line, programs.get(line.argv, "")) for line in found.lines]
+    for source, key in sources:
+        if key in snapshot:
+            for stream, value in zip(source.streams, source.parse(snapshot[key]), strict=True):
+                if not math.isnan(value):
+                    yield stream, value
