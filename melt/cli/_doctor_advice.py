@@ -50,6 +50,9 @@ def _clocks(facts: DeviceFacts, android: bool) -> list[str]:
     if not governors:
         return []
     moving = f"CPU clocks move with the load (governor {', '.join(governors)}): "
+    if facts.clocks_locked is not None:
+        # A Jetson's governors stay as they are while jetson_clocks holds the lowest clock at the highest.
+        return [] if facts.clocks_locked else [f"{moving}`conditions: {{jetson_clocks: true}}` holds them"]
     if not android:
         return [f"{moving}`sudo cpupower frequency-set -g performance` holds them while you measure"]
     release = re.match(r"Android (\d+)", facts.os_build or "")

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from melt.cli._adbargs import add_adb_argument
 from melt.cli._doctor_advice import advice, known
+from melt.cli._doctor_engines import Engines, engines_of
 from melt.cli._doctor_rows import HEADERS, Reading, channel_rows
 
 if TYPE_CHECKING:
+    from melt.errors import DeviceError
     from melt.records import DeviceFacts
     from melt.session.connect import Site
     from melt.targets.agent import Stored
+    from melt.targets.base import Target
     from melt.telemetry.base import Discovery
 
 NAME = "doctor"
@@ -25,16 +28,6 @@ FORMATS = ("table", "json")
 _LINE_WITHIN_S = 5.0
 _NAMES = "_governor"
 """Columns whose numbers stand for names."""
-_ENGINE_PACKAGES = {"llama.cpp": ("llama-cpp-python", "pip install 'melt[llama]'")}
-
-
-@dataclass(frozen=True, slots=True)
-class _Engine:
-    """`version`: None where it cannot run yet; `remedy` says what to do about it."""
-
-    name: str
-    version: str | None
-    remedy: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +36,7 @@ class _Seen:
     found: Discovery
     readings: list[Reading]
     stored: Stored
-    engines: list[_Engine]
+    engines: Engines
 
     @property
     def facts(self) -> DeviceFacts:
@@ -55,7 +48,7 @@ class _Seen:
             *self.found.missing,
             *advice(self.facts, self.readings),
             *known(self.facts, self.readings, self.found.calibrations),
-            *(engine.remedy for engine in self.engines if engine.remedy),
+            *(engine.remedy for engine in self.engines.engines if engine.remedy),
         ]
 
 
@@ -69,52 +62,75 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print what was found; 0 when runs can be made here, 1 when something they need is not there."""
-    from melt.errors import UsageError
+    from melt.errors import DeviceError, UsageError
     from melt.records import Sampling
     from melt.session.connect import connect
     from melt.targets.blobs import BLOBS
     from melt.telemetry.platforms import platform
+    from melt.transports.registry import resolve
 
     if args.name and args.device and args.name != args.device:
         raise UsageError(f"two devices are named, {args.name} and {args.device}: doctor looks at one at a time")
-    selector = args.name or args.device or "local"
-    site = connect(selector, say=lambda what: print(f"melt: {what}", file=sys.stderr))
+    selector = resolve(args.name or args.device or "local")
+    try:
+        site = connect(selector, say=lambda what: print(f"melt: {what}", file=sys.stderr))
+    except DeviceError as error:
+        _write_unreached(selector, error, args.output)
+        return error.exit_code
     try:
         found = platform(site.target.facts.os).discover(site.snapshot, Sampling())
         readings = _readings(site, found)
         stored = site.target.agent.stored(f"{site.target.root}/{BLOBS}")
+        engines = engines_of(site.target)
     finally:
         site.close()
-    seen = _Seen(site, found, readings, stored, _engines_of(site.target.facts))
+    seen = _Seen(site, found, readings, stored, engines)
     if args.output == "json":
         _write_json(seen)
     else:
         _write_tables(seen)
-    return 0 if any(engine.version for engine in seen.engines) else 1
+    return 0 if any(engine.version for engine in engines.engines) else 1
 
 
 def _readings(site: Site, found: Discovery) -> list[Reading]:
     """Say what each column says: files out of the snapshot, programs by the first line with a value."""
+    from melt.session.prepare import placed
     from melt.targets.probe import text_of
 
     readings = []
+    target = site.target
     for file in found.files:
         values = file.parse(site.snapshot.get(file.path, b""))
         named = [text_of(site.snapshot, file.path) if s.name.endswith(_NAMES) else None for s in file.streams]
         readings += [Reading(s, _measured(v), n) for s, v, n in zip(file.streams, values, named, strict=True)]
+    streams_dir = _streams_dir(site, found)
     for line in found.lines:
-        values = line.parse(_first_line(site, line.argv) if line.period_s is None else _output(site, line.argv))
+        argv = placed(line.argv, streams_dir, target)
+        values = line.parse(_first_line(target, argv) if line.period_s is None else _output(target, argv))
         readings += [Reading(s, _measured(v)) for s, v in zip(line.streams, values, strict=True)]
     return readings
 
 
-def _output(site: Site, argv: tuple[str, ...]) -> bytes:
-    return site.target.transport.run(argv, timeout_s=_LINE_WITHIN_S).stdout
+def _streams_dir(site: Site, found: Discovery) -> str:
+    """Bring to the device the programs that its channels need, if they need any."""
+    from melt.session.deploy import deploy_streams
+    from melt.session.prepare import brings_programs
+    from melt.targets.blobs import Blobs
+    from melt.telemetry.schedule import make_schedule
+
+    target = site.target
+    if not brings_programs(make_schedule(found)):
+        return ""
+    return deploy_streams(target, Blobs(target.transport, target.agent, target.root))
 
 
-def _first_line(site: Site, argv: tuple[str, ...]) -> bytes:
+def _output(target: Target, argv: tuple[str, ...]) -> bytes:
+    return target.transport.run(argv, timeout_s=_LINE_WITHIN_S).stdout
+
+
+def _first_line(target: Target, argv: tuple[str, ...]) -> bytes:
     data = b""
-    with site.target.transport.open(argv) as channel:
+    with target.transport.open(argv) as channel:
         while b"\n" not in data and (more := channel.read(4096, _LINE_WITHIN_S)):
             data += more
     return data.partition(b"\n")[0]
@@ -122,31 +138,6 @@ def _first_line(site: Site, argv: tuple[str, ...]) -> bytes:
 
 def _measured(value: float) -> float | None:
     return None if math.isnan(value) else value
-
-
-def _engines_of(facts: DeviceFacts) -> list[_Engine]:
-    """Return each engine that can run on the device, or could."""
-    if facts.os != "android":
-        return [_package(engine, *package) for engine, package in _ENGINE_PACKAGES.items()]
-    from melt.engines.registry import get
-    from melt.errors import MeltError
-
-    name = "llama.cpp-native"
-    try:
-        built = get(name).for_device(facts).built_runner()
-    except MeltError as error:
-        return [_Engine(name, None, f"{error}; or give a binary of yours, `{name}:PATH`")]
-    return [_Engine(name, f"variant {built.variant}" if built else None)]
-
-
-def _package(engine: str, package: str, remedy: str) -> _Engine:
-    """Look for an engine that runs in melt's own Python."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return _Engine(engine, f"{package} {version(package)}")
-    except PackageNotFoundError:
-        return _Engine(engine, None, f"engine {engine} is not installed here: `{remedy}`")
 
 
 def _facts(seen: _Seen) -> list[tuple[str, str]]:
@@ -165,17 +156,39 @@ def _facts(seen: _Seen) -> list[tuple[str, str]]:
         ("CPUs", f"{len(facts.cpus)}, {default_threads(facts)} cores" + "".join(f", to {c}" for c in sorted(clocks))),
         ("memory", f"{human(facts.memory_total_bytes, 'bytes')}, {human(facts.memory_available_bytes, 'bytes')} free"),
         ("memory bandwidth", None if bandwidth is None else human(bandwidth, "bytes/s")),
+        ("power mode", _power_mode(facts)),
         ("storage", f"{human(float(seen.stored.free_bytes), 'bytes')} free, {kept} of files kept in {target.root}"),
         *(("accelerator", name) for name in facts.accelerators),
         *((c.column, c.basis + ("" if c.certain else " (not certain)")) for c in seen.found.calibrations),
         ("agent", f"{target.agent.expected_version[:12]}, clock known to {human(_uncertainty_s(seen.site), 's')}"),
-        *((f"engine {engine.name}", engine.version or "not installed") for engine in seen.engines),
+        ("python", seen.engines.python),
+        *((f"engine {engine.name}", engine.version or "not installed") for engine in seen.engines.engines),
     ]
     return [(key, value) for key, value in rows if value]
 
 
+def _power_mode(facts: DeviceFacts) -> str | None:
+    clocks = {True: "clocks fixed", False: "clocks not fixed", None: None}[facts.clocks_locked]
+    return ", ".join(filter(None, (facts.power_mode, clocks))) or None
+
+
 def _uncertainty_s(site: Site) -> float:
     return site.clock_uncertainty_ns / 1e9
+
+
+def _write_unreached(selector: str, error: DeviceError, fmt: str) -> None:
+    """Write why a device cannot be looked at, and what to do, in the form in which it would have been described."""
+    import json
+
+    from melt.fleet.inventory import state_of
+    from melt.report.table import render_table
+
+    state = state_of(error)
+    if fmt == "json":
+        sys.stdout.write(json.dumps({"selector": selector, "state": state, "advice": [str(error)]}, indent=2) + "\n")
+        return
+    sys.stdout.write(render_table(None, ("fact", "value"), [("device", selector), ("state", state)], "table"))
+    sys.stdout.write("\n" + _bullet(str(error)))
 
 
 def _write_tables(seen: _Seen) -> None:
@@ -211,7 +224,8 @@ def _write_json(seen: _Seen) -> None:
             "kept_bytes": sum(file.size for file in seen.stored.files),
         },
         "agent": {"version": agent.expected_version, "clock_uncertainty_s": _uncertainty_s(seen.site)},
-        "engines": [{"engine": engine.name, "version": engine.version} for engine in seen.engines],
+        "engines": [{"engine": engine.name, "version": engine.version} for engine in seen.engines.engines],
+        "python": seen.engines.python,
         "channels": [{**to_dict(r.stream), "value": r.value, "word": r.word} for r in seen.readings],
         "calibrations": [to_dict(calibration) for calibration in seen.found.calibrations],
         "advice": seen.advice,

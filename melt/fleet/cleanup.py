@@ -8,6 +8,7 @@ from melt.fleet.lease import lease
 from melt.session.connect import reach
 from melt.targets.blobs import Blobs
 from melt.targets.system import read_facts
+from melt.transports.registry import resolve
 
 
 class Cleaned(NamedTuple):
@@ -23,6 +24,7 @@ def clean(selector: str) -> Cleaned:
 
     Not while another melt measures there: its next run would have to send them again.
     """
+    selector = resolve(selector)
     device = reach(selector)
     try:
         facts, _ = read_facts(device.system, device.transport, device.agent, selector)

@@ -10,7 +10,7 @@ from store_samples import make_bundle
 from melt.cli._doctor_advice import advice, known
 from melt.cli._doctor_rows import Reading, channel_rows
 from melt.cli.main import main
-from melt.records import Calibration, Sampling, Stream
+from melt.records import Calibration, Cpu, Sampling, Stream
 from melt.telemetry.platforms.kernel import process
 from melt.units import UNITS
 
@@ -73,6 +73,14 @@ def test_what_disturbs_is_said_with_what_helps(name: str, value: float, said: st
     quantity = "level" if name.endswith("ratio") else "state"
     assert said in " ".join(advice(PHONE, [reading(name, quantity, value)]))
     assert said not in " ".join(advice(PHONE, [reading(name, quantity, None)]))
+
+
+@pytest.mark.parametrize(("fixed", "said"), [(True, ""), (False, "`conditions: {jetson_clocks: true}` holds them")])
+def test_clocks_that_jetson_clocks_holds_need_no_advice(fixed: bool, said: str) -> None:
+    cpu = Cpu(index=0, governor="schedutil")
+    board = replace(PHONE, os="linux", cpus=(cpu,), power_mode="15W", clocks_locked=fixed)
+    assert said in " ".join(advice(board, []))
+    assert ("clocks move" in " ".join(advice(board, []))) is not fixed
 
 
 @pytest.mark.parametrize(("factor", "doubted"), [(1e-6, False), (-1e-6, True), (1e-3, True)])

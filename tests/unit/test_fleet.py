@@ -108,4 +108,6 @@ def test_a_device_has_one_holder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert re.match(r"another melt \(process \d+\) is measuring on Pixel 8", other())
         with lease("another phone", "Pixel 6"):
             pass
+        with pytest.raises(DeviceError, match="Pixel 8 was named twice, by two addresses"), lease(_PHONE, "Pixel 8"):
+            pass
     assert other() == "held"
