@@ -107,3 +107,17 @@ def wait_for() -> Callable[..., object]:
         return found
 
     return wait
+
+
+@pytest.fixture
+def give_python() -> Callable[[Path], None]:
+    """Give a home the interpreter of these tests where `melt provision` would have put one."""
+
+    def give(home: Path) -> None:
+        python = home / ".melt" / "venv" / "bin" / "python"
+        python.parent.mkdir(parents=True)
+        # A link would not do: Python looks for its packages beside the name it was started by.
+        python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+        python.chmod(0o755)
+
+    return give
