@@ -92,9 +92,9 @@ def authenticate(link: paramiko.Transport, host: Host, name: str, deadline: floa
         except BadAuthenticationType as error:
             if "publickey" in error.allowed_types:
                 return False
-            ways = ", ".join(error.allowed_types)
+            ways = f", only {' or '.join(error.allowed_types)}" if any(error.allowed_types) else ""
             raise Unauthorized(
-                f"{name} takes no keys, only {ways}: set `PubkeyAuthentication yes` in its sshd_config"
+                f"{name} takes no keys{ways}: set `PubkeyAuthentication yes` in its sshd_config"
             ) from error
         except (SSHException, EOFError, OSError) as error:
             # A key was refused, or an agent did not sign; only a host that had no key to refuse yet is simply away.
