@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from melt.analysis import channels
 from melt.analysis.energy import Meter, find_meter, series_energy_j, without_meter
 from melt.analysis.selftest import Finding, absent, verdict
-from melt.analysis.series import Series, Span, find
+from melt.analysis.series import Series, Span, common_span, find
 from melt.traces import Trace
 
 MIN_SAMPLES = 3
 """A meter that gives fewer in the burst may have seen none of it."""
+MAX_BUSY_AT_REST = 0.5
+"""Of all CPUs. With more there is no rest to compare with."""
 _MEMORY_SLACK = 0.10
 """What a process has beside its buffer, or may have lost of it to the swap, of the buffer's size."""
 
@@ -22,6 +24,8 @@ def check_power(traces: Sequence[Trace], rest: Span, burst: Span) -> Finding:
     meter = find_meter(traces)
     if meter is None:
         return absent(f"no energy: {without_meter(traces)}", raw=listed)
+    # A program needs a moment to start, and a meter may renew its values every other second.
+    rest, burst = (common_span(meter.series, span) or span for span in (rest, burst))
     idle_w, busy_w = _mean_w(meter, rest), _mean_w(meter, burst)
     figures = {"rest_w": idle_w, "burst_w": busy_w, "samples": float(meter.samples(burst))}
     if idle_w is None or busy_w is None:
@@ -32,7 +36,12 @@ def check_power(traces: Sequence[Trace], rest: Span, burst: Span) -> Finding:
     if meter.samples(burst) < MIN_SAMPLES:
         return absent(f"{meter.name} is too slow: {meter.samples(burst)} values within the burst", figures, listed)
     said = f"{meter.name}: {idle_w:.3g} W at rest, {busy_w:.3g} W with all CPUs busy"
-    return verdict(busy_w > idle_w > 0, said if busy_w > idle_w else f"{said}: it does not rise", figures, listed)
+    if busy_w <= idle_w:
+        said += ": it does not rise"
+        busy_share = _busy_share(traces, rest)
+        if busy_share is not None and busy_share > MAX_BUSY_AT_REST:
+            said += f", but the CPUs were busy before, too ({busy_share:.0%}): end what else runs there, and try again"
+    return verdict(busy_w > idle_w > 0, said, figures, listed)
 
 
 def check_memory(traces: Sequence[Trace], taken_bytes: int, kernel_peak_bytes: float | None) -> Finding:
@@ -58,6 +67,11 @@ def _is_size(name: str) -> bool:
 def _mean_w(meter: Meter, span: Span) -> float | None:
     energy_j = meter.energy_j(span)
     return None if energy_j is None else energy_j / _length_s(span)
+
+
+def _busy_share(traces: Sequence[Trace], span: Span) -> float | None:
+    grown = [growth for series in channels.cpu_busy_time(traces) if (growth := series.growth(span)) is not None]
+    return sum(grown) / len(grown) / _length_s(span) if grown else None
 
 
 def _table(traces: Sequence[Trace], rest: Span, burst: Span) -> str | None:

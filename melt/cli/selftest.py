@@ -10,7 +10,8 @@ from melt.cli._adbargs import add_adb_argument
 
 NAME = "selftest"
 HELP = "prove on a device that everything a measurement relies on works there"
-_SECONDS = 5
+_SECONDS = 8
+"""Enough for meters that renew their values every two seconds."""
 _EPILOG = """\
 The report holds figures and raw excerpts of every step; serial numbers, UUIDs, addresses, names of users and
 hosts and home folders are taken out of it, so that it can be attached to an issue. It takes about a minute.

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 
 from melt.analysis.burst_checks import check_memory, check_power
 from melt.analysis.channel_checks import check_collector
-from melt.analysis.conditions import MISSED_SHARE
 from melt.analysis.overhead import overhead
 from melt.analysis.selftest import Finding, absent, verdict
 from melt.fleet.selftest.course import Course
@@ -21,6 +20,8 @@ from melt.traces import Trace
 
 MAX_AGENT_CPU = 0.10
 """Of one CPU. What watches must not be what is measured: docs/performance.md has a few per mille."""
+MAX_MISSED = 0.05
+"""More than a run may miss: here every CPU is kept busy on purpose."""
 _RAW_CELLS = 160
 _RAW_PROGRAM_CELLS = 4000
 _ENDINGS = ("stream_ended", "poll_failed")
@@ -98,7 +99,7 @@ def _observer(seen: Sampled) -> Finding:
     said = (
         f"{own.cpu_ratio:.2%} of one CPU, {own.missed_share:.2%} of {(own.ticks or 0) + (own.missed or 0)} ticks missed"
     )
-    return verdict(own.cpu_ratio <= MAX_AGENT_CPU and own.missed_share <= MISSED_SHARE, said, figures)
+    return verdict(own.cpu_ratio <= MAX_AGENT_CPU and own.missed_share <= MAX_MISSED, said, figures)
 
 
 def _read(raw: bytes | None, parse: Parser, streams: tuple[Stream, ...], cells: int) -> str:

@@ -131,6 +131,7 @@ def _install(root: Path, wanted: Mapping[str, object]) -> None:
             _put(root / folder / name, BSD.format(name=name, letters=letters), 0o755)
     for name in ("sh", "bash"):
         (root / "bin" / name).symlink_to(_LINUX / "bin" / ("dash" if name == "sh" else "bash"))
+    _put(root / "private/tools/load.py", (_TOOLS / "load.py").read_text())
     shebang = f"#!{_python()} -IS\n"
     for folder, names in _PLACES.items():
         for name in names:

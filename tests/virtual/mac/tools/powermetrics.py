@@ -3,9 +3,14 @@
 import itertools
 import os
 import plistlib
+import random
 import sys
 import time
 from pathlib import Path
+
+sys.path.insert(0, "/private/tools")
+
+from load import Load  # noqa: E402 - it is only there
 
 WORDS = ("Nominal", "Moderate", "Heavy", "Trapping", "Sleeping")
 LEVEL = Path("/private/control/com.apple.system.thermalpressurelevel")
@@ -15,22 +20,15 @@ def option(names, default):
     return next((after for word, after in itertools.pairwise(sys.argv) if word in names), default)
 
 
-def clocks():
-    with Path("/proc/stat").open() as file:
-        fields = [int(word) for word in file.readline().split()[1:]]
-    return sum(fields), sum(fields) - fields[3] - fields[4]
-
-
 if os.environ.get("STANDS_IN_FOR_ROOT") != "1":
     sys.exit("powermetrics must be invoked as the superuser")
 count, period_s = int(option(("-n", "--sample-count"), "0")), int(option(("-i", "--sample-rate"), "5000")) / 1000
-before, before_s = clocks(), time.monotonic()
+load, before_s = Load(), time.monotonic()
 for _ in range(count) if count else itertools.count():
     time.sleep(period_s + 0.008)
-    now, now_s = clocks(), time.monotonic()
-    busy, elapsed_s = (now[1] - before[1]) / max(1, now[0] - before[0]), now_s - before_s
-    before, before_s = now, now_s
-    cpu_mw, gpu_mw = 48.0 + 14000 * busy, 19.0117
+    busy, now_s = load(), time.monotonic()
+    elapsed_s, before_s = now_s - before_s, now_s
+    cpu_mw, gpu_mw = 48.0 + 14000 * busy + 20 * random.random(), 19.0117
     clusters = [
         {
             "name": name,
