@@ -185,7 +185,7 @@ class Physics:
             drawn_w[rails.rest] = rest_w * ripple
         milliamps = {name: round(watts * 1e6 / rails.millivolt) for name, watts in drawn_w.items()}
         outside_w = rails.board_w + (0.0 if rails.rest is not None else rest_w)
-        milliamps[rails.total] = sum(milliamps.values()) + round(outside_w * 1e6 / rails.millivolt)
+        milliamps[rails.total] = sum(milliamps.values()) + round(outside_w * ripple * 1e6 / rails.millivolt)
         self.power_w = milliamps[rails.total] * rails.millivolt / 1e6
         for index, name in enumerate(channels(rails)):
             if rails.layout == "iio":
