@@ -130,11 +130,6 @@ def power_modes(traces: Iterable[Trace]) -> list[Series]:
     return find(traces, lambda s: s.quantity == "state" and s.name in ("nvpmodel", "jetson_clocks"))
 
 
-def power_modes(traces: Iterable[Trace]) -> list[Series]:
-    """Return a Jetson's power mode and whether its clocks are fixed, as numbers that stand for them."""
-    return find(traces, lambda s: s.quantity == "state" and s.name in ("nvpmodel", "jetson_clocks"))
-
-
 def screen(traces: Iterable[Trace]) -> list[Series]:
     """Return whether the screen is on, 1 or 0."""
     return find(traces, lambda s: s.quantity == "state" and s.name == "screen_on")
