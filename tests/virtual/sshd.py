@@ -146,6 +146,8 @@ class Sshd:
         # A command says which key may log in, since a user of its own may not read what lies in the folder.
         kind, key = self.identity.with_suffix(".pub").read_text().split()[:2]
         lines = [
+            # Of a setting said twice the first counts.
+            *self._options,
             f"ListenAddress {_HOST}:{self.port}",
             f"HostKey {self.host_key.with_suffix('')}",
             "PidFile none",
@@ -159,8 +161,6 @@ class Sshd:
             "UseDNS no",
             "StrictModes no",
             "Subsystem sftp internal-sftp",
-            *self._options,
-            # Of a setting said twice the first counts.
             "MaxStartups 1000",
             "MaxSessions 1000",
             *([f"SetEnv HOME={shlex.quote(str(self._home))}"] if self._home else []),
