@@ -26,7 +26,7 @@ HELP = "show what a device is, what can be measured on it, and what would help"
 FORMATS = ("table", "json")
 
 _LINE_WITHIN_S = 5.0
-_NAMES = "_governor"
+_NAMES, _POWER_MODE = "_governor", "nvpmodel"
 """Columns whose numbers stand for names."""
 
 
@@ -107,7 +107,8 @@ def _readings(site: Site, found: Discovery) -> list[Reading]:
     for line in found.lines:
         argv = placed(line.argv, streams_dir, target)
         values = line.parse(_first_line(target, argv) if line.period_s is None else _output(target, argv))
-        readings += [Reading(s, _measured(v)) for s, v in zip(line.streams, values, strict=True)]
+        words = [target.facts.power_mode if s.name == _POWER_MODE else None for s in line.streams]
+        readings += [Reading(s, _measured(v), w) for s, v, w in zip(line.streams, values, words, strict=True)]
     return readings
 
 

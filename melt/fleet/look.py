@@ -27,17 +27,23 @@ class Health:
 
 
 def look(selector: str) -> tuple[DeviceFacts, Health]:
-    """Return what a device is and how it is. Raises UsageError, TransportError."""
+    """Return what a device is and how it is. Raises UsageError, TransportError.
+
+    Programs are asked only where no file tells a temperature: a run may be going on there, which they would disturb.
+    """
     transport = open_transport(selector)
     try:
         system = identify(transport)
         reader = _reader(transport)
         facts, known = read_facts(system, transport, reader, selector)
         channels = platform(facts.os)
-        snapshot = known | take_snapshot(transport, reader, channels.GLOBS, channels.COMMANDS)
+        snapshot = {**known, **reader.read(channels.GLOBS)}
+        health = health_of(channels, snapshot)
+        if health.temperature_c is None:
+            health = health_of(channels, snapshot | take_snapshot(transport, reader, (), channels.COMMANDS))
     finally:
         transport.close()
-    return facts, health_of(channels, snapshot)
+    return facts, health
 
 
 def _reader(transport: Transport) -> ReadsFiles:
