@@ -43,7 +43,7 @@ _FIX = (
     'f=$1 sudo=$2 tool=$3; rm -f "$f"; $sudo "$tool" --store "$f" </dev/null >&2 && [ -s "$f" ] '
     '&& $sudo "$tool" </dev/null >&2'
 )
-_RELEASE = 'f=$1 sudo=$2 tool=$3; [ ! -e "$f" ] || $sudo "$tool" --restore "$f" </dev/null >&2'
+_RELEASE = 'f=$1 sudo=$2 tool=$3; [ ! -f "$f" ] || $sudo "$tool" --restore "$f" </dev/null >&2'
 
 
 def _compared(folder: str, limits: tuple[str, str]) -> str:
