@@ -23,8 +23,10 @@ from melt.session.patience import BOOT_S
 from melt.targets.blobs import Blobs
 from melt.targets.jobfile import Job
 from melt.targets.provision import Provisioned, Said, parse_line, provisioned, write_wish
+from melt.targets.system import identify
 from melt.telemetry.journal import Event as JournalEvent
 from melt.telemetry.journal import Line, Record
+from melt.transports.registry import open_transport, resolve
 
 _PROGRAM = "provision.py"
 _STDOUT, _STDERR = 0, 1
@@ -57,12 +59,9 @@ class Result:
 
 def check(selector: str) -> Provisioned | None:
     """Return what a device has, leaving nothing on it. Raises UsageError, TransportError."""
-    from melt.targets.system import identify
-    from melt.transports.registry import open_transport
-
+    _refuse_unsuitable(resolve(selector))
     transport = open_transport(selector)
     try:
-        _refuse_unsuitable(transport.name)
         return provisioned(transport, identify(transport).root(transport))
     finally:
         transport.close()
@@ -83,9 +82,9 @@ def provision(
     `see` gets what the program on the device says, `say` what else is worth a line. `stop` ends it there too.
     Raises UsageError, ProvisionError, DeviceError, TransportError; after the last one it may go on there.
     """
+    _refuse_unsuitable(resolve(selector))
     device = reach(selector)
     try:
-        _refuse_unsuitable(device.transport.name)
         _refuse_if_measuring(device)
         following = _Following(device, see, say, stop, lost_after_s)
         job_dir = ""

@@ -1,0 +1,67 @@
+"""What the host knows of provisioning: pins, what lacks, what the program says, and who is refused."""
+
+from __future__ import annotations
+
+import configparser
+import json
+from pathlib import Path
+from threading import Event
+
+import pytest
+
+from melt.cli.main import main
+from melt.errors import UsageError
+from melt.session.provision import provision
+from melt.targets.provision import LLAMA_CPP, ONNXRUNTIME, OTHERS, Provisioned, Said, parse_line, write_wish
+
+
+def test_the_pins_are_those_of_the_extras():
+    config = configparser.ConfigParser()
+    config.read(Path(__file__).parents[2] / "setup.cfg")
+    extras = config["options.extras_require"]
+    assert (extras["llama"].strip(), extras["onnx"].strip()) == (LLAMA_CPP, ONNXRUNTIME)
+
+
+@pytest.mark.parametrize(
+    ("found", "lacking"),
+    [
+        (Provisioned("3.10.12", "0.3.36", "1.23.2", "cuda"), ()),
+        (Provisioned("3.8.10", "0.3.36", "1.19.2", "cuda"), ()),
+        (Provisioned("3.10.12", "0.3.35", None, None), (LLAMA_CPP, ONNXRUNTIME)),
+        (Provisioned("3.8.10", "0.3.36", "1.23.2", "cpu"), ("onnxruntime==1.19.2",)),
+        (Provisioned("3.12.1", None, "1.23.2", None), (LLAMA_CPP,)),
+    ],
+)
+def test_what_an_environment_lacks(found, lacking):
+    assert found.lacking == lacking
+
+
+def test_lines_of_the_program():
+    assert parse_line(b'{"event": "progress", "done": 3, "total": 9}') == Said("progress", {"done": 3, "total": 9})
+    assert [parse_line(line) for line in (b"", b"no json", b"[]", b"7", b'{"done": 3}', b"\xff")] == [None] * 6
+
+
+def test_a_wish_says_everything():
+    asked = json.loads(write_wish("/home/lab/.melt", "/home/lab/.melt/jobs/provision-1", gpu=False, fresh=True))
+    assert asked == {
+        "root": "/home/lab/.melt",
+        "job": "/home/lab/.melt/jobs/provision-1",
+        "llama_cpp": LLAMA_CPP,
+        "others": list(OTHERS),
+        "gpu": False,
+        "fresh": True,
+    }
+
+
+def test_this_machine_is_not_provisioned(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(UsageError, match=r"pip install 'melt\[llama,onnx\]'"):
+        provision("local", stop=Event())
+    assert not list(tmp_path.iterdir())
+
+
+def test_phones_are_refused_before_they_are_reached(capsys):
+    assert main(["provision", "adb:R5CT1234"]) == 2
+    said = capsys.readouterr()
+    assert "melt build runner" in said.err
+    assert not said.out
