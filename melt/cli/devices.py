@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from melt.cli import _trust
@@ -75,7 +75,9 @@ def _seconds(text: str) -> float:
 def _list(args: argparse.Namespace) -> int:
     from melt.fleet.inventory import LOOK_S, take_inventory
 
-    found = take_inventory(servers=args.adb_server or ("",), deadline_s=args.timeout or LOOK_S)
+    found = take_inventory(
+        servers=args.adb_server or ("",), deadline_s=args.timeout or LOOK_S, waiting=_say_who_is_waited_for
+    )
     for problem in found.problems:
         print(f"melt: {problem}", file=sys.stderr)
     if args.output == "json":
@@ -83,6 +85,11 @@ def _list(args: argparse.Namespace) -> int:
     else:
         _write_table(found.entries)
     return 0
+
+
+def _say_who_is_waited_for(selectors: Sequence[str]) -> None:
+    if sys.stderr.isatty():
+        print(f"melt: waiting for {', '.join(selectors)}", file=sys.stderr)
 
 
 def _clean(args: argparse.Namespace) -> int:

@@ -20,6 +20,8 @@ from melt.targets.profiles import Profile, load_profiles, matching_profile
 
 LOOK_S = 15.0
 """How long all devices together have to answer; a phone on USB needs half a second, a board a second."""
+_PATIENCE_S = 2.0
+"""After which it is worth a word that some have not answered."""
 
 _LOCAL, _SSH = "local", "ssh:"
 _DEVICE, _READY, _SILENT, _ERROR = "device", "ready", "silent", "error"
@@ -77,11 +79,16 @@ class Inventory:
     problems: tuple[str, ...] = ()
 
 
-def take_inventory(*, servers: Sequence[str] = ("",), deadline_s: float = LOOK_S) -> Inventory:
+def take_inventory(
+    *,
+    servers: Sequence[str] = ("",),
+    deadline_s: float = LOOK_S,
+    waiting: Callable[[Sequence[str]], None] = lambda _: None,
+) -> Inventory:
     """List this machine, every device of the adb servers, in any state, and every SSH host that melt was told of.
 
-    A server is `HOST:PORT`, or empty for the one that the environment names. Raises UsageError for a wrong profile or
-    a wrong address.
+    A server is `HOST:PORT`, or empty for the one that the environment names. `waiting` is told which devices take
+    long. Raises UsageError for a wrong profile or a wrong address.
     """
     profiles = load_profiles()
     states = {_LOCAL: _DEVICE}
@@ -93,15 +100,21 @@ def take_inventory(*, servers: Sequence[str] = ("",), deadline_s: float = LOOK_S
             problems.append(f"no phones are listed: {error}")
     states |= dict.fromkeys(_on_ssh(profiles), _DEVICE)
     ready = [one for one, state in states.items() if state == _DEVICE]
-    asked = ask_all(ready, lambda selector: _look(selector, profiles), deadline_s)
+    asked = ask_all(ready, lambda selector: _look(selector, profiles), deadline_s, waiting)
     entries = (asked.get(one) or _refused(one, state) for one, state in states.items())
     return Inventory(tuple(entries), tuple(problems))
 
 
-def ask_all(selectors: Sequence[str], ask: Callable[[str], Entry], deadline_s: float) -> dict[str, Entry]:
+def ask_all(
+    selectors: Sequence[str],
+    ask: Callable[[str], Entry],
+    deadline_s: float,
+    waiting: Callable[[Sequence[str]], None] = lambda _: None,
+) -> dict[str, Entry]:
     """Ask each device in a thread of its own; one that has not answered by the deadline is `silent`.
 
-    The threads are daemons: one that hangs in a frozen link must not keep melt from ending.
+    `waiting` is told once which ones have not answered after a moment. The threads are daemons: one that hangs in a
+    frozen link must not keep melt from ending.
     """
     answers: queue.SimpleQueue[Entry] = queue.SimpleQueue()
 
@@ -115,12 +128,17 @@ def ask_all(selectors: Sequence[str], ask: Callable[[str], Entry], deadline_s: f
     for selector in selectors:
         threading.Thread(target=answer, args=(selector,), daemon=True).start()
     found: dict[str, Entry] = {}
-    end = time.monotonic() + deadline_s
+    began = time.monotonic()
+    until = min(_PATIENCE_S, deadline_s)
     while len(found) < len(selectors):
         try:
-            entry = answers.get(timeout=max(0.0, end - time.monotonic()))
+            entry = answers.get(timeout=max(0.0, began + until - time.monotonic()))
         except queue.Empty:
-            break
+            if until == deadline_s:
+                break
+            until = deadline_s
+            waiting([one for one in selectors if one not in found])
+            continue
         found[entry.selector] = entry
     return {one: found.get(one) or _silent(one, deadline_s) for one in selectors}
 
@@ -139,7 +157,8 @@ def _silent(selector: str, deadline_s: float) -> Entry:
 
 
 def _reason(selector: str, error: MeltError) -> str:
-    return str(error).removeprefix(selector).lstrip(": ")
+    """Return an error's sentence without the name of the device, which stands before it."""
+    return re.sub(rf"\A{re.escape(selector)}(: | )", "", str(error))
 
 
 def _on_adb(server: str) -> dict[str, str]:

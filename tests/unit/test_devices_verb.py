@@ -13,6 +13,7 @@ import pytest
 
 from melt.cli.main import main
 from melt.errors import Gone, HostKeyError, TransportTimeout, Unauthorized, UsageError
+from melt.fleet import inventory
 from melt.fleet.inventory import Entry, ask_all
 from melt.fleet.look import Health, health_of
 from melt.targets import linux
@@ -104,7 +105,9 @@ def test_without_an_adb_server_this_machine_is_listed(
     assert said.err.count("\n") == 1
 
 
-def test_a_device_that_hangs_does_not_stop_the_list() -> None:
+def test_a_device_that_hangs_does_not_stop_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inventory, "_PATIENCE_S", 0.1)
+    waited_for: list[str] = []
     never = threading.Event()
     errors = {
         "adb:gone": Gone("adb:gone is not connected: plug it in"),
@@ -123,7 +126,7 @@ def test_a_device_that_hangs_does_not_stop_the_list() -> None:
         return Entry(selector, "ready")
 
     selectors = ("adb:hangs", "ssh:hangs", *errors, "adb:fine")
-    found = ask_all(selectors, ask, deadline_s=0.2)
+    found = ask_all(selectors, ask, deadline_s=0.2, waiting=waited_for.extend)
     never.set()
     assert {selector: entry.state for selector, entry in found.items()} == {
         "adb:hangs": "silent",
@@ -137,6 +140,7 @@ def test_a_device_that_hangs_does_not_stop_the_list() -> None:
         "adb:fine": "ready",
     }
     assert tuple(found) == selectors
+    assert waited_for == ["adb:hangs", "ssh:hangs"]
     assert found["adb:gone"].reason == "is not connected: plug it in"
     assert found["adb:hangs"].reason == "no answer within 0.2 s: unplug it and plug it in again, or restart it"
     assert "plug" not in (found["ssh:hangs"].reason or "plug")
