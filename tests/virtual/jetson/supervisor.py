@@ -53,7 +53,6 @@ class Supervisor:
 
     def run(self) -> int:
         """Play until stdin ends."""
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who holds the board, and ends it in order
         linux.unshare(linux.CLONE_NEWNS, "a mount namespace")
         linux.mount(None, "/", None, linux.MS_REC | linux.MS_PRIVATE)
         make_storage(self._folder, self._options.home_mb)
