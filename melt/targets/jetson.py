@@ -88,7 +88,13 @@ _JETPACKS = {
 
 def is_jetson(snapshot: Snapshot) -> bool:
     """Whether a snapshot is of a board with a Tegra chip: NVIDIA's release file says so, or the device tree."""
-    return _RELEASE in snapshot or _chip(snapshot) is not None
+    return _RELEASE in snapshot or chip(snapshot) is not None
+
+
+def chip(snapshot: Snapshot) -> str | None:
+    """Return the chip, `tegra234`. JetPack 5 names a family (`tegra23x`) behind it."""
+    words = re.findall(r"\bnvidia,(tegra\d+)(?:\0|$)", tree_text(snapshot, "compatible") or "")
+    return words[-1] if words else None
 
 
 def name(snapshot: Snapshot) -> str | None:
@@ -108,7 +114,7 @@ def os_build(snapshot: Snapshot) -> str | None:
 
 def gpu(snapshot: Snapshot, driver: str | None = None) -> str | None:
     """Name the GPU in the chip. `driver` is its version where nvidia-smi told it, JetPack 6 and later."""
-    family = _GPUS.get(_chip(snapshot) or "")
+    family = _GPUS.get(chip(snapshot) or "")
     if family is None:
         return None
     return f"integrated {family} GPU" + (f", driver {driver}" if driver else "")
@@ -140,8 +146,3 @@ def _limits(snapshot: Snapshot, begin: str, names: tuple[str, str]) -> Iterable[
             highest = snapshot.get(path.removesuffix(low) + high)
             if highest is not None:
                 yield snapshot[path].strip(), highest.strip()
-
-
-def _chip(snapshot: Snapshot) -> str | None:
-    words = re.findall(r"nvidia,(tegra\d+)", tree_text(snapshot, "compatible") or "")
-    return words[-1] if words else None

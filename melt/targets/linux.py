@@ -200,7 +200,7 @@ def _soc(snapshot: Snapshot) -> str | None:
     chip = next(iter(_cpuinfo(snapshot, "Hardware")), None)
     compatible = tree_text(snapshot, "compatible")
     if compatible:
-        chip = compatible.split("\0")[-1].split(",")[-1]
+        chip = jetson.chip(snapshot) or compatible.split("\0")[-1].split(",")[-1]
     cores = _arm_cores(implementers, parts)
     return f"{chip} ({cores})" if chip and cores else chip or cores
 

@@ -66,6 +66,7 @@ def test_the_release_becomes_a_jetpack_where_it_is_known(release: str, expected:
     ("compatible", "gpus", "expected"),
     [
         (b"nvidia,jetson-nano\0nvidia,tegra210\0", b"", ("integrated Maxwell GPU",)),
+        (b"nvidia,p3701-0005\0nvidia,tegra234\0nvidia,tegra23x\0", b"", ("integrated Ampere GPU",)),
         (b"nvidia,galen\0nvidia,jetson-xavier\0nvidia,tegra194\0", b"", ("integrated Volta GPU",)),
         (b"nvidia,tegra264\0", b"NVIDIA Thor, 580.00, [N/A]\n", ("integrated Blackwell GPU, driver 580.00",)),
         (b"nvidia,tegra234\0", b"Orin (nvgpu), [N/A], [N/A]\n", ("integrated Ampere GPU",)),

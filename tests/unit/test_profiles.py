@@ -29,7 +29,17 @@ def sample_of(profile: Profile) -> DeviceFacts:
 
 
 @pytest.mark.parametrize(
-    ("snapshot", "profile"), [("raspberry-pi-5", "raspberry-pi-5"), ("laptop-intel", None), ("vm-firecracker", None)]
+    ("snapshot", "profile"),
+    [
+        ("raspberry-pi-5", "raspberry-pi-5"),
+        ("jetson-orin-nano-jp6", "jetson-orin-nano"),
+        ("jetson-agx-orin-jp5", "jetson-agx-orin"),
+        ("jetson-nano-jp4", "jetson-nano"),
+        ("jetson-xavier-nx-jp4", "jetson-xavier-nx"),
+        ("jetson-thor-jp7", "jetson-agx-thor"),
+        ("laptop-intel", None),
+        ("vm-firecracker", None),
+    ],
 )
 def test_captured_devices_find_their_profile(snapshot: str, profile: str | None) -> None:
     found = matching_profile(facts_of(snapshot), SHIPPED)
