@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from melt.analysis.burst_checks import check_memory, check_power
-from melt.analysis.channel_checks import check_collector
+from melt.analysis.channel_checks import MIN_PROGRAM_RATE_SHARE, check_collector
 from melt.analysis.overhead import overhead
 from melt.analysis.selftest import Finding, absent, verdict
 from melt.fleet.selftest.course import Course
@@ -72,7 +72,8 @@ def _program(program: ScheduledStream | ScheduledPoll, trace: Trace, seen: Sampl
     elif first is not None:
         raw.append(_read(first, source.parse, source.streams, _RAW_PROGRAM_CELLS))
     raw += [f"{event.name}: {dict(event.data)}" for event in ends]
-    found = check_collector(_measured(trace, source.streams), seen.whole, raw="\n".join(raw))
+    measured = _measured(trace, source.streams)
+    found = check_collector(measured, seen.whole, raw="\n".join(raw), min_rate_share=MIN_PROGRAM_RATE_SHARE)
     if not ends:
         return found
     complaint = str(ends[-1].data.get("stderr") or "").strip() or f"exit code {ends[-1].data.get('exit_code')}"
