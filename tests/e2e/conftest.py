@@ -20,7 +20,7 @@ SMALL = (*TINY, "-p", "32", "-n", "16", "-r", "2", "-t", "1")
 LONG = (*TINY, "--workload", "tg128 for 600s", "-t", "1")
 """A run that goes on for minutes unless something ends it."""
 
-_WITHOUT_STORE = ("models", "build", "devices", "doctor")
+_WITHOUT_STORE = ("models", "build", "devices", "doctor", "selftest")
 
 
 @dataclass(frozen=True)

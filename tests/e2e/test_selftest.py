@@ -1,0 +1,108 @@
+"""`melt selftest` as a process: on this machine, over a real sshd, on a virtual phone; broken links and agents."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Melt
+from virtual.phone.testing import CLIENTS, adb_server, playing
+from virtual.sshd import Sshd
+
+pytestmark = pytest.mark.slow  # a device is watched at rest and under load
+
+BRIEF = ("--seconds", "2")
+_UNDER_LOAD = {"rest and burst", "a short run", "cost of watching"}
+"""Steps whose outcome this machine's other work may change while tests run side by side."""
+
+
+def report_of(melt: Melt, *words: str, failing: set[str] | None = None) -> dict[str, Any]:
+    """Run a self-test and return its report; the steps named must have failed, of the others only what load excuses."""
+    failing = failing or set()
+    done = melt("selftest", *words, *BRIEF, "--json", check=None, timeout_s=300)
+    found: dict[str, Any] = json.loads(done.stdout)
+    failed = {step["name"]: step["finding"]["said"] for step in found["steps"] if step["finding"]["status"] == "fail"}
+    unexpected = {
+        name: said for name, said in failed.items() if name not in failing | _UNDER_LOAD and "Hz came" not in said
+    }
+    assert not unexpected
+    assert failing <= failed.keys()
+    assert done.returncode == (1 if failed else 0)
+    return found
+
+
+def steps(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {f"{step['room']}: {step['name']}": step["finding"] for step in found["steps"]}
+
+
+def test_this_machine(melt: Melt, tmp_path: Path) -> None:
+    report = tmp_path / "report.md"
+    found = report_of(melt, "local", "-o", str(report))
+    seen = steps(found)
+    assert seen["agent: worker killed"]["status"] == "pass"
+    assert seen["agent: link lost in mid-job"]["figures"]["journal_bytes"] > 500
+    assert seen["memory: a known buffer"]["figures"]["rss_bytes"] > 120e6
+    assert "ok" in seen["run: a short run"]["said"]
+    text = report.read_text()
+    assert "## link: round trip" in text
+    assert str(Path.home()) not in text or str(Path.home()) == "/root"
+    assert not re.search(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", text)
+    assert not melt.job_dirs()
+    assert not list((melt.state / "melt" / "device" / "selftest").iterdir())
+
+
+def test_the_summary_is_a_table(melt: Melt) -> None:
+    done = melt("selftest", *BRIEF, check=None, timeout_s=300)
+    assert "worker killed" in done.stdout
+    assert re.search(r"\d+ steps: \d+ pass", done.stdout)
+    assert "melt: channels: sampling" in done.stderr
+
+
+def test_over_ssh(melt: Melt, tmp_path: Path) -> None:
+    with Sshd(tmp_path / "ssh") as server:
+        melt.env.update(server.environment)
+        found = report_of(melt, "ssh:board", failing=set() if _engine_is_on_path() else {"engine", "a short run"})
+    seen = steps(found)
+    assert seen["link: deadline"]["status"] == "pass"
+    assert seen["link: push and pull"]["figures"]["push_bytes_per_s"] > 1e5
+    assert "board" not in json.dumps(found["selector"])
+
+
+def test_a_start_up_file_that_prints_does_no_harm(melt: Melt, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / ".bashrc").write_text('echo "welcome"; echo "tput: no terminal" >&2\n')
+    with Sshd(tmp_path / "ssh", home=home) as server:
+        melt.env.update(server.environment)
+        found = report_of(melt, "ssh:board", failing=set() if _engine_is_on_path() else {"engine", "a short run"})
+    assert steps(found)["link: streams and exit code"]["status"] == "pass"
+
+
+def test_a_host_that_is_not_there_fails_its_first_step(melt: Melt, tmp_path: Path) -> None:
+    with Sshd(tmp_path / "ssh") as server:
+        melt.env.update(server.environment)
+    found = report_of(melt, "ssh:board", failing={"system"})
+    assert len(found["steps"]) == 1
+    assert found["device"] is None
+
+
+def test_a_phone(melt: Melt) -> None:
+    with adb_server(CLIENTS[0]) as server, playing("pixel-8") as phone:
+        melt.env["ADB_SERVER_SOCKET"] = f"tcp:127.0.0.1:{server.port}"
+        server.connect(phone.address)
+        found = report_of(melt, phone.address, failing=set())
+    seen = steps(found)
+    assert seen["link: signal"]["status"] == "pass"
+    assert seen["agent: worker killed"]["status"] == "pass"
+    assert any(name.startswith("programs: ") for name in seen)
+    serials = re.findall(r"serialno\]: \[([^\]]+)\]", json.dumps(found["snapshot"]))
+    assert all(serial.startswith("<") for serial in serials)
+
+
+def _engine_is_on_path() -> bool:
+    """Whether plain `python3`, which is all that a board has that was not provisioned, has llama-cpp-python."""
+    return os.system("python3 -c 'import llama_cpp' 2>/dev/null") == 0  # noqa: S605 - a constant
