@@ -198,6 +198,8 @@ class Engine:
             # Only the last token of a prompt is ever looked at: without this llama.cpp reserves room for the logits
             # of a whole batch, which for a large vocabulary is more than the model's own work needs.
             n_outputs_max=1,
+            # Else a build with a GPU (Metal, CUDA) computes long prompts on it though no layer was to run there.
+            op_offload=settings.n_gpu_layers != 0,
         )
         if settings.threads is not None:
             _set(params, n_threads=settings.threads, n_threads_batch=settings.threads)

@@ -17,6 +17,8 @@ _MIB = 1024 * 1024
 _KV_CACHE = r"size = +([\d.]+) MiB \( *(\d+) cells, +(\d+) layers[^)]*\), K "
 _RECURRENT_STATE = r"size = +([\d.]+) MiB \( *\d+ cells[^)]*\), R "
 _ROUNDING_MIB = 0.006
+_NO_GPU = ("CPU", "BLAS")
+"""Devices of ggml that no layer is offloaded to. A Mac's BLAS is Accelerate; its GPU is called MTL0."""
 _FLASH_ATTENTION = r"(?:flash_attn +=|Flash Attention)[^\n]* (enabled|disabled)"
 
 
@@ -36,7 +38,7 @@ def used(engine, settings):
         "flash_attn": {"enabled": "on", "disabled": "off"}.get((log.find(_FLASH_ATTENTION) or [None])[-1]),
         "n_gpu_layers": layers,
         "mmap": (log.find(r"load_mode = (\w+)") or [""])[-1].startswith("mmap"),
-        "backend": next((name for name, _ in devices if name != "CPU"), "CPU") if layers else "CPU",
+        "backend": next((name for name, _ in devices if name not in _NO_GPU), "CPU") if layers else "CPU",
         "devices": ["%s (%s)" % device for device in devices],
         "cpu_features": (api.llama_print_system_info() or b"").decode("utf-8", "replace").strip(" |"),
         "affinity": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,

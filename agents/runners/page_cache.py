@@ -52,11 +52,14 @@ def _mincore():
 
 
 def _drop(file):
+    if not hasattr(os, "posix_fadvise"):
+        print("the page cache cannot be dropped here: only root can, with `sudo purge` on macOS", file=sys.stderr)
+        return
     try:
         # Dirty pages are never dropped: a model that was just pushed must reach the disk first.
         os.fsync(file.fileno())
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    except (OSError, AttributeError) as error:
+    except OSError as error:
         print("the page cache cannot be dropped here: %s" % error, file=sys.stderr)
 
 

@@ -64,7 +64,12 @@ def affinity_not_applied(seen: Evidence) -> Reason | None:
     """The kernel gave the runner other CPUs than asked."""
     data = next((e.data for e in seen.events if e.name == "runner_started"), {})
     asked, got = data.get("affinity_asked"), data.get("affinity")
-    if not isinstance(asked, str) or not isinstance(got, str) or not asked or cpus(asked) == cpus(got):
+    if not isinstance(asked, str) or not asked:
+        return None
+    if not isinstance(got, str):
+        message = f"CPUs {asked} were asked for; the system does not say which the runner got (macOS has no affinity)"
+        return Reason(code="affinity_not_applied", message=message)
+    if cpus(asked) == cpus(got):
         return None
     return Reason(code="affinity_not_applied", message=f"CPUs {asked} were asked for, the runner got {got}")
 

@@ -127,9 +127,10 @@ def test_affinity():
 
     assert codes(run(events=events("0-1", "0,1"))) == []
     assert codes(run(events=events(None, "0-1"))) == []
-    seen = run(events=events("0", "0-1"))
-    assert codes(seen) == ["affinity_not_applied"]
-    assert seen.verdict is Verdict.INVALID
+    for got in ("0-1", None):
+        seen = run(events=events("0", got))
+        assert codes(seen) == ["affinity_not_applied"]
+        assert seen.verdict is Verdict.INVALID
 
 
 @pytest.mark.parametrize(("uncertainty_ns", "expected"), [(None, []), (10 * MS, []), (25 * MS, ["clock_uncertain"])])
