@@ -12,11 +12,14 @@ import json
 import os
 import queue
 import sys
+import threading
 import time
 from multiprocessing import AuthenticationError
 from multiprocessing.managers import RemoteError
 
 FASTEST_S, SLOWEST_S = 0.1, 1.0
+PATIENCE_S = 5.0
+START_S = 10.0
 OLDEST_MAJOR = 4
 OFFLINE_C = -256
 
@@ -35,8 +38,8 @@ REASONS = {
 """Why there is no sample: a name, the exit code and what to do."""
 TOLD_BY_JTOP = ("mismatch", "silent")
 """Reasons of which jtop knows more: the two versions, what went wrong."""
-WORTH_WAITING = ("not_running", "silent")
-"""A service that was there and is gone may be starting again."""
+WORTH_WAITING = ("no_access", "not_running", "silent")
+"""A service that was there and is gone may be starting again: first it makes its socket, then the group may use it."""
 
 
 FAILURES = (RemoteError, EOFError, OSError, LookupError, TypeError, ValueError, AttributeError, queue.Empty)
@@ -124,18 +127,50 @@ def begin_anew(interval_s, lost):
 
 
 def samples(library, interval_s):
-    """Yield a sample whenever the service has one, until it falls silent. Raises Refused."""
+    """Yield a sample whenever the service has one, until it falls silent. Raises Refused.
+
+    jtop's own `ok` gives up after three intervals, which a busy board needs at times; and a client that waits in vain
+    shows the last sample once more. The uptime in it, to 10 ms, tells a new one.
+    """
+    news = queue.Queue()
     client = library.jtop(interval=interval_s)
+    client.attach(lambda jetson: news.put((jetson.uptime, read(jetson))))
     try:
-        client.start()
-        while client.ok():
-            yield read(client)
+        start(client)
+        last, heard_s = None, time.monotonic()
+        while client.ok(spin=True) and time.monotonic() - heard_s < PATIENCE_S:
+            try:
+                uptime, sample = news.get(timeout=interval_s)
+            except queue.Empty:
+                continue
+            if uptime != last:
+                last, heard_s = uptime, time.monotonic()
+                yield sample
     except (library.JtopException, *FAILURES) as error:
         reason = why(error)
         raise Refused(reason, detail(error) if reason in TOLD_BY_JTOP else "") from error
     finally:
         client.close()
     raise Refused("silent")
+
+
+def start(client):
+    """Connect, in a thread: to a service that ended in the middle of its answer, jtop's client listens for ever."""
+    failures = []
+
+    def attempt():
+        try:
+            client.start()
+        except Exception as error:
+            failures.append(error)
+
+    attempts = threading.Thread(target=attempt, daemon=True)
+    attempts.start()
+    attempts.join(START_S)
+    if failures:
+        raise failures[0]
+    if attempts.is_alive():
+        raise TimeoutError("no answer within %g s" % START_S)
 
 
 def why(error):

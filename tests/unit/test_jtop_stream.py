@@ -11,7 +11,9 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -57,10 +59,13 @@ PYTHONS = said("Mismatch of Python versions between library and service", ValueE
 
 
 class Client:
-    """A client that gives some samples and then falls silent, or loses its service."""
+    """A client that gives samples, each twice as when one is late, and then falls silent or loses its service."""
 
     def __init__(self, samples: int, lost: Exception | None = None) -> None:
-        self._left, self._lost = samples, lost
+        self._samples, self._lost = samples, lost
+        self._asked = 0
+        self.uptime = timedelta(seconds=100)
+        self._observers: list[Callable[[Client], None]] = []
         self.closed = False
         self.power = POWER
         self.temperature = {"cpu": {"temp": 47.8, "online": True}, "gpu": {"temp": -256, "online": False}}
@@ -73,14 +78,21 @@ class Client:
         self.nvpmodel: Any = SimpleNamespace(name="25W")
         self.jetson_clocks: Any = SimpleNamespace(get_enable=lambda: False)
 
-    def start(self) -> None:
-        pass
+    def attach(self, observer: Callable[[Client], None]) -> None:
+        self._observers.append(observer)
 
-    def ok(self) -> bool:
-        if self._left == 0 and self._lost is not None:
+    def start(self) -> None:
+        for _ in range(self._samples):
+            self.uptime += timedelta(milliseconds=10)
+            for observer in [*self._observers, *self._observers]:
+                observer(self)
+
+    def ok(self, spin: bool) -> bool:
+        assert spin
+        self._asked += 1
+        if self._asked > 2 * self._samples and self._lost is not None:
             raise self._lost
-        self._left -= 1
-        return self._left >= 0
+        return True
 
     def close(self) -> None:
         self.closed = True
@@ -111,13 +123,14 @@ def program(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     monkeypatch.setattr(module.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(module, "PATIENCE_S", 0.05)
     monkeypatch.setattr(module.os, "execv", lambda path, argv: setattr(module, "anew", argv))
     return module
 
 
 def run(program: ModuleType, monkeypatch: pytest.MonkeyPatch, stand_in: Any, *arguments: str) -> int:
     monkeypatch.setitem(sys.modules, "jtop", stand_in)
-    code = program.main(list(arguments))
+    code = program.main(["--interval", "0.1", *arguments])
     assert isinstance(code, int)
     assert all(client.closed for client in stand_in.clients)
     return code
@@ -193,7 +206,7 @@ def test_an_old_jtop_is_told_to_be_renewed(program, monkeypatch, capsys) -> None
     "lost", [None, JtopException("Lost connection with jtop server"), EOFError(), BrokenPipeError(32, "x")]
 )
 def test_a_service_that_comes_back_is_asked_again(program, monkeypatch, capsys, lost) -> None:
-    stand_in = library(Client(2, lost), GONE, GONE, REFUSED, Client(3), OTHER)
+    stand_in = library(Client(2, lost), GONE, GONE, REFUSED, DENIED, Client(3), OTHER)
     # It came back as another version in the end: no waiting helps then.
     assert run(program, monkeypatch, stand_in) == 7
     out, err = capsys.readouterr()
@@ -202,13 +215,14 @@ def test_a_service_that_comes_back_is_asked_again(program, monkeypatch, capsys, 
     assert [sentence.partition(":")[0] for sentence in sentences] == [
         "the service of jtop does not answer",
         "the service of jtop does not run",
+        "this user may not ask jtop",
         "jtop answers again",
         "the service of jtop does not answer",
         "jtop and its service are of different versions",
     ]
-    assert all(sentence.endswith("; asking again") for sentence in (sentences[0], sentences[1], sentences[3]))
+    assert all(sentence.endswith("; asking again") for sentence in (*sentences[:3], sentences[4]))
     # multiprocessing hands the connection that was lost to every later client of the same process.
-    assert program.anew == [sys.executable, str(PROGRAM), "--interval", "1.0", "--lost", "silent"]
+    assert program.anew == [sys.executable, str(PROGRAM), "--interval", "0.1", "--lost", "silent"]
 
 
 def test_a_process_that_began_anew_waits_and_does_not_repeat_itself(program, monkeypatch, capsys) -> None:
@@ -221,6 +235,14 @@ def test_a_process_that_began_anew_waits_and_does_not_repeat_itself(program, mon
         "the service of jtop does not answer",
         "jtop and its service are of different versions",
     ]
+
+
+def test_a_service_that_never_answers_is_not_waited_for(program, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(program, "START_S", 0.05)
+    never = threading.Event()
+    assert run(program, monkeypatch, library(never.wait), "--probe") == 8
+    never.set()
+    assert "does not answer" in capsys.readouterr().err
 
 
 def test_a_service_that_never_gave_a_sample_is_not_waited_for(program, monkeypatch, capsys) -> None:
@@ -248,8 +270,12 @@ def test_it_ends_when_nobody_reads_any_more(tmp_path) -> None:
                 power, temperature, gpu, memory, fan = {}, {"cpu": {"temp": 40.0}}, {}, {}, {}
                 nvpmodel = jetson_clocks = None
                 def __init__(self, interval): pass
-                def start(self): pass
-                def ok(self): return True
+                def attach(self, observer): self.observer = observer
+                def start(self): self.uptime = 0
+                def ok(self, spin):
+                    self.uptime += 1
+                    self.observer(self)
+                    return True
                 def close(self): pass
             """
         )
