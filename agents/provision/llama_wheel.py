@@ -1,6 +1,6 @@
 """llama-cpp-python as a wheel for this very device: kept from before, from the index for the CPU, or built here.
 
-pip's own cache plays no part: it asks for a wheel by name and version, and would bring one of other CMake flags back.
+pip's own cache of wheels plays no part: it knows name and version, and would bring back one of other CMake flags.
 Standard library only, Python 3.6 and later.
 """
 
@@ -83,7 +83,7 @@ class LlamaWheel:
 
     def clean_up(self):
         """Remove what only building needs; the wheel stays, for an environment that must be made anew."""
-        for name in ("build", "tools", "offered", "tmp"):
+        for name in ("build", "tools", "offered", "tmp", "cache"):
             shutil.rmtree(os.path.join(self._work, name), ignore_errors=True)
 
     def _source(self, tools):

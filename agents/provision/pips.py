@@ -4,6 +4,7 @@ Standard library only, Python 3.6 and later.
 """
 
 import re
+import signal
 import subprocess
 from collections import deque
 
@@ -22,6 +23,7 @@ _NO_NETWORK = (
     r"|ConnectTimeoutError|Read timed out|ReadTimeoutError|ProxyError|Tunnel connection failed|SSLError"
     r"|CERTIFICATE_VERIFY_FAILED"
 )
+_NO_MEMORY = "memory ran out: end other programs or add swap, then provision again, which goes on where it broke off"
 _CAUSES = (
     (
         r"No space left on device|Errno 28\b|uota exceeded",
@@ -30,15 +32,24 @@ _CAUSES = (
     (
         r"Killed signal terminated program|virtual memory exhausted|Cannot allocate memory|ptxas fatal.*memory"
         r"|c\+\+: fatal error: Killed|nvcc error.*signal 9|MemoryError",
-        "memory ran out: end other programs or add swap, then provision again, which goes on where it broke off",
+        _NO_MEMORY,
     ),
     (
         r"No CMAKE_C(XX)?_COMPILER could be found|CMAKE_C(XX)?_COMPILER not set",
         "there is no C++ compiler: `sudo apt install build-essential`, on a Mac `xcode-select --install`",
     ),
     (
-        r"Unsupported gpu architecture|nvcc fatal",
+        r"unsupported GNU version",
+        "this CUDA compiler does not take a gcc so new: install the one that its message names, or use --cpu",
+    ),
+    (
+        r"Unsupported gpu architecture",
         "this CUDA compiler does not know the board's GPU: install the CUDA of its JetPack, or use --cpu",
+    ),
+    (
+        # A board without a battery for its clock wakes up in the past.
+        r"certificate is not yet valid|certificate has expired",
+        "a certificate is out of its time: is the device's clock right? `date` shows it, NTP sets it",
     ),
     (
         _NO_NETWORK,
@@ -100,6 +111,8 @@ def explain(lines, code, root):
         if re.search(pattern, text):
             message = sentence.format(root=root)
             break
+    if message is None and code == -signal.SIGKILL:
+        message = _NO_MEMORY
     no_match = _NO_MATCH.search(text)
     if message is None and no_match:
         kind, message = NoMatchError, "the package index has no %s for this Python and processor" % no_match.group(1)

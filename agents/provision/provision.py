@@ -180,6 +180,8 @@ def _variables(work):
         PATH=board.search_path(),
         # A board's /tmp may be a small part of its memory.
         TMPDIR=temporary,
+        # Nothing outside of melt's folder is touched, and nothing is left of what only this needs.
+        PIP_CACHE_DIR=os.path.join(work, "cache"),
         PIP_DISABLE_PIP_VERSION_CHECK="1",
         PIP_NO_INPUT="1",
         PIP_PROGRESS_BAR="off",

@@ -165,15 +165,18 @@ class _Following:
                     self._see(one)
 
         with TemporaryDirectory() as scratch:
-            collected = collect(
-                self._device.agent,
-                job_dir,
-                Path(scratch) / "journal",
-                see=look,
-                stop=self._stop,
-                lost_after_s=self._lost_after_s,
-                say=self._say,
-            )
+            try:
+                collected = collect(
+                    self._device.agent,
+                    job_dir,
+                    Path(scratch) / "journal",
+                    see=look,
+                    stop=self._stop,
+                    lost_after_s=self._lost_after_s,
+                    say=self._say,
+                )
+            except TransportError as error:
+                raise type(error)(f"{error}; what was begun goes on there, and `melt provision` follows it") from error
         last = said[-1] if said else None
         if last is not None and last.event in ("done", "busy"):
             return last

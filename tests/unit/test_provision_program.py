@@ -186,6 +186,10 @@ def test_a_package_that_the_index_lacks_is_told_from_an_index_that_does_not_answ
     assert set(kinds.values()) == {program("board").Failure}
 
 
+def test_a_pip_that_was_killed_ran_out_of_memory(program):
+    assert "memory ran out" in str(program("pips").explain(["Collecting numpy"], -9, "/"))
+
+
 @pytest.mark.parametrize(
     ("line", "progress"),
     [
