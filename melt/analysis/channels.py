@@ -31,7 +31,7 @@ _SCOPES = (
     ("CPU package", _PACKAGE_SITE),
     (BATTERY, _BATTERY_SITE),
     (RAILS, _RAIL_SITE),
-    ("SoC, by its own model", _SOC_SITE),
+    ("SoC model", _SOC_SITE),
     ("GPU board", _GPU_SITE),
 )
 """What a power sensor covers, the widest and most trustworthy first."""

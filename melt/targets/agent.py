@@ -91,6 +91,8 @@ class AgentBinaries:
         arch = {"arm64": "aarch64", "amd64": "x86_64"}.get(arch.lower(), arch.lower())
         target = f"{arch}-macos" if system.lower() in ("darwin", "macos") else f"{arch}-{system.lower()}-musl"
         entry = self.targets.get(target)
+        if target == "x86_64-macos":
+            raise AgentError("this is an Intel Mac: melt measures Macs with Apple silicon only")
         if entry is None:
             raise AgentError(f"there is no agent for {system} on {arch}, only for {', '.join(sorted(self.targets))}")
         return self.folder / str(entry["file"])

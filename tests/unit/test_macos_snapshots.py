@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from snapshot_sheet import render as sheet
 
+from melt.errors import AgentError
 from melt.records import Sampling
+from melt.targets.agent import AgentBinaries
 from melt.targets.cpus import default_threads
 from melt.targets.macos import FACT_COMMANDS, parse_facts
 from melt.targets.probe import load_snapshot
@@ -123,6 +125,13 @@ def test_no_line_is_too_odd(name: str, raw: bytes) -> None:
     found = macos.discover(load(name), Sampling())
     for source in (*found.files, *found.lines):
         assert len(source.parse(raw)) == len(source.streams)
+
+
+def test_an_intel_mac_is_refused_in_one_sentence() -> None:
+    binaries = AgentBinaries("v", Path("/nowhere"), {"aarch64-macos": {"file": "melt-agent-aarch64-macos"}})
+    assert binaries.path("Darwin", "arm64").name == "melt-agent-aarch64-macos"
+    with pytest.raises(AgentError, match="^this is an Intel Mac: melt measures Macs with Apple silicon only$"):
+        binaries.path("Darwin", "x86_64")
 
 
 def test_what_is_asked_for_is_asked_once() -> None:
