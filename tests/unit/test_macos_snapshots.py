@@ -130,7 +130,7 @@ def test_no_line_is_too_odd(name: str, raw: bytes) -> None:
 def test_an_intel_mac_is_refused_in_one_sentence() -> None:
     binaries = AgentBinaries("v", Path("/nowhere"), {"aarch64-macos": {"file": "melt-agent-aarch64-macos"}})
     assert binaries.path("Darwin", "arm64").name == "melt-agent-aarch64-macos"
-    with pytest.raises(AgentError, match="^this is an Intel Mac: melt measures Macs with Apple silicon only$"):
+    with pytest.raises(AgentError, match=r"^this is an Intel Mac: melt measures Macs with Apple silicon only$"):
         binaries.path("Darwin", "x86_64")
 
 
