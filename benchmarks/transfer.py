@@ -14,11 +14,9 @@ import argparse
 import hashlib
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -27,7 +25,7 @@ from pathlib import Path
 
 import adbutils
 from rich.console import Console
-from rich.table import Table
+from rounds import paired, seconds, table, transfers_in_turn, trips_in_turn
 
 from melt.targets.agent import AgentBinaries, AgentClient
 from melt.targets.blobs import Blobs
@@ -143,16 +141,14 @@ def measure(phone: Phone, folder: Path, size_mb: int, rounds: int) -> dict[str, 
         "adbutils shell true": lambda: their.shell2(["true"], v2=True),
     }
     seen = defaultdict(list)
+
+    def clear() -> None:
+        transport.run(("rm", "-rf", f"{_ROOT}/blobs", f"{_TMP}/transfer"))
+
     try:
         for number in range(rounds):
-            names = list(transfers)
-            for name in names[number % len(names) :] + names[: number % len(names)]:
-                transport.run(("rm", "-rf", f"{_ROOT}/blobs", f"{_TMP}/transfer"))
-                print(f"round {number + 1} of {rounds}: {name}", file=sys.stderr, flush=True)
-                seen[name].append(size / 1e6 / _seconds(transfers[name]))
-            for _ in range(10):
-                for name, trip in trips.items():
-                    seen[name].append(1e3 * _seconds(trip))
+            transfers_in_turn(transfers, number, rounds, size, clear, seen)
+            trips_in_turn(trips, seen)
             seen["melt, there already"].append(_again(blobs, local, sha256))
     finally:
         transport.run(("rm", "-rf", _ROOT, f"{_TMP}/transfer"))
@@ -161,26 +157,7 @@ def measure(phone: Phone, folder: Path, size_mb: int, rounds: int) -> dict[str, 
 
 def _again(blobs: Blobs, local: Path, sha256: str) -> float:
     blobs.ensure(local, sha256)
-    return 1e3 * _seconds(lambda: blobs.ensure(local, sha256))
-
-
-def _seconds(act: Callable[[], object]) -> float:
-    begun = time.perf_counter()
-    act()
-    return time.perf_counter() - begun
-
-
-def table(title: str, seen: dict[str, list[float]]) -> Table:
-    """Show medians, quartiles and the ratio to what adb itself does."""
-    shown = Table("what", "median", "quartiles", "to adb", title=title)
-    for name, values in seen.items():
-        low, _, high = statistics.quantiles(values, n=4)
-        is_trip = "true" in name or "already" in name
-        reference = seen["adb shell true" if is_trip else "adb push"]
-        unit = "ms" if is_trip else "MB/s"
-        ratio = "" if "already" in name else f"{statistics.median(values) / statistics.median(reference):.2f}"
-        shown.add_row(name, f"{statistics.median(values):.1f} {unit}", f"{low:.1f} … {high:.1f}", ratio)
-    return shown
+    return 1e3 * seconds(lambda: blobs.ensure(local, sha256))
 
 
 def main() -> int:
@@ -198,10 +175,10 @@ def main() -> int:
     what = "virtual phone" if phone.is_virtual else phone.serial
     daemon = f", adbd {Path(args.adbd).name}" if phone.is_virtual else ""
     title = f"{args.size_mb} MB to a {what}{daemon}; {version[1]}; {os.cpu_count()} cores, load {load:.1f} before"
-    Console(width=100).print(table(title, seen))
-    ratios = [mine / theirs for mine, theirs in zip(seen["melt, feed alone"], seen["adb push"], strict=True)]
-    holds = statistics.median(ratios) >= _TO_PUSH
-    print(f"feed alone / adb push: {statistics.median(ratios):.2f}, bound {_TO_PUSH}: {'holds' if holds else 'MISSED'}")
+    Console(width=100).print(table(title, seen, "adb push", "adb shell true", "adb"))
+    ratio = paired(seen["melt, feed alone"], seen["adb push"])
+    holds = ratio >= _TO_PUSH
+    print(f"feed alone / adb push: {ratio:.2f}, bound {_TO_PUSH}: {'holds' if holds else 'MISSED'}")
     return 0 if holds else 1
 
 
