@@ -67,7 +67,7 @@ def test_counters_that_move_with_every_reading_are_a_meter_at_that_rate() -> Non
     found = traces("ioreport", counters(0))
     meter = find_meter(found)
     assert meter is not None
-    assert meter.name == "SoC model: soc ane+cpu+dram+gpu"
+    assert (meter.scope, meter.series[0].stream.site) == ("SoC model", "soc ane+cpu+dram+gpu")
     assert meter.series[0].stream.rate_hz == pytest.approx(10, rel=0.01)
     assert meter.energy_j((at(12.34), at(14.56))) == pytest.approx((CPU_W + GPU_W + DRAM_W) * 2.22, rel=0.01)
 
@@ -118,7 +118,7 @@ def test_power_of_the_whole_mac_comes_before_the_chips_model_and_at_the_rate_of_
     found = traces("macmon", macmon, snapshot="macbook-air-m2")
     meter = find_meter([*traces("ioreport", counters(0)), *found])
     assert meter is not None
-    assert meter.name == "whole device: system"
+    assert (meter.scope, meter.series[0].stream.site) == ("whole device", "system")
     assert meter.series[0].stream.rate_hz == pytest.approx(1.0, rel=0.05)
     assert meter.energy_j((at(10.5), at(20.5))) == pytest.approx(300, rel=0.01)
 
@@ -138,7 +138,7 @@ def test_powers_of_powermetrics_are_means_over_the_time_before_their_line() -> N
     found = traces("powermetrics", said, snapshot="macbook-pro-m4-max", every_s=0.108)
     meter = find_meter(found)
     assert meter is not None
-    assert meter.name == "SoC model: soc ane+cpu+gpu"
+    assert (meter.scope, meter.series[0].stream.site) == ("SoC model", "soc ane+cpu+gpu")
     assert meter.energy_j((at(10), at(20))) == pytest.approx((20**2 - 10**2) / 2 + 10, rel=0.002)
 
 
