@@ -36,7 +36,7 @@ def _setting(start: RunStart, name: str) -> Hashable:
 def _asked(start: RunStart) -> Conditions:
     """Return the conditions, a power mode by its name: it may have been asked for by its number."""
     conditions = start.spec.conditions
-    return conditions if conditions.nvpmodel is None else dataclasses.replace(conditions, nvpmodel=_power_mode(start))
+    return conditions if conditions.nvpmodel is None else dataclasses.replace(conditions, nvpmodel=power_mode(start))
 
 
 def _conditions(start: RunStart) -> str:
@@ -49,7 +49,7 @@ def _condition(start: RunStart, name: str) -> str:
     return f"{name.replace('_', ' ')} {'as found' if value is None else _word(value)}"
 
 
-def _power_mode(start: RunStart) -> str | None:
+def power_mode(start: RunStart) -> str | None:
     """Return the mode that was asked for, by the name that the device has for it, else the one that was found."""
     asked = next((knob.asked for knob in start.knobs if knob.name == "nvpmodel"), start.spec.conditions.nvpmodel)
     return asked or start.device.power_mode
@@ -81,7 +81,7 @@ _ASPECTS: Mapping[str, tuple[Callable[[RunStart], Hashable], Callable[[RunStart]
         "threads": (lambda s: s.spec.settings.threads, lambda s: _threads(s.spec.settings.threads)),
         "workload": (lambda s: s.spec.workload, lambda s: s.spec.workload.name),
         "conditions": (_asked, _conditions),
-        "power_mode": (_power_mode, lambda s: _power_mode(s) or "no power mode"),
+        "power_mode": (power_mode, lambda s: power_mode(s) or "no power mode"),
     }
 )
 """What may be compared: how two runs are told apart in it, and what it is called."""

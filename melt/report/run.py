@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from melt.analysis.names import METRICS
 from melt.codec import to_dict
 from melt.errors import UsageError
-from melt.records import Calibration, Knob, Metric, RunStart, Settings, Stream
+from melt.records import Calibration, DeviceFacts, Knob, Metric, RunStart, Settings, Stream
 from melt.report.scale import scale_for
 from melt.report.table import render_table
 from melt.report.words import counted, engine_name, joined
@@ -104,6 +104,7 @@ def _facts(bundle: RunBundle) -> list[tuple[str, str]]:
         ),
         ("device", joined((device.name, device.soc, device.arch, _cpus(start), device.virtualization))),
         ("system", joined((device.os, device.os_build, device.kernel))),
+        *([("power mode", _power_mode(device))] if device.power_mode else []),
         ("memory bandwidth", human(device.memory_bandwidth_bytes_per_s, "bytes/s")),
         (
             "engine",
@@ -129,6 +130,11 @@ def _cpus(start: RunStart) -> str | None:
         return None
     governors = sorted({cpu.governor for cpu in cpus if cpu.governor})
     return counted(len(cpus), "CPU") + (f" (governor {', '.join(governors)})" if governors else "")
+
+
+def _power_mode(device: DeviceFacts) -> str:
+    clocks = {True: "clocks fixed", False: None, None: None}[device.clocks_locked]
+    return joined((device.power_mode, clocks))
 
 
 def _settings(settings: Settings) -> str:

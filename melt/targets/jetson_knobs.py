@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from melt.errors import DeviceError, UsageError
+from melt.records import DeviceFacts
 from melt.targets.jetson import CPU_CLOCKS, CPU_LIMITS, GPU_CLOCKS, GPU_LIMITS, QUERY, parse_mode
 from melt.targets.knobs import Argv, Device, Run, Setting, said
 
@@ -114,7 +115,8 @@ def _mode(asked: str, fixed: bool, device: Device) -> Setting:
     now = parse_mode(said(device.run, QUERY, "the power mode"))
     if now is None:
         raise DeviceError("conditions: the power mode cannot be read, so it could not be put back: none was set yet")
-    mode = choose(parse_modes(config), asked, device.facts.name)
+    modes = parse_modes(config)
+    mode = choose(modes, asked, device.facts.name)
     before, number = now
     check = _shell(_SBIN + _PRINT_MODE)
     if mode.name == before:
@@ -124,7 +126,17 @@ def _mode(asked: str, fixed: bool, device: Device) -> Setting:
     clocks = _allowed("jetson_clocks", device)[1] if fixed else ""
     sets = _shell(_SET_MODE, mode.name, str(mode.number), sudo, tool, clocks)
     restores = _shell(_SET_MODE, before, str(number), sudo, tool, clocks)
-    return Setting("nvpmodel", before, mode.name, (sets,), check, (restores,), cpus=mode.cpus or None)
+    found = next((other for other in modes if other.number == number), None)
+    cpus = None if found is None else _usable_in(mode, found, device.facts)
+    return Setting("nvpmodel", before, mode.name, (sets,), check, (restores,), cpus)
+
+
+def _usable_in(mode: Mode, found: Mode, facts: DeviceFacts) -> tuple[int, ...] | None:
+    """Return the CPUs that a runner may use in the mode. One that is on now and may not be used will not be then."""
+    usable = {cpu.index for cpu in facts.cpus}
+    if not mode.cpus or not found.cpus:
+        return None
+    return tuple(cpu for cpu in mode.cpus if cpu in usable or cpu not in found.cpus)
 
 
 def _clocks(asked: str, before: str, device: Device) -> Setting:

@@ -34,8 +34,8 @@ _ON_THE_HOST = ("cluster", "usb_power")
 class Setting:
     """One knob: its state as found, the programs that set it, the one that reads it back, those that restore it.
 
-    `asked` is what `check` prints once it is set; `before` None: its state cannot be read. `cpus` are those that are
-    on then, None: the same as before.
+    `asked` is what `check` prints once it is set; `before` None: its state cannot be read. `cpus` are those that a
+    runner may use then, None: the same as before.
     """
 
     name: str
@@ -74,7 +74,7 @@ class Family(Protocol):
 class KnobPlan:
     """What a job needs for the conditions of a run; all empty where none is asked for.
 
-    `cpus` are those that are on once all is set, None: those of the device's facts.
+    `cpus` are those that a runner may use once all is set, None: those of the device's facts.
     """
 
     knobs: tuple[Knob, ...] = ()

@@ -137,9 +137,21 @@ def test_root_needs_no_sudo() -> None:
     assert arguments(Board(user="root").plan(nvpmodel="15W"))[0][2] == ""
 
 
-def test_a_mode_with_fewer_cpus_says_which_are_on() -> None:
-    plan = plan_knobs(Conditions(nvpmodel="7W"), facts(cpus=(Cpu(index=0, core=3),)), Board().run)
-    assert plan.cpus == (Cpu(index=0, core=3), Cpu(index=1), Cpu(index=2), Cpu(index=3))
+@pytest.mark.parametrize(
+    ("now", "usable", "asked", "then"),
+    [
+        ("25W", range(6), "7W", [0, 1, 2, 3]),
+        ("7W", range(4), "25W", [0, 1, 2, 3, 4, 5]),
+        ("25W", range(6), "15W", [0, 1, 2, 3, 4, 5]),
+        ("25W", [0, 5], "7W", [0]),  # a container with two of them
+        ("7W", [1, 2], "25W", [1, 2, 4, 5]),
+    ],
+)
+def test_a_mode_says_which_cpus_there_are_then(now: str, usable: Sequence[int], asked: str, then: list[int]) -> None:
+    board = Board(f"NV Power Mode: {now}\n{ {'25W': 1, '7W': 3}[now] }\n")
+    device = facts(cpus=tuple(Cpu(index=index, core=7) for index in usable))
+    plan = plan_knobs(Conditions(nvpmodel=asked), device, board.run)
+    assert plan.cpus == tuple(Cpu(index=index, core=7 if index in usable else None) for index in then)
 
 
 def test_who_may_not_is_told_which_line_to_add() -> None:
