@@ -15,7 +15,10 @@ from melt.transports.registry import resolve
 
 
 def resolve_devices(plan: Plan) -> Plan:
-    """Write each device as its full selector, once: `R5CT1234` becomes `adb:R5CT1234`. Raises UsageError."""
+    """Write each device as its full selector, once: `R5CT1234` becomes `adb:R5CT1234`, `orin` `ssh:orin`.
+
+    Raises UsageError.
+    """
     return replace(plan, devices=tuple(dict.fromkeys(resolve(device) for device in plan.devices)))
 
 

@@ -61,6 +61,7 @@ def collect(
     """
     reader = JournalReader()
     interrupted = away = False
+    complaint = ""
     deadline = time.monotonic() + lost_after_s
     with _open(journal) as out:
         see(reader.feed(out.read()))
@@ -98,7 +99,10 @@ def collect(
                 if not away:
                     wait = f"waiting up to {lost_after_s / 60:.0f} min"
                     say(f"the device is out of reach, the run goes on there; {wait} ({error})")
-                away = True
+                elif not error.retryable and str(error) != complaint:
+                    # Waiting alone will not help: another key of the host, a dialog on the phone.
+                    say(str(error))
+                away, complaint = True, str(error)
                 if reconnect is not None:
                     with suppress(DeviceError):
                         agent = reconnect()

@@ -122,6 +122,18 @@ def test_links_that_freeze_in_mid_run(melt: Melt, board: Board, wait_for: Wait) 
     _is_whole(melt)
 
 
+def test_a_board_whose_key_changes_in_mid_run_is_believed_when_somebody_says_so(
+    melt: Melt, board: Board, wait_for: Wait
+) -> None:
+    process = _under_way(melt, wait_for)
+    board.sshd.new_host_key()
+    melt("devices", "trust", "board", "--replace")
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
+    assert "shows another key than before" in stderr
+    _is_whole(melt)
+
+
 def test_a_melt_that_is_killed_is_collected_by_the_next(melt: Melt, board: Board, wait_for: Wait) -> None:
     process = _under_way(melt, wait_for)
     os.kill(process.pid, signal.SIGKILL)
