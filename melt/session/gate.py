@@ -204,8 +204,9 @@ def _values(site: Site, discovery: Discovery) -> dict[str, float]:
         if file.path in read:
             found |= _named(file.streams, file.parse(read[file.path]))
     for line in discovery.lines:
-        if line.period_s is not None:
-            done = site.target.transport.run(line.argv)
+        argv = line.once if line.period_s is None else line.argv
+        if argv is not None:
+            done = site.target.transport.run(argv)
             found |= _named(line.streams, line.parse(done.stdout))
     return found
 

@@ -42,6 +42,8 @@ class LineSource:
     Without `period_s` it is kept running and each of its lines is one reading. With it, it is run anew every so many
     seconds, and all that it printed is one reading, newlines included (`dumpsys battery`).
 
+    `once` is how a program that is kept running is asked for a single reading, where it can be: a gate looks so.
+
     In `argv`, STREAMS stands for the folder on the device where the programs of agents/streams lie, which are
     brought there when a run needs them, and PYTHON for the interpreter of melt's own environment there.
     """
@@ -51,6 +53,7 @@ class LineSource:
     streams: tuple[Stream, ...]
     parse: Parser
     period_s: float | None = None
+    once: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

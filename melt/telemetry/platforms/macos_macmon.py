@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from melt.targets.probe import Snapshot, text_of
@@ -91,4 +92,5 @@ def readings(snapshot: Snapshot, rate_hz: float) -> tuple[list[LineSource], list
     # One look may meet a key at a bad moment: of the power, only that there is none at all is believed.
     columns = [c for c in _COLUMNS if not math.isnan(c.read(now)) or (c.site == SMC and at("sys_power")(now) > 0)]
     argv = (said[0], "pipe", "-i", str(period_ms(rate_hz)))
-    return [line_source("macmon", argv, rate_hz, version, columns)], []
+    once = (said[0], "pipe", "-s", "1", "-i", str(FASTEST_MS))
+    return [replace(line_source("macmon", argv, rate_hz, version, columns), once=once)], []
