@@ -22,7 +22,7 @@ import llama_facts  # noqa: E402
 import page_cache  # noqa: E402
 from llama_api import Engine, import_bindings  # noqa: E402
 from llama_work import Worker  # noqa: E402
-from runner_io import Events, Failure, Stop, read_job  # noqa: E402
+from runner_io import Events, Failure, Stop, read_job, stay_awake  # noqa: E402
 
 _TOLD_TO_END = 143
 
@@ -33,6 +33,7 @@ def main(argv):
         print("usage: %s JOB.json" % argv[0], file=sys.stderr)
         return 2
     events, stop = Events(), Stop()
+    stay_awake()
     try:
         return _run(read_job(argv[1]), events, stop)
     except Failure as failure:

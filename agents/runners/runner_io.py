@@ -5,9 +5,11 @@ Runs on the device's own Python, 3.8 and later, standard library only.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -80,6 +82,15 @@ class Stop:
     def reason(self):
         """Why a loop that met `at_ns` ends, as the generation's `stop` says it."""
         return "stopped" if self.told else "time"
+
+
+def stay_awake():
+    """Keep a Mac from going to sleep of itself while this process lives; other systems are left as they are."""
+    if sys.platform != "darwin":
+        return
+    nowhere = subprocess.DEVNULL
+    with contextlib.suppress(OSError):
+        subprocess.Popen(("caffeinate", "-i", "-w", str(os.getpid())), stdin=nowhere, stdout=nowhere, stderr=nowhere)
 
 
 class Events:
