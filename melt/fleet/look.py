@@ -15,6 +15,9 @@ from melt.telemetry.platforms import Platform, platform
 from melt.transports.base import Transport
 from melt.transports.registry import open_transport
 
+_ONCE = "once "
+"""Before the name of a program that was asked for a single reading, in a snapshot."""
+
 
 @dataclass(frozen=True, slots=True)
 class Health:
@@ -40,7 +43,10 @@ def look(selector: str) -> tuple[DeviceFacts, Health]:
         snapshot = {**known, **reader.read(channels.GLOBS)}
         health = health_of(channels, snapshot)
         if health.temperature_c is None:
-            health = health_of(channels, snapshot | take_snapshot(transport, reader, (), channels.COMMANDS))
+            snapshot |= take_snapshot(transport, reader, (), channels.COMMANDS)
+            lines = channels.discover(snapshot, Sampling()).lines
+            once = {f"{_ONCE}{line.name}": line.once for line in lines if line.once is not None}
+            health = health_of(channels, snapshot | take_snapshot(transport, reader, (), once))
     finally:
         transport.close()
     return facts, health
@@ -72,7 +78,7 @@ def _values(channels: Platform, snapshot: Snapshot) -> Iterator[tuple[Stream, fl
     found = channels.discover(snapshot, Sampling())
     programs = {tuple(argv): f"$ {name}" for name, argv in channels.COMMANDS.items()}
     sources: list[tuple[FileSource | LineSource, str]] = [(file, file.path) for file in found.files]
-    sources += [(line, programs.get(line.argv, "")) for line in found.lines]
+    sources += [(line, programs.get(line.argv, f"$ {_ONCE}{line.name}")) for line in found.lines]
     for source, key in sources:
         if key in snapshot:
             for stream, value in zip(source.streams, source.parse(snapshot[key]), strict=True):
