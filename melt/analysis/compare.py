@@ -11,7 +11,7 @@ from melt.analysis import alike
 from melt.analysis.judgement import Judgement, judge_difference
 from melt.analysis.names import METRICS, Info
 from melt.analysis.statistics import Summary, detectable_effect, measured, summarize
-from melt.records import Artifact, Outcome, RunStart, Verdict
+from melt.records import Artifact, Metric, Outcome, RunStart, Verdict
 from melt.traces import RunBundle
 
 _OF_THE_FILE: Mapping[str, tuple[Info, Callable[[Artifact], float | None]]] = MappingProxyType(
@@ -21,6 +21,11 @@ _OF_THE_FILE: Mapping[str, tuple[Info, Callable[[Artifact], float | None]]] = Ma
     }
 )
 """Rows that are facts of the model file: exact, hence never judged."""
+
+_ELECTRICAL = frozenset({"w", "j", "j/tok"})
+"""Units of what is worth as much as its meter covers: the watts of a chip are not those of a board."""
+_NO_RATIO = frozenset({"c"})
+"""Units whose zero is nowhere in particular: 40 degrees are not a third hotter than 30."""
 
 DEFAULT = (
     "prefill_tps",
@@ -63,9 +68,13 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One thing that is compared. `outcomes` and `verdicts` count its sessions; verdicts those of ok runs only."""
+    """One thing that is compared. `outcomes` and `verdicts` count its sessions; verdicts those of ok runs only.
+
+    `start` is that of its first run.
+    """
 
     label: str
+    start: RunStart
     run_ids: tuple[str, ...]
     outcomes: Mapping[Outcome, int]
     verdicts: Mapping[Verdict, int]
@@ -124,7 +133,7 @@ def compare(bundles: Sequence[RunBundle], by: str = "quant", metrics: Sequence[s
         by=by,
         groups=tuple(groups),
         unmeasured={name: _why(name, ordered) for name in metrics if name not in shown},
-        notes=_notes(ordered, by),
+        notes=(*_unlike_meters(ordered, metrics, by), *_notes(ordered, by)),
     )
 
 
@@ -153,6 +162,7 @@ def _column(bundles: Sequence[RunBundle], by: str) -> Column:
     ok = [b for b in bundles if b.stop.outcome is Outcome.OK]
     return Column(
         label=alike.column_label(bundles[0].start, by),
+        start=bundles[0].start,
         run_ids=tuple(b.start.spec.run_id for b in bundles),
         outcomes=Counter(b.stop.outcome for b in bundles),
         verdicts=Counter(b.stop.verdict for b in ok),
@@ -162,10 +172,33 @@ def _column(bundles: Sequence[RunBundle], by: str) -> Column:
 def _cells(metric: str, columns: Sequence[Sequence[RunBundle]], base: int) -> tuple[Cell, ...]:
     exact = metric in _OF_THE_FILE
     sessions = [measured(_value(metric, bundle) for bundle in column) for column in columns]
+    scopes = [_scopes(metric, column) for column in columns]
     return tuple(
-        Cell(summarize(values)) if i == base else _cell(sessions[base], values, exact)
+        Cell(summarize(values))
+        if i == base or info(metric).unit in _NO_RATIO or scopes[i] != scopes[base]
+        else _cell(sessions[base], values, exact)
         for i, values in enumerate(sessions)
     )
+
+
+def _scopes(metric: str, column: Iterable[RunBundle]) -> frozenset[str]:
+    """Return what the meters of a column's runs cover; empty for a metric that is not electrical."""
+    if info(metric).unit not in _ELECTRICAL:
+        return frozenset()
+    figures = (_figure(metric, bundle) for bundle in column)
+    return frozenset(figure.source for figure in figures if figure is not None and figure.value is not None)
+
+
+def _unlike_meters(bundles: Iterable[RunBundle], metrics: Sequence[str], by: str) -> list[str]:
+    """Say which columns measured power over different scopes, where they did."""
+    covers: dict[str, dict[str, None]] = {}
+    for bundle in bundles:
+        for scope in sorted(frozenset().union(*(_scopes(metric, [bundle]) for metric in metrics))):
+            covers.setdefault(scope, {})[alike.column_label(bundle.start, by)] = None
+    if len(covers) < 2:
+        return []
+    listed = "; ".join(f"{scope} ({', '.join(labels)})" for scope, labels in covers.items())
+    return [f"Power was measured over different scopes, so no difference is shown between them: {listed}."]
 
 
 def _cell(base: Sequence[float], values: Sequence[float], exact: bool) -> Cell:
@@ -182,9 +215,15 @@ def _value(metric: str, bundle: RunBundle) -> float | None:
     """Return a run's own figure: of its file whatever became of it, of its measurement only if it is ok."""
     if metric in _OF_THE_FILE:
         return _OF_THE_FILE[metric][1](bundle.start.artifact)
+    figure = _figure(metric, bundle)
+    return None if figure is None else figure.value
+
+
+def _figure(metric: str, bundle: RunBundle) -> Metric | None:
+    """Return a run's own figure of an ok run."""
     if bundle.stop.outcome is not Outcome.OK:
         return None
-    return next((m.value for m in bundle.metrics if m.name == metric and m.repetition is None), None)
+    return next((m for m in bundle.metrics if m.name == metric and m.repetition is None), None)
 
 
 def _why(metric: str, bundles: Sequence[RunBundle]) -> str:

@@ -1,12 +1,12 @@
 """Energy over exact spans: differences of hardware counters, or power integrated by trapezoids with interpolated edges.
 
-Figures are gross: what the sensor's scope took in the span, idle consumption included.
+Figures are gross: what the sensor's scope took in the span, idle consumption included. Their source is that scope.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -38,10 +38,15 @@ class Meter:
 
     @property
     def name(self) -> str:
-        """What was read, for a reader: scope and sites. A sum of rails is worth what it sums, so all are named."""
+        """What was read, for a reader: scope and sites."""
+        return f"{self.scope}: {self.sites}"
+
+    @property
+    def sites(self) -> str:
+        """Where it was read. A sum of rails is worth what it sums, so all are named."""
         sites = [s.stream.site.removeprefix(channels.RAIL) for s in self.series]
         named = self.scope == channels.RAILS or len(sites) <= _NAMED_SITES
-        return f"{self.scope}: {', '.join(sites) if named else f'{len(sites)} of them'}"
+        return ", ".join(sites) if named else f"{len(sites)} of them"
 
     @property
     def is_slow(self) -> bool:
@@ -145,12 +150,10 @@ def _over(meter: Meter, spans: Sequence[Span]) -> Figure:
         inside = f"{samples} samples inside" + (f" {len(spans)} windows" if len(spans) > 1 else "")
         why = f"{meter.name}; {inside}, too few of a meter that is read once a second"
         return Figure(None, why, _SOURCE)
-    return Figure(sum(p for p in parts if p is not None), f"{meter.name}; {samples} samples inside", _SOURCE)
+    return Figure(sum(p for p in parts if p is not None), f"{meter.sites}; {samples} samples inside", meter.scope)
 
 
 def _divided(figure: Figure, by: float) -> Figure:
-    return (
-        Figure(figure.value / by, figure.note, _SOURCE)
-        if figure.value is not None and by > 0
-        else Figure(None, figure.note if figure.value is None else NOT_REACHED, _SOURCE)
-    )
+    if figure.value is None:
+        return figure
+    return replace(figure, value=figure.value / by) if by > 0 else Figure(None, NOT_REACHED, _SOURCE)

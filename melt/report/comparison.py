@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from melt.analysis.compare import Cell, Column, Comparison, Group, Row, info
 from melt.analysis.judgement import Judgement
 from melt.analysis.statistics import MIN_SESSIONS
-from melt.records import Outcome, Verdict
+from melt.records import DeviceFacts, Outcome, Verdict
 from melt.report.comparison_data import flat, nested
 from melt.report.scale import Scale, percent, scale_for
 from melt.report.table import render_table, write_rows
@@ -29,7 +29,7 @@ def render(comparison: Comparison, fmt: str) -> str:
     if fmt in ("jsonl", "csv"):
         headers, records = flat(comparison)
         return write_rows(headers, records, fmt)
-    captions = [_caption(group) for group in comparison.groups]
+    captions = [_caption(group, comparison.by) for group in comparison.groups]
     alike = len(set(captions)) == 1
     parts = ["".join(f"{line}\n" for line in _wrapped(captions[0], fmt))] if alike else []
     for group, caption in zip(comparison.groups, captions, strict=True):
@@ -50,28 +50,22 @@ def _wrapped(lines: Iterable[str], fmt: str) -> Iterator[str]:
             yield from textwrap.wrap(line, room, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
-def _caption(group: Group) -> tuple[str, str]:
-    """Say with what and on what the runs were made."""
-    start, device = group.start, group.start.device
-    threads = start.spec.settings.threads
-    return (
-        joined(
-            (
-                start.spec.model,
-                engine_name(start.spec.engine, group.revision),
-                None if threads is None else counted(threads, "thread"),
-            )
-        ),
-        joined(
-            (
-                device.name,
-                device.soc,
-                counted(len(device.cpus), "CPU") if device.cpus else None,
-                " ".join(filter(None, (device.os_build or device.os, device.arch))),
-                device.virtualization,
-            )
-        ),
+def _caption(group: Group, by: str) -> tuple[str, ...]:
+    """Say with what the runs were made, and on what: a line for each device."""
+    spec = group.start.spec
+    asked = (
+        spec.model,
+        engine_name(spec.engine, group.revision),
+        None if spec.settings.threads is None else counted(spec.settings.threads, "thread"),
     )
+    devices = [column.start.device for column in group.columns] if by == "device" else [group.start.device]
+    return (joined(asked), *map(_described, devices))
+
+
+def _described(device: DeviceFacts) -> str:
+    cpus = counted(len(device.cpus), "CPU") if device.cpus else None
+    system = " ".join(filter(None, (device.os_build or device.os, device.arch)))
+    return joined((device.name, device.soc, cpus, system, device.power_mode, device.virtualization))
 
 
 def _tables(title: str, by: str, group: Group, fmt: str) -> Iterator[str]:

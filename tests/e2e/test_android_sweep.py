@@ -82,10 +82,6 @@ def _collecting(melt: Melt, phone: VirtualPhone) -> bool:
     return False
 
 
-def _ends(melt: Melt, phone: VirtualPhone) -> list[str]:
-    return sorted(str(run["outcome"]) for run in melt.runs() if phone.address in str(run["device_selector"]))
-
-
 def test_a_sweep_survives_a_dropped_link_and_a_reboot(
     lab: Melt, phones: tuple[VirtualPhone, VirtualPhone], tmp_path: Path, wait_for: Wait
 ) -> None:

@@ -274,3 +274,31 @@ def test_devices_may_differ_in_what_is_found_but_each_must_agree_with_itself():
     compare(made[:2], by="device")
     with pytest.raises(IncomparableError, match="the power mode is '15W' in run r0 and '25W' in run r2"):
         compare(made, by="device")
+
+
+def measured_by(bundle, name, unit, value, source):
+    return replace(bundle, metrics=(*bundle.metrics, Metric(name=name, value=value, unit=unit, source=source)))
+
+
+def test_the_power_of_a_board_is_not_compared_with_that_of_a_chip():
+    board, chip, other = bundles({"q8_0": [30], "q4_0": [40], "q2_k": [50]})
+    made = [
+        measured_by(board, "power_mean_w", "w", 5.0, "whole device"),
+        measured_by(chip, "power_mean_w", "w", 2.0, "CPU package"),
+        measured_by(other, "power_mean_w", "w", 6.0, "whole device"),
+    ]
+    comparison = compare(made)
+    shown = cells(comparison, "power_mean_w")
+    assert [cell.summary.median for cell in shown] == [5.0, 2.0, 6.0]
+    assert [cell.difference for cell in shown] == [None, None, pytest.approx(0.2)]
+    (note,) = (note for note in comparison.notes if "scopes" in note)
+    assert "whole device (q8_0, q2_k); CPU package (q4_0)" in note
+
+
+def test_a_temperature_is_no_share_of_another():
+    warm, hot = bundles({"q8_0": [30], "q4_0": [40]})
+    name = "temperature_max_c"
+    shown = cells(
+        compare([measured_by(warm, name, "c", 40.0, "sensor"), measured_by(hot, name, "c", 60.0, "sensor")]), name
+    )
+    assert [(cell.summary.median, cell.difference) for cell in shown] == [(40.0, None), (60.0, None)]
