@@ -11,23 +11,38 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from melt.targets.probe import load_snapshot
+
 from ..phone.requirements import environment_for_children
 from ..sshd import Sshd
 from .rootfs import PATH, USER
 
-_RECORDED = Path(__file__).parent / "recorded"
+_SNAPSHOTS = Path(__file__).resolve().parents[2] / "data" / "snapshots" / "macos"
+_RECORDED = {
+    "$ sysctl": "sysctl",
+    "$ sw_vers": "sw_vers",
+    "$ vm_stat": "vm_stat",
+    "$ pmset": "pmset",
+    "$ ioreg platform": "ioreg-IOPlatformExpertDevice",
+    "$ ioreg product": "ioreg-product",
+    "$ ioreg gpu": "ioreg-AGXAccelerator",
+    "$ ioreg battery": "ioreg-AppleSmartBattery",
+}
+"""What a snapshot of a Mac calls an output -> the file in which a stand-in finds it."""
 PRESSURE = "com.apple.system.thermalpressurelevel"
 
 
 class VirtualMac:
-    """A Mac mini with an M1, reached as `ssh:mac`. Its user may not use sudo unless `sudo` names programs.
+    """A Mac that is reached as `ssh:mac`. Its user may not use sudo unless `sudo` names programs.
 
-    `without` names stand-ins that are not installed (`macmon`, `zeus_apple_silicon`, `notifyutil`); `zshenv` is what
-    the user's ~/.zshenv says, which zsh reads for every command over SSH.
+    `recording` is the snapshot in tests/data/snapshots/macos whose outputs its programs print. `without` names
+    stand-ins that are not installed (`macmon`, `zeus_apple_silicon`, `notifyutil`); `zshenv` is what the user's
+    ~/.zshenv says, which zsh reads for every command over SSH.
     """
 
     def __init__(
         self,
+        recording: str = "mac-mini-m4",
         *,
         provisioned: bool = True,
         without: Iterable[str] = (),
@@ -42,6 +57,7 @@ class VirtualMac:
             "home_mb": home_mb,
         }
         self._sudo = list(sudo)
+        self.recording = _SNAPSHOTS / f"{recording}.json"
         self.folder = Path(tempfile.mkdtemp(prefix="melt-mac-"))
         environment = environment_for_children()
         enter = ("/usr/bin/env", *(f"{name}={environment[name]}" for name in ("PYTHONPATH", "PYTHONWARNINGS")))
@@ -72,7 +88,10 @@ class VirtualMac:
         # The user of the Mac is none of this machine, and must get through to what is shared.
         self.folder.chmod(0o755)
         (self.folder / "control").mkdir()
-        shutil.copytree(_RECORDED, self.folder / "recorded")
+        (self.folder / "recorded").mkdir()
+        for said, name in _RECORDED.items():
+            text = load_snapshot(self.recording.read_bytes()).get(said, b"")
+            (self.folder / "recorded" / f"{name}.txt").write_bytes(text)
         (self.folder / "mac.json").write_text(json.dumps(self._wanted))
         self.control("sudo", "\n".join(self._sudo))
         try:

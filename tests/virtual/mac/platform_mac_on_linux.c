@@ -1,10 +1,10 @@
-/* The agent's Linux platform, but for the questions to the kernel, which it answers as a Mac with eight CPUs would. */
+/* The agent's Linux platform, but for the questions to the kernel, which it answers as a Mac with many CPUs would. */
 
 #define kernel_answer kernel_answer_of_linux
 #include "platform_linux.c"
 #undef kernel_answer
 
-enum { CPUS = 8, TICKS_PER_S = 100 };
+enum { CPUS = 32, TICKS_PER_S = 100 };
 static const long long NS_PER_TICK = 1000000000LL / TICKS_PER_S;
 
 static bool answer_usage(pid_t pid, struct text *answer) {

@@ -8,7 +8,7 @@ import time
 
 sys.path.insert(0, "/private/tools")
 
-from load import Load  # noqa: E402 - it is only there
+from load import Load
 
 
 def option(words, names, default):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, "/private/tools")
 
-from load import Load  # noqa: E402 - it is only there
+from load import Load
 
 WORDS = ("Nominal", "Moderate", "Heavy", "Trapping", "Sleeping")
 LEVEL = Path("/private/control/com.apple.system.thermalpressurelevel")

@@ -1,13 +1,16 @@
-"""uname of a Mac mini with an M1."""
+"""uname of a Mac with an Apple chip."""
 
 import os
+import re
 import sys
+from pathlib import Path
 
+RELEASE = re.search(r"^kern.osrelease: (.*)$", Path("/private/recorded/sysctl.txt").read_text(), re.MULTILINE)[1]
 FIELDS = {
     "s": "Darwin",
     "n": os.uname().nodename,
-    "r": "24.1.0",
-    "v": "Darwin Kernel Version 24.1.0: Thu Oct 10 21:03:15 PDT 2024; root:xnu-11215.41.3~2/RELEASE_ARM64_T8103",
+    "r": RELEASE,
+    "v": f"Darwin Kernel Version {RELEASE}: Thu Oct 10 21:03:15 PDT 2024; root:xnu-11215.41.3~2/RELEASE_ARM64_T8103",
     "m": "arm64",
     "p": "arm",
 }

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 sys.path.insert(0, "/private/tools")
 
-from load import Load  # noqa: E402 - it is only there
+from load import Load
 
 
 class AppleEnergyMonitor:
