@@ -52,13 +52,14 @@ class Session:
         channel.settimeout(0.0)
 
 
-class _Packets(Packetizer):
+class Packets(Packetizer):
     """Packets with deadlines, which notes when one came and for which session."""
 
     def __init__(self, sock: Any) -> None:
         super().__init__(sock)
         self._sock = sock
         self._just_read: Session | None = None
+        self.handled: Callable[[], None] = self.ring
         self.sessions: dict[int, Session] = {}
         self.heard = threading.Event()
         self.asked: float | None = None
@@ -88,7 +89,7 @@ class _Packets(Packetizer):
 
     def read_message(self) -> tuple[int, paramiko.Message]:
         """Read a packet; paramiko has handled the one before it by then, so that its bell can ring."""
-        self.ring()
+        self.handled()
         kind, message = super().read_message()
         self.asked = None
         self.heard.set()
@@ -111,11 +112,13 @@ class Link(paramiko.Transport):
     """A connection to one host. `name` is what errors call it; `at_end` is called once it is over."""
 
     def __init__(self, sock: Any, what: str, at_end: Callable[[], None]) -> None:
-        super().__init__(sock, packetizer_class=_Packets)
-        assert isinstance(self.packetizer, _Packets)
+        super().__init__(sock, packetizer_class=Packets)
+        assert isinstance(self.packetizer, Packets)
         self._packets = self.packetizer
         self._what = what
         self._at_end = at_end
+        self._held_back: list[paramiko.Message] = []
+        self._packets.handled = self._handled
         self.clear_to_send_timeout = STALL_S
         self.get_security_options().ciphers = [
             cipher for cipher in _CIPHERS if cipher in self.get_security_options().ciphers
@@ -160,7 +163,7 @@ class Link(paramiko.Transport):
             request.add_boolean(True)
             request.add_string(command)
             # Not Channel.exec_command, which waits for the answer without a limit.
-            self._say(request)
+            self._send_user_message(request)
         except (SSHException, EOFError, OSError) as error:
             if not self.is_active() or isinstance(error, EOFError | OSError):
                 raise Offline(f"{self._what}: the link broke before the program started") from error
@@ -184,7 +187,7 @@ class Link(paramiko.Transport):
         request.add_string("keepalive@openssh.com")
         request.add_boolean(True)
         try:
-            self._say(request)
+            self._send_user_message(request)
         except (SSHException, EOFError, OSError) as error:
             raise self.broken() from error
         if not self._packets.heard.wait(ALIVE_S):
@@ -195,9 +198,23 @@ class Link(paramiko.Transport):
         """Return what is to be said of a link that ended in the middle of something."""
         return Offline(f"{self._what}: the link broke before the program ended")
 
+    def _handled(self) -> None:
+        """Go on after a packet was handled."""
+        self._packets.ring()
+        while self._held_back and self.clear_to_send.is_set():
+            self._send_user_message(self._held_back.pop(0))
+
+    def _send_user_message(self, data: paramiko.Message) -> None:
+        """Send a message, after an exchange of keys that goes on just now.
+
+        That exchange is the work of the thread that reads: where it has to answer a channel meanwhile, paramiko lets it
+        wait for itself, and the link breaks.
+        """
+        if threading.current_thread() is self and not self.clear_to_send.is_set():
+            self._held_back.append(data)
+        else:
+            super()._send_user_message(data)  # type: ignore[misc]
+
     def _asks(self) -> None:
         if self._packets.asked is None:
             self._packets.asked = time.monotonic()
-
-    def _say(self, message: paramiko.Message) -> None:
-        self._send_user_message(message)  # type: ignore[attr-defined]

@@ -344,3 +344,38 @@ class TestManyAtOnce:
             for thread in threads:
                 thread.join()
             assert not wrong
+
+    @pytest.mark.parametrize("who", ["melt", "server"])
+    def test_keys_are_exchanged_anew_in_the_midst_of_it(
+        self, open_link: Callable[[str], SshTransport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, who: str
+    ) -> None:
+        """Which happens after half a gigabyte: the first model that is sent."""
+        (tmp_path / "a").write_bytes(os.urandom(40_000_000))
+        if who == "melt":
+            monkeypatch.setattr(_ssh_link.Packets, "REKEY_BYTES", 2_000_000)
+        with serving(options=["RekeyLimit 2M"] if who == "server" else []) as server:
+            link = open_link("board")
+            done = threading.Event()
+            wrong: list[object] = []
+
+            def ask() -> None:
+                while not done.is_set():
+                    try:
+                        if link.run(["cat"], stdin=b"x" * 5000).stdout != b"x" * 5000:
+                            wrong.append("mixed")
+                    except Exception as error:  # noqa: BLE001 - whatever it is, it is told below
+                        wrong.append(error)
+
+            threads = [threading.Thread(target=ask) for _ in range(3)]
+            for thread in threads:
+                thread.start()
+            try:
+                link.push(tmp_path / "a", str(tmp_path / "b"))
+                link.pull(str(tmp_path / "b"), tmp_path / "c")
+            finally:
+                done.set()
+                for thread in threads:
+                    thread.join()
+            assert not wrong
+            assert (tmp_path / "c").read_bytes() == (tmp_path / "a").read_bytes()
+            assert server.sessions() == 1
