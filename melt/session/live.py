@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from melt.engines.base import Engine, Generation
 from melt.events import Observer, Reading, RunProgress
-from melt.records import RunSpec
+from melt.records import RunSpec, Stream
 from melt.telemetry.base import FileSource
 from melt.telemetry.journal import Event, Line, Record, Tick
 from melt.telemetry.schedule import Schedule
@@ -34,6 +34,9 @@ class Live:
             group.gid: [(i, file.source) for i, file in enumerate(group.files) if _is_thermometer(file.source)]
             for group in schedule.groups
         }
+        # Where no file has a temperature: of several programs the one that knows most, for a mixture would jump.
+        programs = [] if any(self._thermometers.values()) else schedule.programs
+        self._program = max(programs, key=lambda one: len(_temperatures(one.source.streams)), default=None)
         self._last_reading_ns = 0
 
     def see(self, records: Iterable[Record]) -> None:
@@ -41,6 +44,10 @@ class Live:
         for record in records:
             if isinstance(record, Line) and record.source == RUNNER_STDOUT:
                 self._runner_said(record.data)
+            elif isinstance(record, Line) and self._program is not None and record.source == self._program.sid:
+                source = self._program.source
+                values = source.parse(record.data)
+                self._felt(record.t_ns, (values[i] for i in _temperatures(source.streams)))
             elif isinstance(record, Tick):
                 self._tick(record)
             elif isinstance(record, Event) and record.name == "runner_started":
@@ -68,18 +75,23 @@ class Live:
 
     def _tick(self, tick: Tick) -> None:
         thermometers = self._thermometers.get(tick.gid)
-        if not thermometers or tick.t_ns - self._last_reading_ns < _READING_EVERY_NS:
-            return
-        seen = [
-            value
-            for i, source in thermometers
-            if (raw := tick.contents[i]) is not None
-            for value in source.parse(raw)
-            if not math.isnan(value) and _PLAUSIBLE_C[0] < value < _PLAUSIBLE_C[1]
-        ]
-        if seen:
-            self._last_reading_ns = tick.t_ns
+        if thermometers and self._is_due(tick.t_ns):
+            read = ((source, raw) for i, source in thermometers if (raw := tick.contents[i]) is not None)
+            self._felt(tick.t_ns, (value for source, raw in read for value in source.parse(raw)))
+
+    def _felt(self, t_ns: int, values: Iterable[float]) -> None:
+        """Tell the highest of what thermometers say, once a second."""
+        seen = [value for value in values if not math.isnan(value) and _PLAUSIBLE_C[0] < value < _PLAUSIBLE_C[1]]
+        if seen and self._is_due(t_ns):
+            self._last_reading_ns = t_ns
             self._observe(Reading(self._spec.run_id, max(seen)))
+
+    def _is_due(self, t_ns: int) -> bool:
+        return t_ns - self._last_reading_ns >= _READING_EVERY_NS
+
+
+def _temperatures(streams: Sequence[Stream]) -> list[int]:
+    return [i for i, stream in enumerate(streams) if stream.quantity == "temperature"]
 
 
 def _is_thermometer(source: FileSource) -> bool:

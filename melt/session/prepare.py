@@ -76,7 +76,7 @@ def prepare(
         polls=tuple(replace(one, argv=placed(one.argv, placement.streams_dir, target)) for one in schedule.polls),
         prepares=knobs.prepares,
         restores=knobs.restores,
-        trips=schedule.trips(spec.settings.trip_c),
+        trips=trips,
     )
     start = RunStart(
         spec=spec,

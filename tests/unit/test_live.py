@@ -13,10 +13,10 @@ from melt.events import Event as Seen
 from melt.events import Reading, RunProgress
 from melt.records import Repeat, Stream, Workload
 from melt.session.live import Live
-from melt.telemetry.base import Discovery, FileSource
+from melt.telemetry.base import Discovery, FileSource, LineSource
 from melt.telemetry.journal import Event, Line, Record, Tick
 from melt.telemetry.parsers import number
-from melt.telemetry.schedule import make_schedule
+from melt.telemetry.schedule import Schedule, make_schedule
 
 S = 1_000_000_000
 
@@ -35,10 +35,10 @@ _SCHEDULE = make_schedule(
 )
 
 
-def _watch(workload: Workload, records: list[Record]) -> list[Seen]:
+def _watch(workload: Workload, records: list[Record], schedule: Schedule = _SCHEDULE) -> list[Seen]:
     spec = replace(make_bundle().start.spec, workload=workload, repeat=Repeat(warmup=1, repetitions=2))
     seen: list[Seen] = []
-    Live(spec, get("llama.cpp"), _SCHEDULE, seen.append).see(records)
+    Live(spec, get("llama.cpp"), schedule, seen.append).see(records)
     return seen
 
 
@@ -97,3 +97,16 @@ def test_a_temperature_is_shown_once_a_second_and_nonsense_never() -> None:
         ],
     )
     assert [event.temperature_c for event in seen if isinstance(event, Reading)] == [45.0, 51.5]
+
+
+def test_a_program_tells_the_temperature_where_no_file_does() -> None:
+    def program(name: str, *quantities: str) -> LineSource:
+        units = {"temperature": "c", "power": "w"}
+        streams = tuple(replace(_stream(q, units[q]), collector=name) for q in quantities)
+        return LineSource(name, (name,), streams, lambda line: tuple(float(word) for word in line.split()))
+
+    said = [Line(2, 10 * S, False, b"31"), Line(3, 10 * S, False, b"4.5 61"), Line(3, 12 * S, False, b"4.5 nan")]
+    meter = program("meter", "power", "temperature")
+    for lines, expected in (((program("battery", "power"), meter), [61.0]), ((program("other", "power"),), [])):
+        seen = _watch(Workload(n_gen=2), [*said], make_schedule(Discovery(lines=lines)))
+        assert [event.temperature_c for event in seen if isinstance(event, Reading)] == expected
