@@ -15,7 +15,6 @@ import tarfile
 
 import board
 from board import Failure
-from environment import Environment, find_python
 from pips import NoMatchError
 
 _MB = 1 << 20
@@ -27,12 +26,11 @@ _TOOLS = ("scikit-build-core[pyproject]>=0.9.2", "cmake>=3.21", "ninja>=1.11")
 class LlamaWheel:
     """The wheel for one way of building. After `find` or `build`, `built` says whether that was done here."""
 
-    def __init__(self, requirement, build, work, variables, log, say):
+    def __init__(self, requirement, build, work, variables, say):
         self._requirement = requirement
         self._build = build
         self._work = work
         self._variables = variables
-        self._log = log
         self._say = say
         how = json.dumps([requirement, build.cmake_args, build.cuda, platform.machine()])
         key = hashlib.sha256(how.encode()).hexdigest()[:12]
@@ -56,21 +54,21 @@ class LlamaWheel:
         self.built = False
         return glob.glob(os.path.join(offered, "*.whl"))[0]
 
-    def build(self):
-        """Build it from source, going on with what an earlier attempt compiled, and return its path. Raises Failure."""
+    def build(self, environment):
+        """Build it from source and return its path; what an earlier attempt compiled is not compiled again.
+
+        Raises Failure.
+        """
         need(self._work, _BUILD_BYTES[self._build.backend] - _size(self._folder), "the build of llama.cpp")
         _check_compiler()
-        tools = Environment(os.path.join(self._work, "tools"), self._variables, self._log, self._say, self._work)
-        if not tools.is_whole():
-            tools.make(find_python())
-        tools.install("pip>=22.3")
-        tools.install("--prefer-binary", *_TOOLS)
-        source = self._source(tools)
+        tools = self._tools(environment)
+        source = self._source(environment, tools)
         arriving = _emptied(self._kept + ".partial")
         self._say("activity", what="compiling with %d at once" % self._build.jobs)
-        tools.pip(
+        environment.pip(
             *("wheel", "-v", "--no-deps", "--no-build-isolation", "--wheel-dir", arriving, source),
-            PATH=os.path.join(tools.folder, "bin") + os.pathsep + self._variables["PATH"],
+            PATH=os.path.join(tools, "bin") + os.pathsep + self._variables["PATH"],
+            PYTHONPATH=tools,
             CMAKE_ARGS=" ".join(self._build.cmake_args),
             CMAKE_BUILD_PARALLEL_LEVEL=str(self._build.jobs),
             SKBUILD_BUILD_DIR=os.path.join(self._folder, "cmake"),
@@ -86,14 +84,23 @@ class LlamaWheel:
         for name in ("build", "tools", "offered", "tmp", "cache"):
             shutil.rmtree(os.path.join(self._work, name), ignore_errors=True)
 
-    def _source(self, tools):
+    def _tools(self, environment):
+        """Return the folder of what builds it, apart from the environment, which is to have the engines alone."""
+        tools = os.path.join(self._work, "tools")
+        if not os.path.isdir(tools):
+            arriving = _emptied(tools + ".partial")
+            environment.pip("install", "--no-warn-script-location", "--prefer-binary", "--target", arriving, *_TOOLS)
+            os.rename(arriving, tools)
+        return tools
+
+    def _source(self, environment, tools):
         """Return the folder of the source, the same at each attempt: CMake goes on only where it began."""
         source = os.path.join(self._folder, "source")
         if not os.path.isdir(source):
             arriving = _emptied(self._folder)
             package = self._requirement.partition("==")[0]
             options = ("--no-deps", "--no-build-isolation", "--no-binary", package, "--dest", arriving)
-            tools.pip("download", *options, self._requirement)
+            environment.pip("download", *options, self._requirement, PYTHONPATH=tools)
             archive = glob.glob(os.path.join(arriving, "*.tar.gz"))[0]
             unpacked = os.path.join(arriving, "unpacked")
             with tarfile.open(archive) as tar:

@@ -35,7 +35,6 @@ class Provision:
         self._wish = wish
         self._root = wish["root"]
         self._work = work
-        self._log = log
         self._say = say
         self._variables = _variables(work)
         self._environment = Environment(os.path.join(self._root, "venv"), self._variables, log, say, self._root)
@@ -62,8 +61,8 @@ class Provision:
         self._step("installing what comes as wheels")
         missing = self._install_others()
         self._step("installing %s for %s" % (self._wish["llama_cpp"], _title(build)))
-        wheel = LlamaWheel(self._wish["llama_cpp"], build, self._work, self._variables, self._log, self._say)
-        path = wheel.find(self._environment) or wheel.build()
+        wheel = LlamaWheel(self._wish["llama_cpp"], build, self._work, self._variables, self._say)
+        path = wheel.find(self._environment) or wheel.build(self._environment)
         self._environment.install("--force-reinstall", "--no-deps", path)
         self._environment.install(self._wish["llama_cpp"])
         self._step("verifying")
@@ -94,7 +93,12 @@ class Provision:
         self._environment.install("pip>=22.3")
 
     def _install_others(self):
-        """Install each; return why not of those that the index does not have for this device."""
+        """Install what can be; return why not of those that the index does not have for this device."""
+        try:
+            self._environment.install("--prefer-binary", *self._wish["others"])
+            return []
+        except NoMatchError:
+            pass  # The others are to be there all the same.
         missing = []
         for requirement in self._wish["others"]:
             try:
@@ -106,7 +110,10 @@ class Provision:
     def _verified(self, build, missing):
         found = self._environment.verify()
         if found is None:
-            raise Failure("llama_cpp is installed but does not load: %s" % self._environment.complaint)
+            raise Failure(
+                "llama_cpp is installed but does not load: %s; `melt provision --fresh` makes it anew"
+                % self._environment.complaint
+            )
         if found["onnxruntime"] is None and not missing:
             raise Failure("onnxruntime is installed but does not load: %s" % found["onnxruntime_complaint"])
         if build.backend != "cpu" and not found["gpu_offload"]:

@@ -164,6 +164,10 @@ def test_an_environment_that_broke_is_made_anew_without_building_again(board: Bo
     assert check(board.selector) is None
     assert board.provision().changed
     assert len(board.built()) == 1, "the wheel was kept"
+
+
+def test_an_engine_that_broke_is_installed_again_and_fresh_builds_it_again(board: Board) -> None:
+    board.provision()
     next((board.root / "venv").glob("lib/*/site-packages/llama_cpp/__init__.py")).write_text("raise ImportError\n")
     assert board.provision().changed
     assert without_python(check(board.selector)) == ENGINES
