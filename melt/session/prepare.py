@@ -60,6 +60,9 @@ def prepare(
     spec = _settle(spec, site, knobs)
     discovery = platform(target.facts.os).discover(site.snapshot, spec.sampling)
     schedule = make_schedule(discovery)
+    trips = schedule.trips(spec.settings.trip_c)
+    if spec.settings.trip_c is not None and not trips:
+        say("no file of this device tells how hot its processor is: `trip_c` cannot end the run, watch it yourself")
     placement = deploy(target, artifact, engine, progress, with_streams=brings_programs(schedule), say=say)
     command = engine.command(
         spec, artifact, model_path=placement.model_path, runner_dir=placement.runner_dir, python=target.python
