@@ -90,15 +90,23 @@ class Rooted:
         elif program is None:
             _say(link, exit_code=1, stderr=f"sudo: {argv[0]}: command not found\n")
         else:
+            self._run([program, *argv[1:]], request["cwd"], link, descriptors)
+
+    def _run(self, argv: list[str], folder: str, link: socket.socket, descriptors: list[int]) -> None:
+        stdin, stdout, stderr = descriptors
+        try:
             process = subprocess.Popen(
-                [program, *argv[1:]],
-                cwd=request["cwd"],
+                argv,
+                cwd=folder,
                 env=_ENVIRONMENT,
-                stdin=descriptors[0],
-                stdout=descriptors[1],
-                stderr=descriptors[2],
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
                 start_new_session=True,
             )
+        except OSError as error:
+            _say(link, exit_code=1, stderr=f"sudo: unable to execute {argv[0]}: {error.strerror}\n")
+        else:
             self._running[process.pid] = process, link
 
     def _may(self, argv: list[str], program: str | None) -> bool:
