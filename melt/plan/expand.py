@@ -29,9 +29,10 @@ class Cell:
     def key(self) -> str:
         """A short hash of the content, the same on every machine."""
         content = codec.to_dict(self)
-        if self.conditions == Conditions():
-            # Without any, a cell has the key that it had before there were conditions.
-            del content["conditions"]
+        # What is not asked for is left out: a cell keeps its key when melt learns new conditions.
+        asked = {name: value for name, value in content.pop("conditions").items() if value is not None}
+        if asked:
+            content["conditions"] = asked
         return hashlib.sha256(codec.dumps(content).encode()).hexdigest()[:12]
 
 
