@@ -32,8 +32,8 @@ EVIDENCE: Mapping[str, tuple[str, ...]] = {
 """Asked after a run that did not end by itself: whom the kernel killed for want of memory. Administrators only."""
 
 _NO_POWER = (
-    "power and energy are not measured: `melt provision` brings what reads the chip's energy counters, "
-    "`brew install macmon` what reads the power of the whole Mac; or attach a power meter"
+    "power and energy are not measured: `brew install macmon` brings what reads the power of the whole Mac, "
+    "`melt provision` (on this machine the extra `apple`) what reads its chip's counters; or attach a power meter"
 )
 _NO_WHOLE = "power and energy are not measured: `brew install macmon`, or attach a power meter"
 
