@@ -52,10 +52,11 @@ def _provisioned(target: Target) -> Engines:
         return Engines((Engine(_LLAMA, None, lacking),), f"{target.python}, the device's own")
     version = found.llama_cpp_version
     built_for = f" for {found.backend}" if found.backend else ""
-    engine = (
-        Engine(_LLAMA, f"{_PACKAGES[_LLAMA][0]} {version}{built_for}")
-        if version
-        else Engine(_LLAMA, None, f"engine {_LLAMA} is not in the device's {VENV}: {remedy} puts it there")
+    lacking = ", ".join(found.lacking)
+    engine = Engine(
+        _LLAMA,
+        f"{_PACKAGES[_LLAMA][0]} {version}{built_for}" if version else None,
+        f"the device's {VENV} is without {lacking}: {remedy} brings it up to date" if lacking else None,
     )
     return Engines((engine,), f"{found.python} in {target.root}/{VENV}")
 

@@ -182,7 +182,7 @@ def test_doctor_says_what_a_board_lacks_and_cleaning_takes_back(
     give_python(home(board))
     provisioned = melt("doctor", "board").stdout
     assert "engine llama.cpp   llama-cpp-python" in provisioned
-    assert "melt provision" not in provisioned
+    assert "no engine is on the device" not in provisioned
     found = json.loads(melt("doctor", "--device", "board", "-o", "json").stdout)
     assert found["device"]["kind"] == "ssh"
     blob = home(board) / ".melt" / "blobs" / "0123456789abcdef" / "model.gguf"
