@@ -197,7 +197,11 @@ def test_what_jtop_does_not_tell_is_said_and_not_blamed_on_the_user() -> None:
 def test_what_only_jtop_tells_is_asked_of_it() -> None:
     snapshot = board("orin-nano-jp6", "/sys/class/devfreq", "gpu.0", "hwmon0", "hwmon2", "thermal_zone")
     (jtop,) = (line for line in found(snapshot).lines if line.name == "jtop")
+    assert "gpu_memory_bytes" not in {stream.name for stream in jtop.streams}
+    snapshot["/proc/meminfo"] = snapshot["/proc/meminfo"].replace(b"NvMapMemUsed", b"Other")
+    (jtop,) = (line for line in found(snapshot).lines if line.name == "jtop")
     values = dict(zip([s.name for s in jtop.streams], jtop.parse(snapshot["$ jtop"]), strict=True))
+    assert values["gpu_memory_bytes"] == 812404 * 1024
     assert values["gpu_busy_ratio"] == pytest.approx(0.423)
     assert values["gpu_freq_hz"] == 306e6
     assert values["fan_duty_ratio"] == pytest.approx(0.2588)
@@ -252,6 +256,21 @@ def test_the_python_that_has_jtop_is_found_through_its_command(tmp_path) -> None
     assert asked is not None
     assert asked.refusal is not None
     assert asked.refusal.startswith("this jtop is older than version 4")
+
+
+def test_tegrastats_is_asked_for_one_line_though_it_never_ends(tmp_path) -> None:
+    if list(Path("/sys/bus/i2c/devices").glob("*/hwmon/hwmon*/curr1_input")):
+        pytest.skip("this machine has a power monitor")
+    program = tmp_path / "tegrastats"
+    program.write_text("#!/bin/sh\nwhile :; do echo VDD_IN 4541mW/4541mW; sleep 0.05; done\n")
+    program.chmod(0o755)
+    shell, option, script = jetson.COMMANDS["tegrastats"]
+    probe = script.strip().partition("\n")[2]
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        [shell, option, probe], capture_output=True, timeout=10, env={**os.environ, "PATH": path}, check=True
+    )
+    assert done.stdout == b"VDD_IN 4541mW/4541mW\n"
 
 
 def test_the_stream_runs_on_the_python_of_jetpack_4() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from melt.records import Sampling
 from melt.targets.jetson import is_jetson
-from melt.targets.probe import Snapshot, text_of
+from melt.targets.probe import Snapshot, keyed_bytes, text_of
 from melt.telemetry.base import Discovery, FileSource
 from melt.telemetry.platforms import jetson_jtop, jetson_rails, jetson_tegrastats, nvidia
 from melt.telemetry.platforms.columns import RAIL, Collector, matching
@@ -95,6 +95,8 @@ def _told_elsewhere(snapshot: Snapshot) -> set[str]:
         told.add("temperature")
     if any(_is_gpu(path) for path in matching(snapshot, "/sys/class/devfreq/*/cur_freq")):
         told.add("gpu_freq")
+    if "NvMapMemUsed" in keyed_bytes(snapshot, "/proc/meminfo"):
+        told.add("gpu_memory")
     if _BWMGR in snapshot:
         told.add("emc_freq")
     return told

@@ -68,7 +68,7 @@ def probe(snapshot: Snapshot) -> Probe | None:
 def channels(asked: Probe, sampling: Sampling, told: Collection[str]) -> list[LineSource]:
     """Return the stream of what jtop knows and no file tells.
 
-    `told` are the quantities that files tell: `rails`, `temperature`, `gpu_busy`, `gpu_freq`, `emc_freq`, `fan`.
+    `told` is what files tell: `rails`, `temperature`, `gpu_busy`, `gpu_freq`, `gpu_memory`, `emc_freq`, `fan`.
     """
     rate_hz = _RULE_HZ if "rails" in told or sampling.power_hz is None else min(sampling.power_hz, _FASTEST_HZ)
     jtop = Collector("jtop", max(rate_hz, _RULE_HZ))
@@ -117,7 +117,7 @@ def _gpus(sample: _Sample, jtop: Collector, told: Collection[str]) -> list[_Colu
 
 
 def _rest(sample: _Sample, jtop: Collector, told: Collection[str]) -> list[_Column]:
-    """Read the memory controller, the fans, and the state that explains most surprises: power mode and fixed clocks."""
+    """Read the memory and its controller, the fans, and what explains most surprises: power mode and fixed clocks."""
     emc, found = _names(sample, "emc"), []
 
     def add(base: str, quantity: str, site: str, read: _Reader) -> None:
@@ -131,6 +131,8 @@ def _rest(sample: _Sample, jtop: Collector, told: Collection[str]) -> list[_Colu
         add("fan_duty", "utilization", fan, _number("fans", fan, "duty_percent", per_unit=100))
         if "rpm" in sample["fans"][fan]:
             add("fan_rpm", "count", fan, _number("fans", fan, "rpm"))
+    if "shared" in _names(sample, "ram_kb") and "gpu_memory" not in told:
+        add("gpu_memory", "memory", "memory", _number("ram_kb", "shared", per_unit=2**-10))
     if "nvpmodel" in sample:
         add("nvpmodel", "state", "device", lambda now: name_number(str(now.get("nvpmodel", "")).encode())[0])
     if "jetson_clocks" in sample:
