@@ -60,6 +60,8 @@ def test_what_files_tell_is_left_to_them() -> None:
     told = {"temperature", "gpu_busy", "gpu_freq", "emc_freq"}
     (source,) = channels({"$ tegrastats": LINES[0].encode()}, Sampling(), told)
     assert {stream.quantity for stream in source.streams if stream.site != "emc"} == {"power"}
+    told |= {"rails", "emc_busy"}
+    assert channels({"$ tegrastats": LINES[0].encode()}, Sampling(), told) == []
     assert channels({"$ tegrastats": b"tegrastats: not found\n"}, Sampling(), ()) == []
     assert channels({}, Sampling(), ()) == []
 

@@ -81,7 +81,7 @@ def channels(snapshot: Snapshot, sampling: Sampling, told: Collection[str]) -> l
         stream = collector.stream(base, quantity, site=site, source="tegrastats")
         columns.append((stream, lambda now: getattr(now, part).get(key, math.nan)))
 
-    for label in first.rails_w:
+    for label in first.rails_w if "rails" not in told else ():
         site = site_of(label)
         if site is not None:
             add(f"rail_{label}_power", "power", site, "rails_w", label)
