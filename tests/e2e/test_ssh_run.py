@@ -134,6 +134,23 @@ def test_a_board_whose_key_changes_in_mid_run_is_believed_when_somebody_says_so(
     _is_whole(melt)
 
 
+def test_a_board_is_followed_to_its_other_address(melt: Melt, board: Board, wait_for: Wait, tmp_path: Path) -> None:
+    profiles = tmp_path / "profiles"
+    profiles.mkdir()
+    profile = "title: a board with two ways\nmatch: {os: linux, kind: ssh}\naddresses: [ssh:wifi]\n"
+    (profiles / "board.yaml").write_text(profile)
+    with Sshd(tmp_path / "wifi", alias="wifi", home=board.root.parent) as wifi:
+        both = tmp_path / "ssh_config"
+        both.write_text(board.sshd.config.read_text() + wifi.config.read_text())
+        melt.env.update(MELT_DEVICES=str(profiles), MELT_SSH_CONFIG=str(both))
+        process = _under_way(melt, wait_for)
+        board.sshd.stop()
+        _, stderr = process.communicate(timeout=120)
+        assert process.returncode == 0, stderr
+        assert "the device is back" in stderr
+        _is_whole(melt)
+
+
 def test_a_melt_that_is_killed_is_collected_by_the_next(melt: Melt, board: Board, wait_for: Wait) -> None:
     process = _under_way(melt, wait_for)
     os.kill(process.pid, signal.SIGKILL)
