@@ -82,7 +82,8 @@ def check_collector(
         "readable_ratio": readable / values if values else None,
     }
     troubles = [*_timing(t_ns.size, got_hz, gap_s, asked_hz, span, min_rate_share), *_values(columns, errors or {})]
-    said = "; ".join(troubles) or f"{got_hz or 0:.3g} of {asked_hz:g} Hz, {len(columns)} columns"
+    came = "one reading" if got_hz is None else f"{got_hz:.3g} Hz, asked for {asked_hz:g} Hz"
+    said = "; ".join(troubles) or f"{came}, {len(columns)} columns"
     if not troubles:
         said += "".join(f"; {column.stream.name} is offline" for column in columns if column.is_offline)
     return verdict(not troubles, said, figures, raw)

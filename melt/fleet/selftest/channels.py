@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping
 
@@ -24,6 +25,8 @@ MAX_MISSED = 0.05
 """More than a run may miss: here every CPU is kept busy on purpose."""
 _RAW_CELLS = 160
 _RAW_PROGRAM_CELLS = 4000
+_SUBJECT = re.compile(r"([^:;,]{3,24}?) (?:is|are) ")
+"""What a sentence on a channel that is missing begins with, where that is short enough for a name."""
 _ENDINGS = ("stream_ended", "poll_failed")
 
 
@@ -31,7 +34,8 @@ def check_channels(course: Course, seen: Sampled) -> None:
     """Judge everything that the job brought home."""
     traces = {trace.collector: trace for trace in seen.traces}
     for sentence in seen.discovery.missing:
-        course.found("channels", sentence.partition(" ")[0].rstrip(":,"), absent(sentence))
+        subject = _SUBJECT.match(sentence)
+        course.found("channels", subject[1] if subject else "remark", absent(sentence))
     for group in seen.schedule.groups:
         course.found("channels", group.collector, _group(group, traces[group.collector], seen))
     for program in seen.schedule.programs:

@@ -49,7 +49,7 @@ def check_run(selector: str, scratch: Path, say: Say) -> Finding:
     plan = Plan(
         name="selftest",
         models=(ModelChoice(model=_MODEL),),
-        workloads=(Workload(n_prompt=64, n_gen=64),),
+        workloads=(Workload(n_prompt=16, n_gen=16),),
         devices=(selector,),
         engines=(_ENGINE,),
         # One thread: what is proven is the path, and nothing else on the device can slow that down.
