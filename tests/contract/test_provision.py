@@ -30,11 +30,13 @@ from melt.session.provision import ProvisionError, Result, check, provision
 from melt.targets.jobfile import Job
 from melt.targets.provision import Provisioned, Said
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 ONNXRUNTIME = '__version__ = "1.23.2"\ndef get_available_providers():\n    return ["CPUExecutionProvider"]\n'
 NVCC = "#!/bin/sh\necho 'Cuda compilation tools, release 12.6, V12.6.68'\n"
 NVIDIA_SMI = "#!/bin/sh\necho 8.7\n"
+MINUTES_S = 240.0
+"""Making an environment takes a real pip ten seconds, and much longer on a machine that does ten other things."""
 ENGINES = Provisioned("", "0.3.36", "1.23.2", "cpu")
 
 
@@ -66,14 +68,14 @@ class Board:
     def provision(self, **options: bool) -> Result:
         self.said.clear()
         return provision(
-            self.selector, see=self.said.append, say=self.notes.append, stop=self.stop, lost_after_s=60.0, **options
+            self.selector, see=self.said.append, say=self.notes.append, stop=self.stop, lost_after_s=30.0, **options
         )
 
     def begin(self, **options: bool) -> Attempt:
         """Begin in a thread and wait until the build stands still."""
         self.hold.touch()
         attempt = Attempt(self, options)
-        eventually(self.is_building)
+        eventually(self.is_building, MINUTES_S)
         return attempt
 
     def is_building(self) -> bool:
@@ -109,7 +111,7 @@ class Attempt:
             self._result = error
 
     def end(self) -> Result:
-        self._thread.join(120)
+        self._thread.join(MINUTES_S)
         assert self._result is not None
         if isinstance(self._result, MeltError):
             raise self._result
@@ -220,7 +222,7 @@ def test_the_build_goes_on_while_the_link_is_gone(board: Board) -> None:
 def test_a_second_melt_follows_the_first(board: Board) -> None:
     first = board.begin()
     second = Attempt(board, {})
-    eventually(lambda: any("already" in note for note in board.notes))
+    eventually(lambda: any("already" in note for note in board.notes), MINUTES_S)
     board.release()
     assert first.end().changed
     assert not second.end().changed
