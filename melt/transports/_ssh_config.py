@@ -22,6 +22,7 @@ _DEPTH = 16
 _DESTINATION = re.compile(
     r"(?:(?P<user>[^@\s][^\s]*)@)?(?:\[(?P<v6>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^\s:\[\]@]+))(?::(?P<port>\d{1,5}))?\Z"
 )
+_ALIAS = re.compile(r"[^\s*?!:@\[\]-][^\s*?!:@\[\]]*\Z")
 _BARE_V6 = re.compile(r"(?:[^@\s]+@)?[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.%\w]*\Z")
 
 
@@ -107,7 +108,7 @@ def _aliases_of(file: Path, depth: int) -> Iterator[str]:
             continue
         match [word.lower() for word in words[:1]]:
             case ["host"]:
-                yield from (word for word in words[1:] if not any(mark in word for mark in "*?!"))
+                yield from (word for word in words[1:] if _ALIAS.match(word))
             case ["include"] if depth < _DEPTH:
                 for pattern in words[1:]:
                     where = Path(pattern).expanduser()

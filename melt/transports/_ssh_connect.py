@@ -12,14 +12,14 @@ from contextlib import suppress
 from typing import Any
 
 import paramiko
-from paramiko.ssh_exception import ChannelException, IncompatiblePeer, SSHException
+from paramiko.ssh_exception import ChannelException, IncompatiblePeer
 
 from melt.errors import DeviceError, Gone, HostKeyError, Offline, TransportTimeout, UsageError
 from melt.transports import _ssh_config
 from melt.transports._ssh_auth import authenticate
 from melt.transports._ssh_config import Host
 from melt.transports._ssh_known_hosts import Known, fingerprint, known, own_file
-from melt.transports._ssh_link import Link
+from melt.transports._ssh_link import BROKEN, Link
 
 _LOG_IN_S = 30.0
 _JUMPS = 8
@@ -120,7 +120,7 @@ def _through(jumps: tuple[str, ...], host: Host, depth: int) -> tuple[Any, Calla
     try:
         where = (host.hostname, host.port)
         return link.open_channel("direct-tcpip", where, ("127.0.0.1", 0), timeout=host.connect_timeout_s), link.close
-    except (SSHException, EOFError, OSError) as error:
+    except BROKEN as error:
         link.close()
         reason = error.text if isinstance(error, ChannelException) else error
         raise Gone(

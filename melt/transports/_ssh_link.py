@@ -34,6 +34,9 @@ _KEEP_ALIVE_S = 15
 _CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes192-ctr", "aes256-ctr")
 """The first is the fastest of those that every OpenSSH since 2014 has: no hash is needed beside it."""
 
+BROKEN = (SSHException, EOFError, OSError)
+"""What paramiko raises where a link or a channel does not go on."""
+
 # Without a handler its complaints, tracebacks included, would go to stderr.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
@@ -78,7 +81,7 @@ class Packets(Packetizer):
                 if not self.closed and time.monotonic() < deadline:
                     continue
                 count = 0
-            except OSError:
+            except BROKEN:
                 count = 0
             if not count:
                 # Part of a packet may have gone: nothing that comes after it could be read.
@@ -86,6 +89,11 @@ class Packets(Packetizer):
                 raise EOFError
             view = view[count:]
             deadline = time.monotonic() + STALL_S
+
+    def close(self) -> None:
+        """Close the way to the host, which may itself be a channel of a link that is no more."""
+        with suppress(*BROKEN):
+            super().close()
 
     def read_message(self) -> tuple[int, paramiko.Message]:
         """Read a packet; paramiko has handled the one before it by then, so that its bell can ring."""
@@ -145,6 +153,11 @@ class Link(paramiko.Transport):
                 session.bell.set()
             self._at_end()
 
+    def close(self) -> None:
+        """End the link and whatever waits for it."""
+        with suppress(*BROKEN):
+            super().close()
+
     def keep(self) -> None:
         """Say something now and then, so that no router on the way forgets the link."""
         self.set_keepalive(_KEEP_ALIVE_S)
@@ -164,7 +177,7 @@ class Link(paramiko.Transport):
             request.add_string(command)
             # Not Channel.exec_command, which waits for the answer without a limit.
             self._send_user_message(request)
-        except (SSHException, EOFError, OSError) as error:
+        except BROKEN as error:
             if not self.is_active() or isinstance(error, EOFError | OSError):
                 raise Offline(f"{self._what}: the link broke before the program started") from error
             if time.monotonic() >= deadline:
@@ -175,7 +188,7 @@ class Link(paramiko.Transport):
     def end_program(self, session: Session) -> None:
         """Give a channel back."""
         self._packets.sessions.pop(session.channel.chanid, None)
-        with suppress(SSHException, EOFError, OSError):
+        with suppress(*BROKEN):
             session.channel.close()
 
     def alive(self) -> None:
@@ -188,7 +201,7 @@ class Link(paramiko.Transport):
         request.add_boolean(True)
         try:
             self._send_user_message(request)
-        except (SSHException, EOFError, OSError) as error:
+        except BROKEN as error:
             raise self.broken() from error
         if not self._packets.heard.wait(ALIVE_S):
             self.close()

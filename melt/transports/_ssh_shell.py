@@ -14,10 +14,8 @@ import signal
 import time
 from collections.abc import Sequence
 
-from paramiko.ssh_exception import SSHException
-
 from melt.errors import DeviceError, UsageError
-from melt.transports._ssh_link import Link, Session
+from melt.transports._ssh_link import BROKEN, Link, Session
 from melt.transports.base import Progress
 
 _START = 'LC_ALL=C;export LC_ALL;echo "$0 $$";echo "$0">&2;exec "$@"'
@@ -154,7 +152,7 @@ class Shell:
             return self._write() or moved
         except TimeoutError:
             return moved
-        except (SSHException, EOFError, OSError) as error:
+        except BROKEN as error:
             if channel.closed and self.link.is_active():
                 # It ended while we wrote: the next look says how.
                 return True

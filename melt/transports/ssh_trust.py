@@ -1,11 +1,13 @@
-"""Accept the key of an SSH host: show what it offers, keep what a person accepted. Nothing is trusted by itself."""
+"""Accept the key of an SSH host: show what it offers, keep what a person accepted. Nothing is trusted by itself.
+
+paramiko is imported only where a host is asked: to list what is trusted must stay quick.
+"""
 
 from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
 
-from melt.transports._ssh_connect import greeted
 from melt.transports._ssh_known_hosts import comments, fingerprint, own_file, put, take
 
 
@@ -33,6 +35,8 @@ class OfferedKey:
 
 def offered(destination: str) -> OfferedKey:
     """Ask a host for its key, without logging in. Raises Gone, Offline, TransportTimeout, UsageError, DeviceError."""
+    from melt.transports._ssh_connect import greeted
+
     host, link, keys = greeted(destination)
     try:
         shown = link.get_remote_server_key()

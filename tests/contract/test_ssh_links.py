@@ -15,7 +15,7 @@ from virtual.phone.testing import eventually
 from virtual.ssh_testing import serving, somebody, write_noise
 from virtual.sshd import Sshd
 
-from melt.errors import DeviceError, Gone, NoSpace, Offline, TransportError, TransportTimeout, UsageError
+from melt.errors import DeviceError, Gone, HostKeyError, NoSpace, Offline, TransportError, TransportTimeout, UsageError
 from melt.transports import _ssh_link, _ssh_shell
 from melt.transports.registry import open_transport
 from melt.transports.ssh import SshTransport
@@ -212,25 +212,36 @@ class TestWays:
                 socket.create_connection(busy.getsockname()).close()
                 thread.join()
 
-    def test_by_way_of_another_host(self, server: Sshd, open_link: Callable[[str], SshTransport]) -> None:
-        with serving(alias="far") as far:
-            both = server.config.read_text() + far.config.read_text()
-            config = far.config.with_name("both")
-            config.write_text(both + f"    ProxyJump {server.alias}\n")
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setenv("MELT_SSH_CONFIG", str(config))
-                link = open_link("far")
-                assert link.run(["cat"], stdin=bytes(3_000_000)).stdout == bytes(3_000_000)
-                assert server.sessions() >= 1
-                server.drop_links()
-                assert works(link)
-                config.write_text(config.read_text().replace(f"ProxyJump {server.alias}", "ProxyJump far"))
-                with pytest.raises(UsageError, match="does ProxyJump go round"):
-                    open_link("far").run(["true"])
-                config.write_text(config.read_text().replace("ProxyJump far", f"ProxyJump {server.alias}"))
-                far.stop()
-                with pytest.raises(Gone, match=r"cannot be reached from board"):
-                    open_link("far").run(["true"])
+    def test_by_way_of_other_hosts(self, server: Sshd, open_link: Callable[[str], SshTransport]) -> None:
+        with (
+            serving(alias="inner") as inner,
+            serving(alias="far") as far,
+            pytest.MonkeyPatch.context() as patch,
+        ):
+            config = far.config.with_name("way")
+            patch.setenv("MELT_SSH_CONFIG", str(config))
+
+            def way(jumps: str) -> SshTransport:
+                hosts = "".join(each.config.read_text() for each in (server, inner, far))
+                config.write_text(f"{hosts}    ProxyJump {jumps}\n")
+                return open_link("far")
+
+            link = way("board")
+            assert link.run(["cat"], stdin=bytes(3_000_000)).stdout == bytes(3_000_000)
+            assert (server.sessions(), inner.sessions(), far.sessions()) == (1, 0, 1)
+            server.drop_links()
+            assert works(link)
+            link.close()
+            assert works(way(f"board,{inner.user}@inner"))
+            assert (server.sessions(), inner.sessions(), far.sessions()) == (1, 1, 1)
+            with pytest.raises(UsageError, match="does ProxyJump go round"):
+                way("far").run(["true"])
+            inner.known_hosts.unlink()
+            with pytest.raises(HostKeyError, match=r"ssh:inner is not known here.*`melt devices trust inner`"):
+                way("inner").run(["true"])
+            far.stop()
+            with pytest.raises(Gone, match=r"ssh:far: .* cannot be reached from board: "):
+                way("board").run(["true"])
 
     def test_by_a_command(self, server: Sshd, open_link: Callable[[str], SshTransport]) -> None:
         command = f"ssh -F {server.config} -W %h:%p {server.alias}"
