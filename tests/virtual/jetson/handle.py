@@ -23,8 +23,8 @@ from .requirements import require
 from .rootfs import HOME, USER
 from .supervisor import FIRST_PROCESS, Options
 
-_BOOT_S = 30.0
-_ANSWER_S = 20.0
+_BOOT_S = 60.0
+_ANSWER_S = 30.0
 _STOP_S = 10.0
 _FILLER = "filler"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -5,9 +5,11 @@ The files are the state: what nvpmodel, jetson_clocks or a user writes below /sy
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +36,9 @@ _PAGE_KB = os.sysconf("SC_PAGE_SIZE") // 1024
 _WARMS_C_PER_W = 2.4
 _WARMS_IN_S = 6.0
 _RIPPLE = 0.01
+_HEADROOM = 1.25
+"""As schedutil has it: https://docs.kernel.org/scheduler/schedutil.html."""
+
 _THROTTLES_WITHIN_C = 10.0
 _LOWEST_SHARE = 0.4
 _FAN_FROM_C, _FAN_TO_C = 35.0, 90.0
@@ -75,16 +80,16 @@ class Physics:
         online = self._online()
         worked_s = self._worked_s()
         self.load_cpus = min(float(len(online)), worked_s / elapsed_s)
-        self._spend(online, worked_s)
+        loads = self._spend(online, worked_s, elapsed_s)
         share = self.load_cpus / len(online)
         throttled = self._throttled()
-        clock = self._cpu_clocks(share, throttled)
+        cpu_w = self._cpu_clocks(loads, share, throttled)
         gpu_load = min(1.0, share * self._profile.gpu.follows)
         if self.forced.gpu_load is not None:
             gpu_load = self.forced.gpu_load
         gpu_clock = self._gpu(gpu_load)
         self._memory_clock(share)
-        self._power(clock, gpu_clock * gpu_load, now_s)
+        self._power(cpu_w, gpu_clock * gpu_load, now_s)
         self._heat(elapsed_s, throttled)
         overwrite(self._proc / "stat", texts.stat(self._stat(online), now_s - self._begun_s, self._booted_s))
         overwrite(self._proc / "meminfo", texts.meminfo(self._profile, self._used_kb))
@@ -125,29 +130,31 @@ class Physics:
         self._used_kb = pages * _PAGE_KB
         return worked_s
 
-    def _spend(self, online: list[int], worked_s: float) -> None:
-        """Hand the work to the CPUs, the first ones first; none can work longer than the time that passed."""
-        up_s = self._last_s - self._begun_s
-        left_s = worked_s
+    def _spend(self, online: list[int], worked_s: float, elapsed_s: float) -> dict[int, float]:
+        """Hand the work to the CPUs, the first ones first; return how busy each one was, 0 to 1."""
+        loads = {}
         for number in online:
-            taken_s = min(left_s, up_s - self._busy_s[number])
+            taken_s = min(worked_s, elapsed_s)
             self._busy_s[number] += taken_s
-            left_s -= taken_s
+            worked_s -= taken_s
+            loads[number] = taken_s / elapsed_s
+        return loads
 
     def _throttled(self) -> float:
         """Return by how much heat lowers the clocks: 0 not at all, 1 as far as it goes."""
         over_c = self.temperature_c - self._profile.throttle_c
         return min(1.0, max(0.0, over_c / _THROTTLES_WITHIN_C))
 
-    def _cpu_clocks(self, share: float, throttled: float) -> float:
-        """Let the clocks follow the load; return power drawn by the CPUs in W."""
+    def _cpu_clocks(self, loads: Mapping[int, float], share: float, throttled: float) -> float:
+        """Let each cluster's clock follow its busiest CPU; return the power drawn by the CPUs in W."""
         cpu = self._profile.cpu
         highest_khz = cpu.steps_khz[-1]
         clock = 0.0
-        for first in cpu.clusters:
+        for first, end in itertools.pairwise((*cpu.clusters, cpu.count)):
+            busiest = max((loads.get(number, 0.0) for number in range(first, end)), default=0.0)
             policy = f"{CPU}/cpufreq/policy{first}"
             low, high = (self._sysfs.integer(f"{policy}/scaling_{end}_freq") for end in ("min", "max"))
-            wanted_khz = (low + (high - low) * min(1.0, 1.5 * share)) * (1 - (1 - _LOWEST_SHARE) * throttled)
+            wanted_khz = (low + (high - low) * min(1.0, _HEADROOM * busiest)) * (1 - (1 - _LOWEST_SHARE) * throttled)
             step_khz = max((step for step in cpu.steps_khz if step <= wanted_khz), default=cpu.steps_khz[0])
             self._sysfs.update(f"{policy}/scaling_cur_freq", step_khz)
             self._sysfs.update(f"{policy}/cpuinfo_cur_freq", step_khz)
