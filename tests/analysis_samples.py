@@ -160,3 +160,8 @@ def figures(evaluation: Evaluation, repetition: int | None = None) -> dict[str, 
 
 def notes(evaluation: Evaluation) -> dict[str, str | None]:
     return {m.name: m.note for m in evaluation.metrics if m.repetition is None}
+
+
+def origins(evaluation: Evaluation) -> dict[str, str]:
+    """Source and note of each metric of the whole run."""
+    return {m.name: f"{m.source}: {m.note}" for m in evaluation.metrics if m.repetition is None}

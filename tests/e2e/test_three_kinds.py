@@ -23,7 +23,7 @@ name: three kinds of devices
 devices: [local, "{phone}", orin]
 models:
   - {{model: tiny-pydoc, quants: [q8_0, q4_0]}}
-workloads: [pp32+tg16 for 6s]
+workloads: [pp32+tg16 for 3s]
 settings: {{threads: 1}}
 repeat: {{warmup: 1, repetitions: 1}}
 sampling: {{power_hz: 50}}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from analysis_samples import BOOT_NS, S, at, channel, figures, notes, run
+from analysis_samples import BOOT_NS, S, at, channel, figures, notes, origins, run
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -114,7 +114,7 @@ def test_energy_per_phase_of_a_run():
     assert figures(seen)["energy_decode_j"] == pytest.approx(12.7)
     assert figures(seen)["energy_per_token_j"] == pytest.approx(0.1)
     assert figures(seen)["power_mean_w"] == pytest.approx(10.0)
-    assert notes(seen)["energy_decode_j"].startswith("whole device: psys; ")
+    assert origins(seen)["energy_decode_j"].startswith("whole device: psys; ")
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_the_sensor_with_the_widest_scope_is_taken(sites, quantity, watts, note)
     value = (lambda t: 10.0 * t) if quantity == "energy" else (lambda t: 10.0)
     seen = run(traces=[channel(f"{site}_x", quantity, value, site=site, **how) for site in sites])
     assert figures(seen)["power_mean_w"] == pytest.approx(watts)
-    assert notes(seen)["power_mean_w"].startswith(note)
+    assert origins(seen)["power_mean_w"].startswith(note)
 
 
 def test_a_battery_on_the_mains_measures_nothing():

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from analysis_samples import channel, figures, generation, notes, run, runner_said
+from analysis_samples import channel, figures, generation, notes, origins, run, runner_said
 
 from melt.analysis.battery import BYPASSED, CHARGED, UNREAD
 from melt.traces import Trace
@@ -107,12 +107,12 @@ def test_rails_stand_in_for_a_battery_that_is_charged_and_are_called_a_sum():
     ]
     done = run(traces=[battery(lambda t: 0 * t), *rails])
     assert figures(done)["power_mean_w"] == pytest.approx(3.0)
-    assert (notes(done)["power_mean_w"] or "").startswith("sum of power rails: 1, 2;")
+    assert origins(done)["power_mean_w"].startswith("sum of power rails: 1, 2;")
 
 
 def test_a_rail_called_gpu_is_a_rail():
     rail = channel("rail_gpu_j", "energy", lambda t: t, site="rail VDD_GPU", unit="j", cumulative=True, rate_hz=1.0)
-    assert (notes(run(traces=[rail]))["power_mean_w"] or "").startswith("sum of power rails")
+    assert origins(run(traces=[rail]))["power_mean_w"].startswith("sum of power rails")
 
 
 def test_many_short_phases_are_not_told_apart_by_a_slow_gauge():
