@@ -11,6 +11,7 @@ from melt.transports.base import Transport
 
 VENV = "venv"
 """The virtual environment that `melt provision` makes below melt's folder on a device."""
+_NO_SUCH_PROGRAM = 127
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,4 +42,8 @@ def find_python(transport: Transport, root: str) -> str:
     if transport.name == "local":
         return sys.executable
     provisioned = f"{root}/{VENV}/bin/python"
-    return provisioned if transport.run(("test", "-x", provisioned)).exit_code == 0 else "python3"
+    if transport.run(("test", "-x", provisioned)).exit_code == 0:
+        return provisioned
+    # Where Apple's tools are not installed, the name python3 opens a window on the Mac's screen: it is not called there.
+    without_tools = transport.run(("xcode-select", "-p")).exit_code not in (0, _NO_SUCH_PROGRAM)
+    return provisioned if without_tools else "python3"
