@@ -24,7 +24,8 @@ _LINUX = Path("/private/linux")
 _TOOLS = Path(__file__).parent / "tools"
 _PLACES = {
     "bin": ("launchctl",),
-    "usr/bin": ("caffeinate", "notifyutil", "pmset", "powermetrics", "python3", "sudo", "sw_vers", "uname", "vm_stat"),
+    "usr/bin": ("caffeinate", "notifyutil", "pmset", "powermetrics", "python3", "sudo", "sw_vers", "uname", "vm_stat")
+    + ("xcode-select",),
     "usr/sbin": ("ioreg", "scutil", "sysctl", "system_profiler"),
     "opt/homebrew/bin": ("macmon",),
 }
