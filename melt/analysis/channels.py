@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from melt.analysis.series import Series, find
 from melt.records import Stream
-from melt.telemetry.renewal import SOC
+from melt.telemetry.renewal import SOC, counts
 from melt.traces import Trace
 
 PLAUSIBLE_C = (1.0, 125.0)
@@ -109,10 +109,10 @@ def thermal_pressure(traces: Iterable[Trace]) -> list[Series]:
     return find(traces, lambda s: s.quantity == "state" and s.name == "thermal_pressure")
 
 
-def stood_still(traces: Iterable[Trace]) -> bool:
+def stood_still(traces: Sequence[Trace]) -> bool:
     """Whether there were counters of a chip's parts, and no moment at which they moved."""
-    seen = [s.stream.site for s in find(traces, lambda s: s.quantity in ("energy", "power") and s.site.startswith(SOC))]
-    return bool(seen) and not any(map(_SOC_SITE.match, seen))
+    moved = find(traces, lambda s: _SOC_SITE.match(s.site) is not None)
+    return not moved and any(map(counts, traces))
 
 
 def clock_limits(traces: Iterable[Trace]) -> list[Series]:

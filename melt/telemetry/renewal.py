@@ -53,6 +53,11 @@ def renewed(values: Values) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     return moved
 
 
+def counts(trace: Trace) -> bool:
+    """Whether a trace has what the chip's CPUs consumed, whether it moved or not."""
+    return _CLOCK in _counters(trace)
+
+
 def _soc(trace: Trace) -> Iterator[_Column]:
     """Add up what the chip's parts consumed, at the moments at which the CPUs' counter moved."""
     counters = _counters(trace)

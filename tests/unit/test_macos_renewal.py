@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from melt.analysis import channels
-from melt.analysis.energy import STOOD_STILL, find_meter, without_meter
+from melt.analysis.energy import NO_SENSOR, STOOD_STILL, find_meter, without_meter
 from melt.analysis.memory import FOOTPRINT
 from melt.records import Sampling
 from melt.targets.probe import load_snapshot
@@ -124,8 +124,9 @@ def test_power_of_the_whole_mac_comes_before_the_chips_model_and_at_the_rate_of_
 
 
 def test_a_key_of_the_smc_that_stands_still_is_no_meter() -> None:
-    found = traces("macmon", lambda _: macmon(0.0), snapshot="macbook-air-m2")
+    found = traces("macmon", lambda _: {**macmon(0.0), "cpu_power": 5.0}, snapshot="macbook-air-m2")
     assert find_meter(found) is None
+    assert without_meter(found) == NO_SENSOR, "what macmon says of the chip is power, which nothing counts"
 
 
 def test_powers_of_powermetrics_are_means_over_the_time_before_their_line() -> None:
