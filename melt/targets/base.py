@@ -44,6 +44,6 @@ def find_python(transport: Transport, root: str) -> str:
     provisioned = f"{root}/{VENV}/bin/python"
     if transport.run(("test", "-x", provisioned)).exit_code == 0:
         return provisioned
-    # Where Apple's tools are not installed, the name python3 opens a window on the Mac's screen: it is not called there.
+    # Without Apple's tools the name python3 opens a window on a Mac's screen: it is not called there.
     without_tools = transport.run(("xcode-select", "-p")).exit_code not in (0, _NO_SUCH_PROGRAM)
     return provisioned if without_tools else "python3"

@@ -23,11 +23,10 @@ _LINUX = Path("/private/linux")
 """Where this machine's own programs are, which nobody looks for there."""
 _TOOLS = Path(__file__).parent / "tools"
 _PLACES = {
-    "bin": ("launchctl",),
-    "usr/bin": ("caffeinate", "notifyutil", "pmset", "powermetrics", "python3", "sudo", "sw_vers", "uname", "vm_stat")
-    + ("xcode-select",),
-    "usr/sbin": ("ioreg", "scutil", "sysctl", "system_profiler"),
-    "opt/homebrew/bin": ("macmon",),
+    "bin": "launchctl",
+    "usr/bin": "caffeinate notifyutil pmset powermetrics python3 sudo sw_vers uname vm_stat xcode-select",
+    "usr/sbin": "ioreg scutil sysctl system_profiler",
+    "opt/homebrew/bin": "macmon",
 }
 """Folder -> the stand-ins that are there."""
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
@@ -134,8 +133,8 @@ def _install(root: Path, wanted: Mapping[str, object]) -> None:
         (root / "bin" / name).symlink_to(_LINUX / "bin" / ("dash" if name == "sh" else "bash"))
     _put(root / "private/tools/load.py", (_TOOLS / "load.py").read_text())
     shebang = f"#!{_python()} -IS\n"
-    for folder, names in _PLACES.items():
-        for name in names:
+    for folder, listed in _PLACES.items():
+        for name in listed.split():
             if name not in wanted["without"]:  # type: ignore[operator]
                 _put(root / folder / name, shebang + (_TOOLS / f"{name}.py").read_text(), 0o755)
 
