@@ -11,7 +11,7 @@ from melt.engines.registry import get as get_engine
 from melt.errors import DeviceError
 from melt.events import Event, Note, Preparing
 from melt.fleet.conductor import conduct
-from melt.fleet.selftest.course import Say
+from melt.fleet.selftest.course import Course, Say
 from melt.models.library import Library
 from melt.plan.expand import expand
 from melt.plan.ids import new_id
@@ -24,6 +24,8 @@ _ENGINE = "llama.cpp"
 _MODEL = "tiny-pydoc"
 _IMPORT = "import json, sys, llama_cpp as m; print(json.dumps([sys.version.split()[0], m.__version__, m.__file__]))"
 _IMPORT_TIMEOUT_S = 60.0
+_NO_GPU = ("CPU", "BLAS")
+"""Devices of llama.cpp that compute on the CPU."""
 _METRICS = ("prefill_tps", "decode_tps", "ttft_s", "peak_rss_bytes", "power_mean_w", "temperature_max_c", "load_s")
 
 
@@ -39,13 +41,23 @@ def check_engine(site: Site) -> Finding:
     try:
         python, version, path = json.loads(done.stdout)
     except ValueError:
-        remedy = "pip install 'melt[llama]'" if target.shares_files else f"melt provision {site.selector}"
+        remedy = (
+            "pip install 'melt[llama]'" if target.shares_files else f"melt provision {site.selector.partition(':')[2]}"
+        )
         return verdict(False, f"{target.python} cannot import llama_cpp: `{remedy}`", raw=raw)
     return verdict(True, f"llama-cpp-python {version}, Python {python}", raw=f"{target.python}\n{path}")
 
 
-def check_run(selector: str, scratch: Path, say: Say) -> Finding:
-    """Measure the model that melt brings along, as `melt run` would, into a store of its own."""
+def check_runs(course: Course, selector: str, scratch: Path) -> None:
+    """Measure the model that melt brings along as `melt run` would, on the CPU, and on a GPU that the engine sees."""
+    seen: list[str] = []
+    course.take("run", "a short run", lambda: _run(selector, scratch, 0, course.say, seen))
+    if any(device.partition(" ")[0] not in _NO_GPU for device in seen):
+        course.take("run", "a short run on the GPU", lambda: _run(selector, scratch, -1, course.say, seen))
+
+
+def _run(selector: str, scratch: Path, n_gpu_layers: int, say: Say, seen: list[str]) -> Finding:
+    """Make a run into a store of its own; `seen` takes up which devices the engine found."""
     plan = Plan(
         name="selftest",
         models=(ModelChoice(model=_MODEL),),
@@ -53,7 +65,7 @@ def check_run(selector: str, scratch: Path, say: Say) -> Finding:
         devices=(selector,),
         engines=(_ENGINE,),
         # One thread: what is proven is the path, and nothing else on the device can slow that down.
-        settings=(Settings(threads=1, timeout_s=300.0),),
+        settings=(Settings(threads=1, timeout_s=300.0, n_gpu_layers=n_gpu_layers),),
         repeat=Repeat(warmup=1, repetitions=3),
     )
     specs = expand(plan, sweep_id=new_id(), new_run_id=new_id)
@@ -76,5 +88,9 @@ def check_run(selector: str, scratch: Path, say: Say) -> Finding:
     said = f"{stop.outcome}, {stop.verdict}" + (f" ({reasons})" if reasons else "")
     said += f"; {rates} on {stop.used.get('backend')}" if stop.outcome is Outcome.OK else ""
     raw = json.dumps({"used": stop.used, "evidence": stop.evidence}, indent=1, ensure_ascii=False)
+    devices = stop.used.get("devices")
+    seen += [str(device) for device in devices] if isinstance(devices, list) else []
     fine = stop.outcome is Outcome.OK and stop.verdict is not Verdict.INVALID
+    if n_gpu_layers and stop.used.get("backend") == "CPU":
+        fine, said = False, f"the GPU was asked for, the CPU computed; {said}"
     return verdict(fine, said, {name: values.get(name) for name in _METRICS}, raw)

@@ -20,7 +20,7 @@ from melt.fleet.lease import lease
 from melt.fleet.selftest.channels import check_channels
 from melt.fleet.selftest.course import Course, Say
 from melt.fleet.selftest.detached import check_killed_worker, check_lost_link
-from melt.fleet.selftest.engine import check_engine, check_run
+from melt.fleet.selftest.engine import check_engine, check_runs
 from melt.fleet.selftest.link import check_link, make_folder
 from melt.fleet.selftest.private import secrets_here, secrets_there, without_secrets
 from melt.fleet.selftest.sampling import Sampled, sample
@@ -56,7 +56,7 @@ def selftest(selector: str, *, seconds: int, say: Say) -> Selftest:
                 check_link(course, transport, folder, Path(scratch))
                 site = _check_device(course, selector, folder, Path(scratch), seconds)
                 if site is not None:
-                    course.take("run", "a short run", lambda: check_run(selector, Path(scratch), say))
+                    check_runs(course, selector, Path(scratch))
             finally:
                 with suppress(MeltError):
                     transport.run(("rm", "-rf", "--", folder))
