@@ -6,10 +6,11 @@ import shutil
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
+from melt.analysis.alike import power_mode
 from melt.analysis.compare import Cell, Column, Comparison, Group, Row, info
 from melt.analysis.judgement import Judgement
 from melt.analysis.statistics import MIN_SESSIONS
-from melt.records import DeviceFacts, Outcome, Verdict
+from melt.records import Outcome, RunStart, Verdict
 from melt.report.comparison_data import flat, nested
 from melt.report.scale import Scale, percent, scale_for
 from melt.report.table import render_table, write_rows
@@ -58,21 +59,23 @@ def _caption(group: Group, by: str) -> tuple[str, ...]:
         engine_name(spec.engine, group.revision),
         None if spec.settings.threads is None else counted(spec.settings.threads, "thread"),
     )
-    devices = [column.start.device for column in group.columns] if by == "device" else [group.start.device]
-    return (joined(asked), *map(_described, devices))
+    starts = [column.start for column in group.columns] if by == "device" else [group.start]
+    return (joined(asked), *(_described(start, by) for start in starts))
 
 
-def _described(device: DeviceFacts) -> str:
+def _described(start: RunStart, by: str) -> str:
+    device = start.device
     cpus = counted(len(device.cpus), "CPU") if device.cpus else None
     system = " ".join(filter(None, (device.os_build or device.os, device.arch)))
-    return joined((device.name, device.soc, cpus, system, device.power_mode, device.virtualization))
+    mode = None if by == "power_mode" else power_mode(start)
+    return joined((device.name, device.soc, cpus, system, mode, device.virtualization))
 
 
 def _tables(title: str, by: str, group: Group, fmt: str) -> Iterator[str]:
     """Yield one table, or several with the first column in each where the screen is too narrow for all columns."""
     room = shutil.get_terminal_size().columns
     lines = [_Line(row, group.columns) for row in group.rows]
-    headers = [by, "", *(_heading(column) for column in group.columns)]
+    headers = [by.replace("_", " "), "", *(_heading(column) for column in group.columns)]
     for joint in ("  ", "\n"):
         texts = [[line.label, line.unit, *(line.cell(i, joint) for i in range(len(group.columns)))] for line in lines]
         if fmt == "md" or _width(headers, texts, range(len(headers))) <= room:

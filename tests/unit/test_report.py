@@ -14,7 +14,7 @@ from store_samples import make_bundle
 
 from melt.analysis.compare import compare
 from melt.errors import UsageError
-from melt.records import Calibration, Knob, Metric, Outcome, Reason, Verdict
+from melt.records import Calibration, Conditions, Knob, Metric, Outcome, Reason, Verdict
 from melt.report.comparison import render
 from melt.report.run import render_run
 from melt.report.scale import percent, scale_for
@@ -95,6 +95,21 @@ def test_no_table_is_wider_than_the_screen_unless_two_columns_need_it(monkeypatc
     assert max(rules) <= max(width, 60)
     for level in ("f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "q4_0", "q2_k"):
         assert level in text
+
+
+def test_a_power_mode_is_that_of_the_run_not_the_one_it_was_found_in():
+    made = []
+    for bundle, asked in zip(sweep(1, ("q8_0", "q4_0")), ("15W", "MAXN"), strict=True):
+        knob = Knob(name="nvpmodel", before="25W", asked=asked)
+        spec = replace(bundle.start.spec, conditions=Conditions(nvpmodel=asked), quant="q8_0")
+        device = replace(bundle.start.device, power_mode="25W")
+        made.append(replace(bundle, start=replace(bundle.start, device=device, knobs=(knob,), spec=spec)))
+    shown = render(compare(made[:1]), "md")
+    assert "15W" in shown
+    assert "25W" not in shown
+    side_by_side = render(compare(made, by="power_mode"), "md")
+    assert "| power mode |  | 15W | MAXN |" in side_by_side
+    assert "25W" not in side_by_side
 
 
 def test_records_hold_every_cell():
