@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import polars
 import pytest
 from conftest import Melt
 from virtual.jetson import VirtualJetson
@@ -138,7 +139,11 @@ def test_a_jtop_that_is_restarted_in_mid_run_is_heard_again(lab: Lab) -> None:
     lab.board.start_jtop()
     lab.board.wait_jtop()
     lab.end(process, 0)
-    assert lab.shown()["stop"]["outcome"] == "ok"
+    shown = lab.shown()
+    assert shown["stop"]["outcome"] == "ok"
+    traces = lab.melt.store / "traces" / shown["start"]["spec"]["run_id"]
+    heard, sampled = (polars.read_parquet(traces / f"{name}.parquet")["t_ns"] for name in ("jtop", "rails"))
+    assert sampled[-1] - heard[-1] < 4e9, "jtop is heard until the end"
     lab.check_tidy()
 
 
