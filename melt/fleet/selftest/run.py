@@ -30,7 +30,7 @@ from melt.session.occupied import refuse_if_occupied
 from melt.targets.blobs import BLOBS
 from melt.targets.system import identify
 from melt.transports.base import Transport
-from melt.transports.registry import open_transport
+from melt.transports.registry import open_transport, resolve
 from melt.units import human
 
 _RECEIVED_BYTES = 8 << 20
@@ -45,6 +45,7 @@ def selftest(selector: str, *, seconds: int, say: Say) -> Selftest:
     What fails is told in the document. Raises UsageError where there can be no such device.
     """
     started_utc_ns = time.time_ns()
+    selector = resolve(selector)
     course = Course(say)
     secrets = secrets_here(selector)
     transport = open_transport(selector)
