@@ -137,6 +137,7 @@ def test_files_outlive_a_reboot_and_processes_do_not(orin: VirtualJetson) -> Non
     boot = orin.read("/proc/sys/kernel/random/boot_id")
     orin.reboot()
     assert said(orin, "cat file; pgrep sleep || echo nothing") == "kept\nnothing\n"
+    assert float(said(orin, "cat /proc/uptime").split()[0]) < 30, "the clocks begin anew"
     assert orin.read("/proc/sys/kernel/random/boot_id") != boot
 
 

@@ -13,7 +13,7 @@ from ..phone import linux
 
 def enter(file: str, argv: list[str]) -> int:
     """Run the program to its end; return its exit status. It ends with its parent."""
-    linux.enter(int(Path(file).read_text()), "uts", "pid", "mnt")
+    linux.enter(int(Path(file).read_text()), "time", "uts", "ipc", "pid", "mnt")
     os.chdir("/")
 
     def run() -> int:

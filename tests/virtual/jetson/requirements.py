@@ -56,6 +56,7 @@ def check() -> None:
     for name in ("upper", "work", "root"):
         Path("/mnt", name).mkdir()
     linux.mount("overlay", "/mnt/root", "overlay", 0, "lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work")
+    linux.start_clocks_anew()
     child = linux.fork(_mount_proc)
     if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
         raise OSError("cannot mount /proc in a process namespace")

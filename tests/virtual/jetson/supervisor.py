@@ -93,6 +93,7 @@ class Supervisor:
             linux.die_with_parent(supervisor)
             link.close()
             linux.unshare(_NAMESPACES, "the namespaces of a board")
+            linux.start_clocks_anew()
             first = linux.fork(lambda: first_process(outfit), failed)
             self._pid_file.write_text(str(first))
             inside.close()
