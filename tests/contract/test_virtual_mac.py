@@ -120,6 +120,32 @@ def wait_for(what: str, condition: Callable[[], object], timeout_s: float = 60) 
         time.sleep(0.05)  # the condition is on the other side of a network
 
 
+def on(mac: VirtualMac, command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command as OpenSSH's own client does."""
+    return subprocess.run(["ssh", "-F", str(mac.sshd.config), "mac", command], capture_output=True, text=True)
+
+
+def test_the_played_mac_is_as_strict_as_a_real_one(lab: Callable[..., Lab]) -> None:
+    """What only Linux has is not there, what only GNU knows is refused; else nothing here would prove anything."""
+    mac = lab().mac
+    assert on(mac, "uname -sm; id -un; echo $0; echo $PATH").stdout.splitlines() == [
+        "Darwin arm64",
+        "lab",
+        "zsh",
+        "/usr/bin:/bin:/usr/sbin:/sbin",
+    ]
+    for missing in ("setsid", "timeout", "nproc", "flock", "taskset", "getprop", "macmon", "free"):
+        assert on(mac, f"{missing} --version").returncode == 127, missing
+    for refused in ("rm --recursive x", "mkdir --parents x", "chmod --reference=a b", "head --bytes=1 x", "mv -T a b"):
+        assert on(mac, refused).returncode == 64, refused
+    behind = on(mac, "mkdir d; rm -r d -f")
+    assert "-f" in behind.stderr, "behind an operand an option is an operand"
+    assert on(mac, "mkdir -p -- 'a b'; cd 'a b' && rm -rf -- ../'a b'; ls -A ..").stdout.split() == [".melt", ".zshenv"]
+    assert on(mac, "ls /nothing*").returncode == 1, "zsh takes a pattern without a match for an error"
+    assert on(mac, "python3 -c ''").returncode == 1
+    assert on(mac, "sudo -n true").returncode == 1
+
+
 class TestWhatItIs:
     @pytest.mark.parametrize("recording", ["mac-mini-m4", "macbook-air-m2", "mac-studio-m2-ultra", "virtual-mac"])
     def test_facts_are_those_of_the_recording(self, lab: Callable[..., Lab], recording: str) -> None:
@@ -261,10 +287,7 @@ _OF_THE_HOST = {"cost of watching", "a short run", "system", "process"}
 
 def _runner_is_there(played: Lab) -> bool:
     """Whether the engine's process has started on the Mac."""
-    done = subprocess.run(
-        ["ssh", "-F", str(played.mac.sshd.config), "mac", "cat .melt/jobs/*/pid"], capture_output=True, text=True
-    )
-    return "runner" in done.stdout
+    return "runner" in on(played.mac, "cat .melt/jobs/*/pid").stdout
 
 
 def _so_far(process: subprocess.Popen[str]) -> str:
