@@ -39,6 +39,11 @@ _CAUSES = (
         "there is no C++ compiler: `sudo apt install build-essential`, on a Mac `xcode-select --install`",
     ),
     (
+        r"CUDA::cublas",
+        "this CUDA has no cuBLAS to build with: install the rest of it (`sudo apt install nvidia-jetpack` on a Jetson), "
+        "or use --cpu",
+    ),
+    (
         r"unsupported GNU version",
         "this CUDA compiler does not take a gcc so new: install the one that its message names, or use --cpu",
     ),

@@ -192,6 +192,8 @@ def _variables(work):
         PIP_DISABLE_PIP_VERSION_CHECK="1",
         PIP_NO_INPUT="1",
         PIP_PROGRESS_BAR="off",
+        # Without any retry pip does not say that the index did not answer, only that it found nothing.
+        PIP_RETRIES="3",
         # With `user = true` in a pip.conf pip would refuse to install into an environment.
         PIP_USER="0",
     )

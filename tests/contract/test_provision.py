@@ -283,7 +283,7 @@ def test_nothing_is_built_beside_a_run(board: Board) -> None:
 
 
 def test_an_index_that_does_not_answer_is_one_sentence(board: Board) -> None:
-    board.configure_pip("index-url = http://127.0.0.1:9/simple", "retries = 0", "timeout = 2")
+    board.configure_pip("index-url = http://127.0.0.1:9/simple", "retries = 0")
     with pytest.raises(ProvisionError, match="package index cannot be reached") as caught:
         board.provision()
     assert caught.value.tail
