@@ -40,8 +40,8 @@ _CAUSES = (
     ),
     (
         r"CUDA::cublas",
-        "this CUDA has no cuBLAS to build with: install the rest of it (`sudo apt install nvidia-jetpack` on a Jetson), "
-        "or use --cpu",
+        "this CUDA has no cuBLAS to build with: install the rest of it, as with `sudo apt install nvidia-jetpack` on a "
+        "Jetson, or use --cpu",
     ),
     (
         r"unsupported GNU version",
