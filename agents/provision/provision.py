@@ -35,6 +35,7 @@ class Provision:
         self._wish = wish
         self._root = wish["root"]
         self._work = work
+        self._log = log
         self._say = say
         self._variables = _variables(work)
         self._environment = Environment(os.path.join(self._root, "venv"), self._variables, log, say, self._root)
@@ -54,6 +55,8 @@ class Provision:
             record = self._as_wanted(wanted)
             if record is not None:
                 return record, False
+        # The log is that of the last attempt that did something.
+        self._log.truncate(0)
         if build.note:
             self._say("note", message=build.note)
         self._step("making the virtual environment")
@@ -145,7 +148,7 @@ def main(argv):
                 _say("busy", job=holder)
                 return _BUSY
             _forget_jobs(wish["job"])
-            with open(os.path.join(work, "log"), "w", encoding="utf-8") as log:
+            with open(os.path.join(work, "log"), "a", encoding="utf-8") as log:
                 record, changed = Provision(wish, work, log, _say).run()
     except Failure as failure:
         return _fail(failure, log=os.path.join(work, "log"))
