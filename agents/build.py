@@ -20,6 +20,8 @@ AGENTS = Path(__file__).resolve().parent
 NATIVE = AGENTS / "native"
 ZIG_VERSION = "0.17.0"
 TARGETS = ("x86_64-linux-musl", "aarch64-linux-musl", "aarch64-macos")
+# The oldest macOS that the agent is for, the first that tells kinds of cores apart. zig would take a much newer one.
+MACOS_VERSION = "12.0"
 FLAGS = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wshadow", "-Werror", "-D_GNU_SOURCE", "-pthread")
 SANITIZE_FLAGS = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")
 # No part of a wheel: what a build leaves lying about, and of this folder the agent's sources and this file. The native
@@ -40,7 +42,7 @@ def sources(target):
 
 def version():
     """Return the agent's version: 16 hexadecimal digits that change with anything that could change the binary."""
-    digest = hashlib.sha256(json.dumps([FLAGS, ZIG_VERSION, TARGETS]).encode())
+    digest = hashlib.sha256(json.dumps([FLAGS, ZIG_VERSION, TARGETS, MACOS_VERSION]).encode())
     for path in sorted([*NATIVE.glob("*.c"), *NATIVE.glob("*.h")]):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
@@ -84,9 +86,9 @@ def build(targets=TARGETS, out=AGENTS / "bin", say=print):
         if importlib.util.find_spec("ziglang") is None:
             raise BuildError(f"the agent is built with the package ziglang: pip install ziglang=={ZIG_VERSION}")
         say(f"building the agent for {target}")
-        static = () if "macos" in target else ("-static",)
+        system = (f"{target}.{MACOS_VERSION}",) if "macos" in target else (target, "-static")
         output = out / f"melt-agent-{target}"
-        compiler = (sys.executable, "-m", "ziglang", "cc", "-target", target, "-s", *static)
+        compiler = (sys.executable, "-m", "ziglang", "cc", "-s", "-target", *system)
         compile_agent(compiler, target, (*FLAGS, "-fno-sanitize=all"), output)
         output.chmod(0o755)
         manifest["targets"][target] = describe(output)
