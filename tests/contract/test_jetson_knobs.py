@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from melt.telemetry.journal import JournalReader
 from melt.transports.registry import open_transport
 
 pytestmark = pytest.mark.slow
+
+soon = partial(eventually, timeout_s=60.0)
 
 ORIN, NANO = "orin-nano-jp6", "nano-jp4"
 FOUND = ("25W", False)
@@ -74,7 +77,7 @@ class Board:
             found.update({row.split()[0]: row.split()[1] for row in rows})
             return found.keys() >= set(roles)
 
-        eventually(all_there)
+        soon(all_there)
         self.transport.run(("kill", "-9", *(found[role] for role in roles)))
 
     def events(self, folder: str) -> list[JournalEvent]:
@@ -87,7 +90,7 @@ class Board:
         return {str(e.data["name"]): e.data for e in self.events(folder) if e.name == "prepared"}
 
     def end(self, folder: str) -> dict[str, Any]:
-        eventually(lambda: self.agent.status(folder).state == "ended")
+        soon(lambda: self.agent.status(folder).state == "ended")
         return self.agent.status(folder).end or {}
 
     def mode(self) -> tuple[str, bool]:
@@ -128,11 +131,12 @@ def check_round(board: Board, tmp_path: Path, conditions: dict[str, Any], during
     before = board.mode()
     plan = board.plan(**conditions)
     assert board.mode() == before, "planning changed the board"
-    folder = board.start(plan, tmp_path, "sleep", "2")
-    eventually(lambda: board.mode() == during)
+    folder = board.start(plan, tmp_path, "sh", "-c", 'until [ -e "$0" ]; do sleep 0.1; done', f"{board.folder}/enough")
+    soon(lambda: board.mode() == during)
     assert (board.facts().power_mode, board.facts().clocks_locked) == during
     # From here on nobody on the host does anything but look at the board itself.
-    eventually(lambda: board.mode() == before)
+    (board.jetson.root / f"{folder}/enough".lstrip("/")).touch()
+    soon(lambda: board.mode() == before)
     end = board.end(folder)
     assert end["reason"] == "completed"
     assert [one["ok"] for one in end["restored"]] == [True] * len(plan.restores)
@@ -163,18 +167,18 @@ def test_jetpack_4_does_it_with_its_own_files(tmp_path: Path) -> None:
 
 def test_what_was_set_is_put_back_when_the_worker_is_killed(board: Board, tmp_path: Path) -> None:
     folder = board.start(board.plan(nvpmodel="15W", jetson_clocks=True), tmp_path, *A_MINUTE)
-    eventually(lambda: board.mode() == ("15W", True))
+    soon(lambda: board.mode() == ("15W", True))
     board.kill(folder, "worker", "runner")
-    eventually(lambda: board.mode() == FOUND)
+    soon(lambda: board.mode() == FOUND)
     assert board.end(folder)["reason"] == "agent_killed"
 
 
 def test_clocks_that_an_interrupted_run_fixed_are_released_when_it_is_recovered(board: Board, tmp_path: Path) -> None:
     """A run between the two finds them fixed, and leaves them: what was before is in the first job's own folder."""
     first = board.start(board.plan(nvpmodel="15W", jetson_clocks=True), tmp_path, *A_MINUTE)
-    eventually(lambda: board.mode() == ("15W", True))
+    soon(lambda: board.mode() == ("15W", True))
     board.kill(first, "guardian", "worker", "runner")
-    eventually(lambda: board.agent.status(first).state == "dead")
+    soon(lambda: board.agent.status(first).state == "dead")
     with pytest.raises(UsageError, match="only who fixed them can tell"):
         board.plan(jetson_clocks=False)
     plan = board.plan(jetson_clocks=True)
@@ -203,7 +207,7 @@ def test_clocks_that_were_fixed_stay_fixed_in_the_other_mode_and_back(board: Boa
     board.transport.run(("sudo", "-n", "jetson_clocks"))
     try:
         folder = board.start(board.plan(nvpmodel="MAXN_SUPER", jetson_clocks=True), tmp_path, *A_MINUTE)
-        eventually(lambda: board.mode() == ("MAXN_SUPER", True))
+        soon(lambda: board.mode() == ("MAXN_SUPER", True))
         board.agent.stop(folder)
         assert board.mode() == ("25W", True)
     finally:
@@ -224,7 +228,7 @@ def test_clocks_are_not_fixed_where_what_was_before_cannot_be_kept(board: Board,
 def test_a_mode_outlives_a_restart_of_the_board_and_is_put_back_then(tmp_path: Path) -> None:
     with playing(tmp_path / "orin") as board:
         folder = board.start(board.plan(nvpmodel="15W", jetson_clocks=True), tmp_path, *A_MINUTE)
-        eventually(lambda: board.mode() == ("15W", True))
+        soon(lambda: board.mode() == ("15W", True))
         board.jetson.reboot()
         assert board.mode() == ("15W", False)
         board.transport.close()
