@@ -1,4 +1,4 @@
-"""`melt selftest` as a process: on this machine, over a real sshd, on a virtual phone; broken links and agents."""
+"""`melt selftest` as a process: on this machine, over a real sshd, on a virtual phone and board; where nobody is."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import Melt
+from virtual.jetson import testing as jetson
 from virtual.phone.testing import CLIENTS, adb_server, playing
 from virtual.sshd import Sshd
 
@@ -102,6 +103,18 @@ def test_a_phone(melt: Melt) -> None:
     assert any(name.startswith("programs: ") for name in seen)
     serials = re.findall(r"serialno\]: \[([^\]]+)\]", json.dumps(found["snapshot"]))
     assert all(serial.startswith("<") for serial in serials)
+
+
+def test_a_board(melt: Melt, tmp_path: Path) -> None:
+    with jetson.playing("orin-nano-jp6", tmp_path / "board") as board:
+        melt.env.update(board.environment)
+        found = report_of(melt, board.selector)
+        serial = board.profile.serial
+    seen = steps(found)
+    assert seen["programs: jtop"]["figures"]["rows"] > 2
+    assert seen["channels: rails"]["status"] == "pass"
+    assert "VDD_IN" in seen["energy: rest and burst"]["said"]
+    assert serial not in json.dumps(found)
 
 
 def _engine_is_on_path() -> bool:
