@@ -62,7 +62,7 @@ def collect(
     reader = JournalReader()
     interrupted = away = False
     complaint = ""
-    deadline = time.monotonic() + lost_after_s
+    deadline = 0.0  # counts while the device is away
     with _open(journal) as out:
         see(reader.feed(out.read()))
         progress = _Progress(out.tell())
@@ -92,8 +92,9 @@ def collect(
                         _drain(agent, job_dir, out, reader, see)
                     _sync(out)
                     return Collected(status.state, status.end, interrupted)
-                deadline = time.monotonic() + lost_after_s
             except TransportError as error:
+                if not away:
+                    deadline = time.monotonic() + lost_after_s
                 if time.monotonic() > deadline or stop.wait(POLL_S):
                     raise
                 if not away:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Event
@@ -134,6 +135,27 @@ def test_a_device_that_stays_away_is_given_up(agent: tuple[AgentClient, Faulty],
     transport.armed, transport._reads, transport._refusals = True, 0, 10**9
     with pytest.raises(TransportError, match="link"):
         collect(client, str(folder), tmp_path / "home", see=lambda _: None, stop=Event(), lost_after_s=0.5)
+
+
+def test_the_patience_counts_from_the_break_and_not_from_the_beginning(
+    agent: tuple[AgentClient, Faulty], tmp_path: Path
+) -> None:
+    client, transport = agent
+    folder = _start(client, tmp_path, 2.5)
+    never, patience_s = 10**9, 1.0
+    transport.armed, transport._reads, transport._refusals = True, never, 1
+    begun = time.monotonic()
+
+    def see(_: Sequence[Record]) -> None:
+        if not transport.breaks and time.monotonic() > begun + patience_s + 0.5:
+            transport._reads = 0
+
+    def say(text: str) -> None:
+        if "out of reach" in text:
+            transport._reads = never
+
+    collected = collect(client, str(folder), tmp_path / "home", see=see, stop=Event(), lost_after_s=patience_s, say=say)
+    assert (transport.breaks, collected.state) == (1, "ended")
 
 
 def test_a_link_that_freezes_over_the_end_of_a_run_loses_nothing(
