@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from threading import Event, Thread
 
 from melt.engines.registry import get as get_engine
-from melt.errors import EngineError, MeltError
+from melt.errors import EngineError, MeltError, TransportError
 from melt.events import Note, Observer, Preparing, RunBegan, RunEnded
 from melt.fleet.finish import assemble
 from melt.fleet.lease import lease
@@ -20,6 +20,7 @@ from melt.session.folder import read_site
 from melt.session.gate import wait_for_gate
 from melt.session.occupied import refuse_if_occupied
 from melt.session.patience import patiently
+from melt.session.relink import reach_elsewhere
 from melt.store.store import Store
 from melt.telemetry.platforms import platform
 from melt.traces import RunBundle
@@ -94,12 +95,21 @@ class _Work:
                 if self.stop.is_set():
                     return
                 # Before the first run it was looked at just now.
-                site = self._free(site, look_again=number > 0)
+                site = self._free(site, held, look_again=number > 0)
                 self.result.bundles.append(self._one(spec, site))
 
-    def _free(self, site: Site, *, look_again: bool) -> Site:
+    def _free(self, site: Site, held: ExitStack, *, look_again: bool) -> Site:
+        """Return the device as it is now, at another of its addresses where it is not at this one any more."""
+
         def look() -> Site:
-            found = refresh(site) if look_again else site
+            try:
+                found = refresh(site) if look_again else site
+            except TransportError:
+                other = reach_elsewhere(site.target.facts)
+                if other is None:
+                    raise
+                held.callback(other.transport.close)
+                found = refresh(site.by(other))
             refuse_if_occupied(found)
             return found
 
@@ -146,7 +156,11 @@ class _Work:
             bundle = assemble(folder)
             self.store.publish(bundle)
             folder.discard()
-        clean_up(site.target.transport, site.job_dir(spec.run_id))
+        clean_up(
+            site.target.transport,
+            site.job_dir(spec.run_id),
+            lambda text: self.observe(Note(text, spec.run_id, site.selector)),
+        )
         return bundle
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from threading import Event
 
 from melt.codec import loads
@@ -12,15 +11,14 @@ from melt.fleet.finish import assemble
 from melt.records import RunStart
 from melt.session import folder as docs
 from melt.session.collect import collect
-from melt.session.connect import Reached, reach
+from melt.session.connect import reach
 from melt.session.detach import plug_in_again
 from melt.session.execute import clean_up, not_restored, note_collected
 from melt.session.folder import JobSite, read_site
 from melt.session.patience import patiently
-from melt.session.relink import reach_same
+from melt.session.relink import reach_elsewhere
 from melt.store.spool import Spool
 from melt.store.store import Store
-from melt.targets.profiles import lab_profile
 from melt.traces import RunBundle
 
 _PLUGGED_IN_S = 60.0
@@ -57,7 +55,8 @@ def _one(store: Store, folder: Spool, site: JobSite, observe: Observer, stop: Ev
     try:
         device = patiently(lambda: reach(site.device), stop=stop, say=say, within_s=within_s)
     except TransportError:
-        elsewhere = _elsewhere(folder)
+        start = loads(RunStart, folder.read_document(docs.START) or b"")
+        elsewhere = reach_elsewhere(start.device)
         if elsewhere is None:
             raise
         device = elsewhere
@@ -74,18 +73,8 @@ def _one(store: Store, folder: Spool, site: JobSite, observe: Observer, stop: Ev
         bundle = assemble(folder)
         store.publish(bundle)
         folder.discard()
-        clean_up(device.transport, site.job_dir)
+        clean_up(device.transport, site.job_dir, say)
     finally:
         device.transport.close()
     observe(RunEnded(bundle))
     return bundle
-
-
-def _elsewhere(folder: Spool) -> Reached | None:
-    """Reach the device of a run at one of the other addresses that its profile names; None where it is at none."""
-    start = loads(RunStart, folder.read_document(docs.START) or b"")
-    profile = lab_profile(start.device)
-    for address in profile.addresses if profile else ():
-        with suppress(DeviceError):
-            return reach_same(address, start.device.device_id)
-    return None

@@ -42,6 +42,11 @@ class Site:
         """Return the folder of a run on the device."""
         return f"{self.target.root}/jobs/{run_id}"
 
+    def by(self, device: Reached) -> Site:
+        """Return this site as it is reached by another way."""
+        target = replace(self.target, transport=device.transport, agent=device.agent, root=device.root)
+        return replace(self, target=target)
+
     def close(self) -> None:
         """Give the link back."""
         self.target.transport.close()

@@ -133,6 +133,9 @@ def note_collected(folder: RunFolder, collected: Collected) -> None:
     folder.write_document(docs.COLLECTED, json.dumps(asdict(collected)).encode())
 
 
-def clean_up(transport: Transport, job_dir: str) -> None:
-    """Remove a run's folder from the device, once its result is published."""
-    transport.run(["rm", "-rf", "--", job_dir])
+def clean_up(transport: Transport, job_dir: str, say: Callable[[str], None]) -> None:
+    """Remove a run's folder from the device, once its result is published, and say so where that cannot be."""
+    try:
+        transport.run(["rm", "-rf", "--", job_dir])
+    except TransportError as error:
+        say(f"what the run left on the device is not removed: {error}")

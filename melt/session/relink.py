@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 from melt.errors import DeviceError
+from melt.records import DeviceFacts
 from melt.session.connect import Reached, reach
 from melt.targets.agent import AgentClient
+from melt.targets.profiles import lab_profile
 from melt.targets.system import read_facts
 from melt.transports.base import Transport
 
@@ -23,6 +26,15 @@ def reach_same(address: str, device_id: str) -> Reached:
         device.transport.close()
         raise
     return device
+
+
+def reach_elsewhere(facts: DeviceFacts) -> Reached | None:
+    """Reach a device at one of the addresses that its profile names; None where it is at none. Raises UsageError."""
+    profile = lab_profile(facts)
+    for address in profile.addresses if profile else ():
+        with suppress(DeviceError):
+            return reach_same(address, facts.device_id)
+    return None
 
 
 class Relink:

@@ -52,8 +52,8 @@ def _journals(melt: Melt) -> list[Path]:
     return [p for p in melt.store.glob("spool/*/journal") if p.stat().st_size > 2000]
 
 
-def _under_way(melt: Melt, wait_for: Wait) -> subprocess.Popen[str]:
-    process = melt.start("run", *SECONDS, "--device", "board")
+def _under_way(melt: Melt, wait_for: Wait, *words: str) -> subprocess.Popen[str]:
+    process = melt.start("run", *SECONDS, "--device", "board", *words)
     wait_for("the run to be under way", lambda: process.poll() is not None or _journals(melt), timeout_s=120)
     assert process.poll() is None, process.communicate()
     return process
@@ -143,12 +143,13 @@ def test_a_board_is_followed_to_its_other_address(melt: Melt, board: Board, wait
         both = tmp_path / "ssh_config"
         both.write_text(board.sshd.config.read_text() + wifi.config.read_text())
         melt.env.update(MELT_DEVICES=str(profiles), MELT_SSH_CONFIG=str(both))
-        process = _under_way(melt, wait_for)
+        process = _under_way(melt, wait_for, "--sessions", "2")
         board.sshd.stop()
         _, stderr = process.communicate(timeout=120)
         assert process.returncode == 0, stderr
         assert "the device is back" in stderr
-        _is_whole(melt)
+        assert [run["outcome"] for run in melt.runs()] == ["ok", "ok"]
+        assert melt("store", "verify").returncode == 0
 
 
 def test_a_melt_that_is_killed_is_collected_by_the_next(melt: Melt, board: Board, wait_for: Wait) -> None:
