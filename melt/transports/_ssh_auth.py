@@ -88,7 +88,7 @@ def authenticate(link: paramiko.Transport, host: Host, name: str, deadline: floa
             raise TransportTimeout(f"{name} did not let anybody in in time: is it busy?")
         link.auth_timeout = left_s
         try:
-            return not attempt()
+            further = attempt()
         except BadAuthenticationType as error:
             if "publickey" in error.allowed_types:
                 return False
@@ -101,6 +101,12 @@ def authenticate(link: paramiko.Transport, host: Host, name: str, deadline: floa
             if link.is_active() or len(tried) > 1:
                 return False
             raise Offline(f"{name} closed the link while melt logged in") from error
+        if further:
+            raise Unauthorized(
+                f"{name} takes the key and then wants {' or '.join(further)} too, which nobody is there to answer: "
+                "let a key be enough for this user (AuthenticationMethods in its sshd_config)"
+            )
+        return True
 
     tried: list[str] = []
     agent = _Agent(host.agent)

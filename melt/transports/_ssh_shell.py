@@ -18,7 +18,7 @@ from melt.errors import DeviceError, UsageError
 from melt.transports._ssh_link import BROKEN, Link, Session
 from melt.transports.base import Progress
 
-_START = 'LC_ALL=C;export LC_ALL;echo "$0 $$";echo "$0">&2;exec "$@"'
+_START = 'LC_ALL=C;export LC_ALL;echo "$1 $$";echo "$1">&2;shift;exec "$@"'
 """With the mark it says its number, which is its process group's too. What programs say is read: let it be English."""
 _DECODE = 'eval "set -- $(printf %b "$1")";'
 _SAFE = frozenset(range(0x20, 0x7F)) - frozenset(b"'\\!")
@@ -50,11 +50,11 @@ def command(words: Sequence[str], mark: str) -> bytes:
     """
     raw = [os.fsencode(word) for word in words]
     if all(_SAFE.issuperset(word) for word in raw):
-        parts = [_START.encode(), mark.encode(), *raw]
+        parts = [_START.encode(), b"sh", mark.encode(), *raw]
     else:
-        listed = b" ".join(b"'" + word.replace(b"'", b"'\\''") + b"'" for word in raw)
+        listed = b" ".join(b"'" + word.replace(b"'", b"'\\''") + b"'" for word in (mark.encode(), *raw))
         coded = b"".join(bytes((byte,)) if byte in _SAFE else b"\\0%03o" % byte for byte in listed)
-        parts = [(_DECODE + _START).encode(), mark.encode(), coded]
+        parts = [(_DECODE + _START).encode(), b"sh", coded]
     told = b"exec sh -c " + b" ".join(b"'" + part + b"'" for part in parts)
     if len(told) > _COMMAND_BYTES:
         raise UsageError(f"a command of {len(told)} bytes is too long for ssh, which takes {_COMMAND_BYTES}")

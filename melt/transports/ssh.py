@@ -198,8 +198,9 @@ class SshTransport:
 
     def _end_group(self, pid: int, signal: str) -> None:
         """Send a signal to a process group. Raises TransportError."""
-        # dash takes a group's number only where the signal stands after -s.
-        shell = self._start(("sh", "-c", f"kill -s {signal} -- -{pid}"), ALIVE_S)
+        # dash takes a group's number only after -s; small SSH servers give a program no group of its own.
+        kill = f"kill -s {signal} -- -{pid} || kill -s {signal} {pid}"
+        shell = self._start(("sh", "-c", kill), ALIVE_S)
         try:
             shell.send(b"", end=True)
             shell.wait(time.monotonic() + ALIVE_S)

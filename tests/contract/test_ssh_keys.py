@@ -186,6 +186,11 @@ class TestLogin:
         with serving(options=options), pytest.raises(Unauthorized, match="takes no keys, only password"):
             works("board")
 
+    def test_a_host_that_wants_more_than_a_key(self) -> None:
+        more = ["PermitRootLogin yes", "PasswordAuthentication yes", "AuthenticationMethods publickey,password"]
+        with serving(options=more), pytest.raises(Unauthorized, match="takes the key and then wants password too"):
+            works("board")
+
     def test_a_host_that_has_enough_of_keys(self, server: Sshd) -> None:
         keys = [server.config.with_name(f"key{number}") for number in range(8)]
         for key in keys:
