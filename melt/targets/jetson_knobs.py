@@ -30,10 +30,12 @@ _PACKAGES = {"nvpmodel": "nvidia-l4t-nvpmodel", "jetson_clocks": "nvidia-l4t-too
 
 _SBIN = "PATH=$PATH:/usr/sbin; "
 _PRINT_MODE = "nvpmodel -q 2>/dev/null | sed -n 's/^NV Power Mode: *//p' | tail -n 1"
+# A tool that the agent's deadline cut off, or a stop, goes on as root: what follows waits for it, or it would win.
+_WAIT = 'n=0; while pgrep -x "${tool##*/}" >/dev/null && [ $n -lt 40 ]; do n=$((n+1)); sleep 0.2; done; '
 # nvpmodel may want a restart even for the mode that is set already, so it is not asked for that. It reads no answer:
 # that is a no, and leaves everything as it was.
 _SET_MODE = (
-    f"{_SBIN}want=$1 number=$2 sudo=$3 tool=$4 clocks=$5; mode() {{ {_PRINT_MODE}; }}; "
+    f"{_SBIN}want=$1 number=$2 sudo=$3 tool=$4 clocks=$5; mode() {{ {_PRINT_MODE}; }}; {_WAIT}"
     '[ "$(mode)" = "$want" ] && exit 0; words=$($sudo "$tool" -m "$number" </dev/null 2>&1); '
     'if [ "$(mode)" != "$want" ]; then case $words in *eboot*|*EBOOT*) '
     'words="it takes a restart: sudo nvpmodel -m $number, answer yes, and measure again afterwards";; esac; '
@@ -44,7 +46,7 @@ _FIX = (
     'f=$1 sudo=$2 tool=$3; rm -f "$f"; $sudo "$tool" --store "$f" </dev/null >&2 && [ -s "$f" ] '
     '&& $sudo "$tool" </dev/null >&2'
 )
-_RELEASE = 'f=$1 sudo=$2 tool=$3; [ ! -f "$f" ] || $sudo "$tool" --restore "$f" </dev/null >&2'
+_RELEASE = f'f=$1 sudo=$2 tool=$3; {_WAIT}[ ! -f "$f" ] || $sudo "$tool" --restore "$f" </dev/null >&2'
 
 
 def _compared(folder: str, limits: tuple[str, str]) -> str:

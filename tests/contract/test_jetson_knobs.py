@@ -189,6 +189,32 @@ def test_clocks_that_an_interrupted_run_fixed_are_released_when_it_is_recovered(
     assert board.mode() == FOUND
 
 
+@pytest.mark.parametrize(("tool", "words"), [("nvpmodel", ("-m", "0")), ("jetson_clocks", ())])
+def test_what_is_put_back_waits_for_a_tool_that_was_cut_off_and_goes_on_as_root(
+    board: Board, tool: str, words: tuple[str, ...]
+) -> None:
+    """No process of the user's can end one of root's: it is late, and must not have the last word."""
+    plan = board.plan(nvpmodel="15W") if tool == "nvpmodel" else board.plan(jetson_clocks=True)
+    (path,) = (found for found in (board.jetson.root / "usr").glob(f"*bin/{tool}"))
+    board.transport.run(("mkdir", "-p", board.folder))
+    board.transport.run(("sudo", "-n", "jetson_clocks", "--store", f"{board.folder}/clocks"))
+    real = path.rename(path.with_name(f"{tool}.real"))
+    path.write_text(
+        f'#!/bin/sh\n[ "$#-$1" = "{len(words)}-{"".join(words[:1])}" ] && sleep 3\n/usr/*bin/{real.name} "$@"\n'
+    )
+    path.chmod(0o755)
+    try:
+        with board.transport.open(("sudo", "-n", tool, *words)) as late:
+            soon(lambda: board.transport.run(("pgrep", "-x", tool)).exit_code == 0)
+            for restore in plan.restores:
+                assert board.transport.run(restore.argv).exit_code == 0
+            assert board.transport.run(("pgrep", "-x", tool)).exit_code == 1
+            assert late.close() == 0
+    finally:
+        real.rename(path)
+    assert board.mode() == FOUND
+
+
 def test_a_mode_that_takes_a_restart_is_not_set_and_says_so(board: Board, tmp_path: Path) -> None:
     booted = board.facts().boot_id
     plan = board.plan(nvpmodel="7W")
