@@ -262,6 +262,7 @@ class TestTrouble:
         played = lab(provisioned=False)
         played.melt("run", *REQUEST, check=1)
         assert "`melt provision mac` installs the engine" in played.reasons()["engine_missing"]
+        assert "free percentage" in played.shown()["stop"]["evidence"]["memory_pressure"]
 
 
 def test_selftest_proves_a_whole_mac(lab: Callable[..., Lab], tmp_path: Path) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event as Flag
 from typing import TypeVar
 
 from melt.analysis.series import Span
-from melt.errors import DeviceError
+from melt.errors import DeviceError, MeltError
 from melt.records import Sampling
 from melt.session.collect import collect
 from melt.session.connect import Site
@@ -119,7 +120,13 @@ def run_job(site: Site, job: Job, job_dir: str, scratch: Path) -> Journal:
     agent = site.target.agent
     agent.start(job_dir)
     path = scratch / f"{job.run_id}.journal"
-    ended = collect(agent, job_dir, path, see=lambda _: None, stop=Flag(), lost_after_s=_LOST_AFTER_S)
+    try:
+        ended = collect(agent, job_dir, path, see=lambda _: None, stop=Flag(), lost_after_s=_LOST_AFTER_S)
+    except BaseException:
+        # Who interrupts the test leaves a device at rest.
+        with suppress(MeltError):
+            agent.stop(job_dir)
+        raise
     if ended.state != "ended":
         raise DeviceError(f"{site.target.transport.name}: the job did not end in order, it is {ended.state}")
     return read_journal(path)

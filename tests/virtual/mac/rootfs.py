@@ -23,9 +23,8 @@ _LINUX = Path("/private/linux")
 """Where this machine's own programs are, which nobody looks for there."""
 _TOOLS = Path(__file__).parent / "tools"
 _PLACES = {
-    "bin": "launchctl",
-    "usr/bin": "caffeinate notifyutil pmset powermetrics python3 sudo sw_vers uname vm_stat xcode-select",
-    "usr/sbin": "ioreg scutil sysctl system_profiler",
+    "usr/bin": "log memory_pressure notifyutil pmset powermetrics python3 sudo sw_vers uname vm_stat xcode-select",
+    "usr/sbin": "ioreg scutil sysctl",
     "opt/homebrew/bin": "macmon",
 }
 """Folder -> the stand-ins that are there."""

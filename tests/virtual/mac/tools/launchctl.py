@@ -1,5 +1,0 @@
-"""launchctl: nothing of melt asks it for anything."""
-
-import sys
-
-sys.exit("Unrecognized subcommand")
