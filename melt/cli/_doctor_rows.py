@@ -48,7 +48,7 @@ def _title(kind: tuple[str, ...], members: Sequence[Reading]) -> str:
 def _kind(stream: Stream) -> tuple[str, ...]:
     """Return what the columns of a row have in common, their source last."""
     if stream.site == _RUNNER:
-        return (_RUNNER, "/proc/{pid}/…")
+        return (_RUNNER, "/proc/{pid}/…" if stream.source.startswith("/proc/") else stream.source)
     source = _source(stream.source)
     if source.startswith(_PRESSURE):
         return (stream.collector, f"{_PRESSURE}*")

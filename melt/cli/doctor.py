@@ -99,8 +99,11 @@ def _readings(site: Site, found: Discovery) -> list[Reading]:
 
     readings = []
     target = site.target
+    # What the agent alone can ask of a kernel is in no snapshot.
+    asked = [file.path for file in found.files if file.path not in site.snapshot and "{pid}" not in file.path]
+    contents = {**site.snapshot, **(target.agent.read(asked) if asked else {})}
     for file in found.files:
-        values = file.parse(site.snapshot.get(file.path, b""))
+        values = file.parse(contents.get(file.path, b""))
         named = [text_of(site.snapshot, file.path) if s.name.endswith(_NAMES) else None for s in file.streams]
         readings += [Reading(s, _measured(v), n) for s, v, n in zip(file.streams, values, named, strict=True)]
     streams_dir = _streams_dir(site, found)

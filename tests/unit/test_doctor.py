@@ -53,7 +53,9 @@ def test_the_runner_is_one_row() -> None:
     readings = [Reading(stream, None) for file in process(Sampling()) for stream in file.streams]
     (row,) = channel_rows(readings)
     assert row[0] == f"the runner: CPU, memory, faults … ({len(readings)})"
-    assert row[1] == "during a run"
+    assert row[1:] == ["during a run", "10 Hz", "/proc/{pid}/…"]
+    on_a_mac = [replace(r.stream, source="proc_pid_rusage") for r in readings]
+    assert channel_rows([Reading(stream, None) for stream in on_a_mac])[0][3] == "proc_pid_rusage"
 
 
 def test_what_was_not_read_is_no_number() -> None:
