@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
+import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +65,26 @@ def test_the_summary_is_a_table(melt: Melt) -> None:
     assert "worker killed" in done.stdout
     assert re.search(r"\d+ steps: \d+ pass", done.stdout)
     assert "melt: channels: sampling" in done.stderr
+
+
+def test_an_interrupted_one_leaves_the_device_at_rest(melt: Melt) -> None:
+    process = melt.start("selftest", "local", "--seconds", "60")
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "channels: sampling" in line:
+            break
+    (folder,) = (melt.state / "melt" / "device" / "selftest").iterdir()
+    deadline_s = time.monotonic() + 30
+    while not (folder / "channels" / "journal").exists():
+        assert time.monotonic() < deadline_s, "no job was started"
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "interrupted" in said
+    assert "Traceback" not in said
+    assert not folder.exists()
+    assert not subprocess.run(["pgrep", "-f", f"melt-agent.*{folder}"], capture_output=True).stdout
 
 
 def test_over_ssh(melt: Melt, tmp_path: Path) -> None:
