@@ -15,6 +15,7 @@ from melt.targets.probe import load_snapshot
 
 from ..phone.requirements import environment_for_children
 from ..sshd import Sshd
+from .requirements import require
 from .rootfs import PATH, USER
 
 _SNAPSHOTS = Path(__file__).resolve().parents[2] / "data" / "snapshots" / "macos"
@@ -37,7 +38,7 @@ class VirtualMac:
 
     `recording` is the snapshot in tests/data/snapshots/macos whose outputs its programs print. `without` names
     stand-ins that are not installed (`macmon`, `zeus_apple_silicon`, `notifyutil`); `zshenv` is what the user's
-    ~/.zshenv says, which zsh reads for every command over SSH.
+    ~/.zshenv says, which zsh reads for every command over SSH. Raises Unavailable.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class VirtualMac:
         zshenv: str = "",
         home_mb: int = 256,
     ) -> None:
+        require()
         self._wanted = {
             "provisioned": provisioned,
             "without": list(without),
