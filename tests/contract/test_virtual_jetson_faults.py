@@ -100,6 +100,19 @@ def orin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Board]:
         yield board
 
 
+def test_facts_are_those_of_the_board(orin: Board) -> None:
+    facts = orin.site.target.facts
+    assert facts.name == "NVIDIA Jetson Orin Nano Engineering Reference Developer Kit Super"
+    assert facts.soc == "tegra234 (6x Cortex-A78AE)"
+    assert (facts.os_build, facts.power_mode, facts.clocks_locked) == ("JetPack 6.2 (L4T 36.4.3)", "25W", False)
+    assert facts.memory_total_bytes == 7_803_096 << 10
+    assert facts.virtualization is None
+    here = connect("local")
+    here.close()
+    assert facts.device_id != here.target.facts.device_id
+    assert abs(orin.site.clock_offset_ns) > 1e9, "its clock is its own"
+
+
 @pytest.mark.parametrize("profile", ["orin-nano-jp6", "nano-jp4"])
 def test_rails_are_sampled_at_100_hz_and_what_is_missed_is_counted(profile: str, tmp_path: Path) -> None:
     with _reached(profile, tmp_path / "board") as board:
