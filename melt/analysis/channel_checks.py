@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from melt.analysis import channels
 from melt.analysis.selftest import Finding, verdict
@@ -81,12 +82,25 @@ def check_collector(
         "rows": float(len(t_ns)),
         "readable_ratio": readable / values if values else None,
     }
+    renewed_hz = _renewed_hz(trace, inside, lasted_s)
+    if renewed_hz is not None:
+        figures["renewed_hz"] = renewed_hz
     troubles = [*_timing(t_ns.size, got_hz, gap_s, asked_hz, span, min_rate_share), *_values(columns, errors or {})]
     came = "one reading" if got_hz is None else f"{got_hz:.3g} Hz, asked for {asked_hz:g} Hz"
     said = "; ".join(troubles) or f"{came}, {len(columns)} columns"
+    if renewed_hz is not None and got_hz is not None and renewed_hz < got_hz / 2:
+        said += f"; power or energy is renewed {renewed_hz:.2g} times a second"
     if not troubles:
         said += "".join(f"; {column.stream.name} is offline" for column in columns if column.is_offline)
     return verdict(not troubles, said, figures, raw)
+
+
+def _renewed_hz(trace: Trace, inside: NDArray[np.bool_], lasted_s: float) -> float | None:
+    """Return how often in a second the liveliest electrical column said something new, None where there is none."""
+    columns = [trace.columns[s.name][inside] for s in trace.streams if s.quantity in ("power", "energy")]
+    if not columns or lasted_s <= 0:
+        return None
+    return max(int(np.count_nonzero(np.diff(values[np.isfinite(values)]))) for values in columns) / lasted_s
 
 
 def _column(stream: Stream, values: Values) -> _Column:

@@ -79,6 +79,14 @@ def test_a_column_declared_at_its_renewal_is_judged_by_its_collector():
     assert check_collector(both, WHOLE).status is Status.PASS
 
 
+def test_a_meter_that_is_read_more_often_than_it_measures_is_told():
+    batched = trace(np.floor(np.arange(200) / 20) * 8, quantity="energy", unit="j", name="e_j", cumulative=True)
+    found = check_collector(batched, WHOLE)
+    assert found.status is Status.PASS
+    assert found.figures["renewed_hz"] == pytest.approx(0.45, abs=0.02)
+    assert "renewed 0.45 times a second" in found.said
+
+
 REST, BURST = (at(2), at(9)), (at(10), at(18))
 
 
