@@ -59,7 +59,7 @@ def somebody(shell: str) -> Iterator[tuple[str, Path]]:
             subprocess.run(("chown", "-R", name, home), check=True)
             yield name, home
         finally:
-            subprocess.run(("userdel", name), check=True, capture_output=True)
+            subprocess.run(("userdel", "-f", name), check=True, capture_output=True)
 
 
 def write_noise(home: Path) -> None:
