@@ -354,7 +354,8 @@ class RunStart:
     """Everything that was known before the runner started. Times on the host are UTC nanoseconds since 1970.
 
     `clock_offset_ns` is the host's monotonic clock minus the device's, measured over round trips;
-    `clock_uncertainty_ns` is half of the shortest round trip. None: not measured.
+    `clock_uncertainty_ns` is half of the shortest round trip. None: not measured. `chosen` names the settings of `spec`
+    that the plan had left to melt.
     """
 
     spec: RunSpec
@@ -370,6 +371,7 @@ class RunStart:
     host: dict[str, str] = field(default_factory=dict)
     clock_offset_ns: int | None = None
     clock_uncertainty_ns: int | None = None
+    chosen: tuple[str, ...] = ()
     version: int = FORMAT_VERSION
 
 

@@ -89,11 +89,14 @@ _ASPECTS: Mapping[str, tuple[Callable[[RunStart], Hashable], Callable[[RunStart]
 _FOUND = ("power_mode",)
 """Aspects that nobody need have asked for. They make no groups: runs that differ in them are refused."""
 
+_HAS_ITS_OWN_THREADS = ("device", "power_mode")
+"""What changes how many CPUs there are: where the number of threads was left to melt, it differs by that alone."""
+
 BY = tuple(_ASPECTS)
 
 
 def _threads(n: int | None) -> str:
-    return "threads?" if n is None else f"{n} thread{'' if n == 1 else 's'}"
+    return "as many threads as there are fast CPUs" if n is None else f"{n} thread{'' if n == 1 else 's'}"
 
 
 def check_by(by: str) -> None:
@@ -114,22 +117,24 @@ def column_label(start: RunStart, by: str) -> str:
 
 def group_key(start: RunStart, by: str) -> tuple[Hashable, ...]:
     """Return what else was asked for: only runs that agree in it are set side by side."""
-    if by == "power_mode":
-        start = _without_mode(start)
+    start = _common(start, by)
     others = tuple(_setting(start, name) for name in _COMPARED_SETTINGS)
     return (*(key(start) for name, (key, _) in _ASPECTS.items() if name not in (by, *_FOUND)), *others)
 
 
-def _without_mode(start: RunStart) -> RunStart:
-    """Take the asked mode out of the conditions, where it is what the columns are."""
-    conditions = dataclasses.replace(start.spec.conditions, nvpmodel=None)
-    return dataclasses.replace(start, spec=dataclasses.replace(start.spec, conditions=conditions))
+def _common(start: RunStart, by: str) -> RunStart:
+    """Leave out what differs from column to column by itself: the mode that was asked for, threads that melt chose."""
+    spec = start.spec
+    if by == "power_mode":
+        spec = dataclasses.replace(spec, conditions=dataclasses.replace(spec.conditions, nvpmodel=None))
+    if by in _HAS_ITS_OWN_THREADS and "threads" in start.chosen:
+        spec = dataclasses.replace(spec, settings=dataclasses.replace(spec.settings, threads=None))
+    return dataclasses.replace(start, spec=spec)
 
 
 def group_labels(starts: Sequence[RunStart], by: str) -> list[str]:
     """Name groups, one start of each, by their workload and by whatever else sets them apart."""
-    if by == "power_mode":
-        starts = [_without_mode(start) for start in starts]
+    starts = [_common(start, by) for start in starts]
     aspects = {
         name: [label(s) for s in starts]
         for name, (_, label) in _ASPECTS.items()

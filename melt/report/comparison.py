@@ -54,13 +54,18 @@ def _wrapped(lines: Iterable[str], fmt: str) -> Iterator[str]:
 def _caption(group: Group, by: str) -> tuple[str, ...]:
     """Say with what the runs were made, and on what: a line for each device."""
     spec = group.start.spec
-    asked = (
-        spec.model,
-        engine_name(spec.engine, group.revision),
-        None if spec.settings.threads is None else counted(spec.settings.threads, "thread"),
-    )
+    asked = (spec.model, engine_name(spec.engine, group.revision), None if by == "threads" else _threads(group.columns))
     starts = [column.start for column in group.columns] if by == "device" else [group.start]
     return (joined(asked), *(_described(start, by) for start in starts))
+
+
+def _threads(columns: Sequence[Column]) -> str | None:
+    """Say how many threads there were: once, or column by column."""
+    counts = {column.label: column.start.spec.settings.threads for column in columns}
+    if len(set(counts.values())) > 1:
+        return f"threads: {', '.join(f'{label} {n}' for label, n in counts.items())}"
+    n = next(iter(counts.values()))
+    return None if n is None else counted(n, "thread")
 
 
 def _described(start: RunStart, by: str) -> str:

@@ -57,6 +57,7 @@ def prepare(
     target = site.target
     job_dir = site.job_dir(spec.run_id)
     knobs = plan_knobs(spec.conditions, target.facts, target.transport.run, site.selector, job_dir)
+    chosen = ("threads",) if spec.settings.threads is None else ()
     spec = _settle(spec, site, knobs)
     discovery = platform(target.facts.os).discover(site.snapshot, spec.sampling)
     schedule = make_schedule(discovery)
@@ -95,6 +96,7 @@ def prepare(
         host={"python": sys.version.split()[0], "platform": sys.platform},
         clock_offset_ns=site.clock_offset_ns,
         clock_uncertainty_ns=site.clock_uncertainty_ns,
+        chosen=chosen,
     )
     folder.write_document(docs.SNAPSHOT, dump_snapshot(site.snapshot))
     folder.write_document(docs.START, dumps(start).encode())

@@ -13,6 +13,7 @@ from melt.analysis.judgement import Judgement
 from melt.cli.compare import _BY
 from melt.errors import UsageError
 from melt.records import Conditions, Knob, Metric, Outcome, Reason, Verdict
+from melt.report.comparison import render
 
 
 def bundles(rates, **how):
@@ -302,3 +303,21 @@ def test_a_temperature_is_no_share_of_another():
         compare([measured_by(warm, name, "c", 40.0, "sensor"), measured_by(hot, name, "c", 60.0, "sensor")]), name
     )
     assert [(cell.summary.median, cell.difference) for cell in shown] == [(40.0, None), (60.0, None)]
+
+
+def test_threads_that_melt_chose_for_each_device_keep_devices_side_by_side():
+    def on(bundle, device, threads, *, chosen):
+        start = bundle.start
+        facts = replace(start.device, device_id=device, name=device)
+        spec = replace(start.spec, settings=replace(start.spec.settings, threads=threads))
+        return replace(bundle, start=replace(start, device=facts, spec=spec, chosen=("threads",) if chosen else ()))
+
+    phone, board = bundles({"q8_0": [30, 40]})
+    for chosen, groups in ((True, 1), (False, 2)):
+        made = [on(phone, "phone", 4, chosen=chosen), on(board, "board", 6, chosen=chosen)]
+        assert len(compare(made, by="device").groups) == groups
+        assert len(compare(made, by="engine").groups) == 2
+    text = render(
+        compare([on(phone, "phone", 4, chosen=True), on(board, "board", 6, chosen=True)], by="device"), "table"
+    )
+    assert "threads: phone 4, board 6" in text
