@@ -13,10 +13,11 @@ from melt.session import folder as docs
 from melt.session.collect import collect
 from melt.session.connect import reach
 from melt.session.detach import plug_in_again
-from melt.session.execute import clean_up, not_restored, note_collected
+from melt.session.execute import clean_up, note_collected
 from melt.session.folder import JobSite, read_site
 from melt.session.patience import patiently
 from melt.session.relink import reach_elsewhere
+from melt.session.restored import not_restored
 from melt.store.spool import Spool
 from melt.store.store import Store
 from melt.traces import RunBundle
@@ -67,8 +68,8 @@ def _one(store: Store, folder: Spool, site: JobSite, observe: Observer, stop: Ev
             wait = "still going on: waiting for it" if running else "collected"
             observe(Note(f"a run that an earlier melt left on {site.device} is {wait}", folder.path.name))
             collected = collect(agent, site.job_dir, folder.journal_path, see=lambda _: None, stop=stop)
-            for command in not_restored(collected):
-                say(f"a condition was not put back, do it by hand on the device: {command}")
+            if (stayed := not_restored(collected, folder)) is not None:
+                say(stayed)
             note_collected(folder, collected)
         bundle = assemble(folder)
         store.publish(bundle)

@@ -21,6 +21,7 @@ from melt.session.live import Live
 from melt.session.patience import BOOT_S, patiently
 from melt.session.prepare import prepare
 from melt.session.relink import Relink
+from melt.session.restored import not_restored
 from melt.targets.agent import AgentClient
 from melt.targets.profiles import lab_profile
 from melt.targets.usbpower import is_on
@@ -84,8 +85,8 @@ def execute(
         # The port has its power again, but a phone takes seconds to be there.
         with suppress(TransportError):
             patiently(lambda: agent.status(ready.job_dir), stop=stop, say=say)
-    for command in not_restored(collected):
-        say(f"a condition was not put back, do it by hand on the device: {command}")
+    if (stayed := not_restored(collected, folder)) is not None:
+        say(stayed)
     _keep_evidence(folder, site, collected)
     note_collected(folder, collected)
     return collected
@@ -119,13 +120,6 @@ def _keep_evidence(folder: RunFolder, site: Site, collected: Collected) -> None:
                 said[name] = done.stdout[-_EVIDENCE_BYTES:].decode(errors="replace")
     if said:
         folder.write_document(docs.EVIDENCE, json.dumps(said).encode())
-
-
-def not_restored(collected: Collected) -> list[str]:
-    """Return the commands by which the agent tried in vain to put back what the run had changed."""
-    restored = (collected.end or {}).get("restored")
-    tried = restored if isinstance(restored, list) else []
-    return [str(one.get("what")) for one in tried if isinstance(one, dict) and one.get("ok") is False]
 
 
 def note_collected(folder: RunFolder, collected: Collected) -> None:

@@ -9,9 +9,9 @@ import pytest
 from store_samples import make_bundle
 
 from melt.errors import UsageError
-from melt.records import Conditions, Cpu, DeviceFacts
+from melt.records import Conditions, Cpu, DeviceFacts, Knob
 from melt.session.collect import Collected
-from melt.session.execute import not_restored
+from melt.session.restored import sentence
 from melt.targets.knobs import KnobPlan, cluster_cpus, plan_knobs
 from melt.transports.base import Completed
 
@@ -78,21 +78,24 @@ def test_a_cluster_becomes_the_affinity() -> None:
 def test_what_this_machine_has_no_knob_for_is_refused_by_name() -> None:
     with pytest.raises(UsageError, match="has no knob screen, charging"):
         plan_knobs(Conditions(screen="off", charging="suspended"), facts(), never)
-    with pytest.raises(UsageError, match="usb_power: only phones .* leave it out for"):
+    with pytest.raises(UsageError, match=r"usb_power: only phones .* leave it out for"):
         plan_knobs(Conditions(usb_power="off"), facts(), never)
 
 
 @pytest.mark.parametrize(
-    ("end", "left"),
+    ("restored", "said"),
     [
-        (None, []),
-        ({"reason": "completed", "restored": None}, []),
-        ({"restored": [{"what": "svc wifi enable", "ok": True}]}, []),
+        (None, None),
+        ([{"what": "svc wifi enable", "ok": True}], None),
         (
-            {"restored": [{"what": "svc wifi enable", "ok": False}, {"what": "input keyevent 224", "ok": True}]},
-            ["svc wifi enable"],
+            [{"what": "svc wifi enable", "ok": False}, {"what": "sh -c 'a program  of\nmany lines'", "ok": True}],
+            "not everything could be put back, do it by hand on the device. Before the run it had wifi 1. "
+            "What failed there: svc wifi enable",
         ),
     ],
 )
-def test_what_could_not_be_put_back_is_named(end: dict[str, object] | None, left: list[str]) -> None:
-    assert not_restored(Collected("ended", end, interrupted=False)) == left
+def test_what_could_not_be_put_back_is_named(restored: list[dict[str, object]] | None, said: str | None) -> None:
+    knobs = (Knob(name="wifi", before="1", asked="0"), Knob(name="fixed_performance", before=None, asked="true"))
+    ended = Collected("ended", {"reason": "completed", "restored": restored}, interrupted=False)
+    assert sentence(ended, knobs) == said
+    assert sentence(Collected("lost", None, interrupted=False), knobs) is None
