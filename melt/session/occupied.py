@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from melt.errors import DeviceError
 from melt.session.connect import Site
+from melt.targets.agent import AgentClient
+from melt.targets.provision import JOB_PREFIX
+from melt.transports.base import Transport
+
+JOBS = "jobs"
+"""The folder of all jobs, below melt's own on a device."""
+
+
+def running_jobs(transport: Transport, agent: AgentClient, root: str) -> Iterator[str]:
+    """Yield the names of the jobs that go on on a device. Raises TransportError, AgentError."""
+    folder = f"{root}/{JOBS}"
+    # No folder, no jobs.
+    names = transport.run(("ls", "--", folder)).stdout.decode(errors="surrogateescape").splitlines()
+    yield from (name for name in names if agent.status(f"{folder}/{name}").state == "running")
 
 
 def refuse_if_occupied(site: Site) -> None:
     """Raise DeviceError where a run goes on that another computer, or a melt with another store, has started.
 
-    Raises TransportError, AgentError.
+    So does provisioning: what it compiles would be measured too. Raises TransportError, AgentError.
     """
     target = site.target
-    folder = f"{target.root}/jobs"
-    # No folder, no jobs.
-    names = target.transport.run(("ls", "--", folder)).stdout.decode(errors="surrogateescape").splitlines()
-    for name in names:
-        if target.agent.status(f"{folder}/{name}").state == "running":
+    for name in running_jobs(target.transport, target.agent, target.root):
+        if name.startswith(JOB_PREFIX):
+            host = site.selector.partition(":")[2]
             raise DeviceError(
-                f"{site.selector}: a run that this melt did not start goes on there ({folder}/{name}): "
-                "wait for its end, or `melt resume` it where it was started"
+                f"{site.selector}: it is being provisioned: `melt provision {host}` follows that to its end"
             )
+        raise DeviceError(
+            f"{site.selector}: a run that this melt did not start goes on there ({target.root}/{JOBS}/{name}): "
+            "wait for its end, or `melt resume` it where it was started"
+        )

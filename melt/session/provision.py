@@ -19,10 +19,11 @@ from melt._layout import agents_dir
 from melt.errors import DeviceError, TransportError, UsageError
 from melt.session.collect import Collected, collect
 from melt.session.connect import Reached, reach
+from melt.session.occupied import JOBS, running_jobs
 from melt.session.patience import BOOT_S
 from melt.targets.blobs import Blobs
 from melt.targets.jobfile import Job
-from melt.targets.provision import Provisioned, Said, parse_line, provisioned, write_wish
+from melt.targets.provision import JOB_PREFIX, Provisioned, Said, parse_line, provisioned, write_wish
 from melt.targets.system import identify
 from melt.telemetry.journal import Event as JournalEvent
 from melt.telemetry.journal import Line, Record
@@ -30,8 +31,6 @@ from melt.transports.registry import open_transport, resolve
 
 _PROGRAM = "provision.py"
 _STDOUT, _STDERR = 0, 1
-_JOBS = "jobs"
-_NAME = "provision-"
 _FIND_PYTHON = (
     'for p in python3 /usr/bin/python3 /opt/homebrew/bin/python3 /usr/local/bin/python3; do "$p" -c "" 2>/dev/null '
     '&& command -v "$p" && exit; done; exit 1'
@@ -130,8 +129,8 @@ class _Following:
         files = sorted((agents_dir() / "provision").glob("*.py"))
         digests = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
         folder = Blobs(device.transport, device.agent, device.root).ensure_together(digests)
-        name = _NAME + secrets.token_hex(4)
-        job_dir = f"{device.root}/{_JOBS}/{name}"
+        name = JOB_PREFIX + secrets.token_hex(4)
+        job_dir = f"{device.root}/{JOBS}/{name}"
         job = Job(run_id=name, runner=(self._python, f"{folder}/{_PROGRAM}", f"{job_dir}/wish.json"))
         with TemporaryDirectory() as scratch:
             for file, data in {
@@ -219,11 +218,11 @@ def _refuse_unsuitable(name: str) -> None:
 
 def _refuse_if_measuring(device: Reached) -> None:
     """Compiling would spoil a run that goes on."""
-    folder = f"{device.root}/{_JOBS}"
-    names = device.transport.run(("ls", "--", folder)).stdout.decode(errors="surrogateescape").splitlines()
-    for name in names:
-        if not name.startswith(_NAME) and device.agent.status(f"{folder}/{name}").state == "running":
-            raise DeviceError(f"{device.transport.name}: a run goes on there ({folder}/{name}): wait for its end")
+    for name in running_jobs(device.transport, device.agent, device.root):
+        if not name.startswith(JOB_PREFIX):
+            raise DeviceError(
+                f"{device.transport.name}: a run goes on there ({device.root}/{JOBS}/{name}): wait for its end"
+            )
 
 
 def _find_python(device: Reached) -> str:

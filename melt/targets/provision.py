@@ -12,6 +12,8 @@ from melt.transports.base import Transport
 
 RECORD = "melt-provision.json"
 """What was installed and with which flags, in the virtual environment's folder."""
+JOB_PREFIX = "provision-"
+"""How the folders of jobs that provision begin; all others are runs."""
 LLAMA_CPP = "llama-cpp-python==0.3.36"
 ONNXRUNTIME = "onnxruntime==1.23.2"
 OTHERS = (
