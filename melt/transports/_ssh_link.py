@@ -117,7 +117,7 @@ class Packets(Packetizer):
 
 
 class Link(paramiko.Transport):
-    """A connection to one host. `name` is what errors call it; `at_end` is called once it is over."""
+    """A connection to one host. `what` is what errors call it; `at_end` is called once it is over."""
 
     def __init__(self, sock: Any, what: str, at_end: Callable[[], None]) -> None:
         super().__init__(sock, packetizer_class=Packets)
