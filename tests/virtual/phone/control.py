@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -73,7 +74,12 @@ class Controls:
         }
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer the commands of one connection."""
+        """Answer the commands of one connection, until whoever asks hangs up or is killed."""
+        with contextlib.suppress(ConnectionError):
+            await self._converse(reader, writer)
+        writer.close()
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while line := await reader.readline():
             request = json.loads(line)
             command = request.pop("command")
@@ -87,7 +93,6 @@ class Controls:
                 self._system.note("fault", command=command, **request)
             writer.write(json.dumps(answer).encode() + b"\n")
             await writer.drain()
-        writer.close()
 
     async def _drop(self) -> dict[str, Any]:
         return {"connections": self._link.drop()}
