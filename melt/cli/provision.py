@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from threading import Event, Thread
+from threading import Thread
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from melt.errors import MeltError
     from melt.targets.provision import Provisioned
+
+from melt.cli._interrupt import stop_on_interrupt
 
 NAME = "provision"
 HELP = "install the engines on boards and Macs, built for their GPU"
@@ -99,7 +99,7 @@ def _provisioned(selectors: list[str], *, gpu: bool, fresh: bool) -> list[_Host]
     from melt.cli._provisioning import provisioning
     from melt.session.provision import provision
 
-    with _stop_on_interrupt() as stop, provisioning(selectors) as view:
+    with stop_on_interrupt("stopping it on the hosts") as stop, provisioning(selectors) as view:
 
         def work(selector: str) -> _Host:
             result = provision(
@@ -176,21 +176,3 @@ def _document(result: _Host) -> dict[str, object]:
         "lacking": None if result.found is None else list(result.found.lacking),
         "error": None if result.error is None else str(result.error),
     }
-
-
-@contextmanager
-def _stop_on_interrupt() -> Iterator[Event]:
-    """Let the first Ctrl-C end it in order on all hosts; a second one leaves it going on there."""
-    stop = Event()
-
-    def handle(_signal: int, _frame: object) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-        print("melt: stopping it on the hosts; press again to leave at once", file=sys.stderr)
-
-    before = signal.signal(signal.SIGINT, handle)
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from threading import Event
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from melt.cli._adbargs import add_adb_argument
+from melt.cli._interrupt import stop_on_interrupt
 from melt.cli._planargs import add_plan_arguments, plan_from_args
 from melt.cli._storeargs import add_store_argument, store_root
 
@@ -74,7 +72,10 @@ def conduct_sweep(sweep: Sweep, library: Library, args: argparse.Namespace) -> i
     from melt.fleet.sweep import missing, save
     from melt.store.store import Store
 
-    with Store.open(store_root(args)) as store, _stop_on_interrupt() as stop:
+    with (
+        Store.open(store_root(args)) as store,
+        stop_on_interrupt("stopping after what is being measured is safe") as stop,
+    ):
         with progress(sweep.specs) as observe:
             recover(store, observe=observe, stop=stop)
             sweep, todo = missing(sweep, store)
@@ -163,22 +164,3 @@ def _resolver(library: Library, observe: Observer) -> Callable[[str, str | None]
         return library.resolve(model, quant, progress=lambda what, done, total: observe(Preparing(what, done, total)))
 
     return resolve
-
-
-@contextmanager
-def _stop_on_interrupt() -> Iterator[Event]:
-    """Let the first Ctrl-C ask for an orderly end; a second one interrupts at once."""
-    stop = Event()
-
-    def handle(_signal: int, _frame: object) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-        print("melt: stopping after what is being measured is safe; press again to leave at once", file=sys.stderr)
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from adbutils import AdbConnection
 
-from melt.errors import TransportError, UsageError
+from melt.errors import TransportError
 from melt.transports.base import Progress
 
 _STDIN, _STDOUT, _STDERR, _EXIT, _CLOSE_STDIN = range(5)
@@ -26,15 +26,6 @@ _RECEIVE_BYTES = 256 << 10
 _LAST_SIGNAL = 64
 _SILENCE_S = 10.0
 """After so long a silence the link is asked whether it still lives."""
-
-
-def checked(argv: Sequence[str]) -> tuple[str, ...]:
-    """Return the words of a command. Raises UsageError for what no program can be given."""
-    if not argv:
-        raise UsageError("adb: a command needs at least the name of a program")
-    if any("\0" in word for word in argv):
-        raise UsageError(f"adb: an argument of {argv[0]!r} holds a zero byte, which no program can be given")
-    return tuple(argv)
 
 
 def quoted(words: Sequence[str]) -> str:

@@ -33,15 +33,6 @@ _SILENCE_S = 10.0
 _UNKNOWN_SIGNAL = 255
 
 
-def checked(argv: Sequence[str]) -> tuple[str, ...]:
-    """Return the words of a command. Raises UsageError for what no program can be given."""
-    if not argv:
-        raise UsageError("ssh: a command needs at least the name of a program")
-    if any("\0" in word for word in argv):
-        raise UsageError(f"ssh: an argument of {argv[0]!r} holds a zero byte, which no program can be given")
-    return tuple(argv)
-
-
 def command(words: Sequence[str], mark: str) -> bytes:
     """Return what the login shell is told so that a program gets exactly these words. Raises UsageError.
 

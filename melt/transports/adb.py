@@ -15,6 +15,7 @@ from melt.errors import DeviceError, Gone, Offline, TransportError, TransportTim
 from melt.transports import _adb_shell
 from melt.transports._adb_server import ANSWER_S, Connection, Listed, Server, answers
 from melt.transports._adb_sync import SyncLink
+from melt.transports._argv import checked
 from melt.transports._channel import ProgramChannel
 from melt.transports._files import arriving
 from melt.transports.base import Completed, Progress
@@ -50,7 +51,7 @@ class AdbTransport:
 
     def run(self, argv: Sequence[str], *, timeout_s: float = 30.0, stdin: bytes = b"") -> Completed:
         """Run a program to its end; at the deadline its whole process group is killed."""
-        words = _adb_shell.checked(argv)
+        words = checked(argv, "adb")
         deadline = time.monotonic() + timeout_s
         with self._running(words, timeout_s) as shell:
             shell.send(stdin, end=True)
@@ -60,7 +61,7 @@ class AdbTransport:
 
     def open(self, argv: Sequence[str]) -> ProgramChannel:
         """Start a program and talk with it. What cannot be started ends at once, with exit code 127 or 126."""
-        words = _adb_shell.checked(argv)
+        words = checked(argv, "adb")
         return ProgramChannel(self._start(words, ANSWER_S), f"{self._name}: {words[0]}", self._end_group)
 
     def push(self, local: Path, remote: str, *, mode: int = 0o644, progress: Progress | None = None) -> None:
@@ -86,7 +87,7 @@ class AdbTransport:
         self, argv: Sequence[str], local: Path, *, offset: int = 0, timeout_s: float, progress: Progress | None = None
     ) -> Completed:
         """Run a program with the rest of a file as its stdin. Raises TransportError, TransportTimeout, DeviceError."""
-        words = _adb_shell.checked(argv)
+        words = checked(argv, "adb")
         try:
             with local.open("rb", buffering=0) as source, self._running(words, timeout_s) as shell:
                 shell.send_file(source.fileno(), offset, progress)

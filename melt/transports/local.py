@@ -14,7 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from melt.errors import DeviceError, TransportError, TransportTimeout, UsageError
+from melt.errors import DeviceError, TransportError, TransportTimeout
+from melt.transports._argv import checked
 from melt.transports._files import copy_whole
 from melt.transports.base import Completed, Progress
 
@@ -34,7 +35,7 @@ class LocalTransport:
 
     def run(self, argv: Sequence[str], *, timeout_s: float = 30.0, stdin: bytes = b"") -> Completed:
         """Run a program to its end; at the deadline its whole process group is killed."""
-        words = _checked(argv)
+        words = checked(argv, "local")
         try:
             process = _spawn(words, stderr=subprocess.PIPE)
         except OSError as error:
@@ -51,7 +52,7 @@ class LocalTransport:
 
     def open(self, argv: Sequence[str]) -> LocalChannel:
         """Start a program and talk with it. Raises TransportError when it cannot be started."""
-        words = _checked(argv)
+        words = checked(argv, "local")
         try:
             return LocalChannel(_spawn(words, stderr=subprocess.DEVNULL))
         except OSError as error:
@@ -65,7 +66,7 @@ class LocalTransport:
         self, argv: Sequence[str], local: Path, *, offset: int = 0, timeout_s: float, progress: Progress | None = None
     ) -> Completed:
         """Run a program with the rest of a file as its stdin, handed over as it is; nothing travels."""
-        words = _checked(argv)
+        words = checked(argv, "local")
         try:
             with local.open("rb", buffering=0) as source:
                 source.seek(offset)
@@ -158,14 +159,6 @@ class LocalChannel:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _checked(argv: Sequence[str]) -> tuple[str, ...]:
-    if not argv:
-        raise UsageError("local: a command needs at least the name of a program")
-    if any("\0" in word for word in argv):
-        raise UsageError(f"local: an argument of {argv[0]!r} holds a zero byte, which no program can be given")
-    return tuple(argv)
 
 
 def _spawn(words: tuple[str, ...], *, stderr: int, stdin: int | FileIO = subprocess.PIPE) -> subprocess.Popen[bytes]:

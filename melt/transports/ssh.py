@@ -10,11 +10,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from melt.errors import DeviceError, NoSpace, Offline, TransportError, TransportTimeout, UsageError
+from melt.transports._argv import checked
 from melt.transports._channel import ProgramChannel
 from melt.transports._files import arriving, has_no_room
 from melt.transports._ssh_connect import connect
 from melt.transports._ssh_link import ALIVE_S, Link, Refused
-from melt.transports._ssh_shell import Shell, checked
+from melt.transports._ssh_shell import Shell
 from melt.transports.base import Completed, Progress
 
 _ANSWER_S = 10.0
@@ -57,7 +58,7 @@ class SshTransport:
 
     def run(self, argv: Sequence[str], *, timeout_s: float = 30.0, stdin: bytes = b"") -> Completed:
         """Run a program to its end; at the deadline its whole process group is killed. Connecting comes on top."""
-        words = checked(argv)
+        words = checked(argv, "ssh")
         with self._running(words, timeout_s) as shell:
             shell.send(stdin, end=True)
             if not shell.wait(shell.asked + timeout_s):
@@ -66,7 +67,7 @@ class SshTransport:
 
     def open(self, argv: Sequence[str]) -> ProgramChannel:
         """Start a program and talk with it. What cannot be started ends at once, with exit code 127 or 126."""
-        words = checked(argv)
+        words = checked(argv, "ssh")
         return ProgramChannel(self._start(words, _ANSWER_S), f"{self._name}: {words[0]}", self._end_group)
 
     def push(self, local: Path, remote: str, *, mode: int = 0o644, progress: Progress | None = None) -> None:
@@ -98,7 +99,7 @@ class SshTransport:
         self, argv: Sequence[str], local: Path, *, offset: int = 0, timeout_s: float, progress: Progress | None = None
     ) -> Completed:
         """Run a program with the rest of a file as its stdin. Raises TransportError, TransportTimeout, DeviceError."""
-        words = checked(argv)
+        words = checked(argv, "ssh")
         try:
             with local.open("rb", buffering=0) as source, self._running(words, timeout_s) as shell:
                 shell.send_file(source.fileno(), offset, progress)

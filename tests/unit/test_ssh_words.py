@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from melt.errors import UsageError
-from melt.transports._ssh_shell import checked, command
+from melt.transports._argv import checked
+from melt.transports._ssh_shell import command
 
 MARK = "0123456789abcdef"
 WORDS = st.lists(st.binary(max_size=20).map(lambda data: os.fsdecode(data.replace(b"\0", b""))), max_size=5)
@@ -61,6 +62,6 @@ def test_a_command_that_no_kernel_takes_is_refused() -> None:
     with pytest.raises(UsageError, match="too long for ssh"):
         command(["echo", "x" * 130_000], MARK)
     with pytest.raises(UsageError, match="zero byte"):
-        checked(["echo", "\0"])
+        checked(["echo", "\0"], "ssh")
     with pytest.raises(UsageError, match="at least the name"):
-        checked([])
+        checked([], "ssh")

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import functools
 import os
-import platform
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 from ..phone import linux
-from ..phone.requirements import Unavailable, environment_for_children
+from ..phone.requirements import Unavailable, lacking
 
 _PROGRAMS = {"sshd": "openssh-server", "ssh": "openssh-client", "bash": "bash"}
 _PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin"))
@@ -19,33 +15,15 @@ _PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin"))
 
 def require() -> None:
     """Return when boards can be played here. Raises Unavailable."""
-    lacking = _lacking()
-    if lacking is not None:
-        raise Unavailable(f"the virtual Jetson needs {lacking}")
+    missing = _lacking()
+    if missing is not None:
+        raise Unavailable(f"the virtual Jetson needs {missing}")
 
 
 @functools.cache
 def _lacking() -> str | None:
     """Say what this machine lacks, tried once a process."""
-    if sys.platform != "linux" or platform.machine() != "x86_64":
-        return "Linux on x86_64"
-    missing = [program for program in _PROGRAMS if shutil.which(program, path=_PATH) is None]
-    if missing:
-        packages = sorted({_PROGRAMS[program] for program in missing})
-        return f"{', '.join(missing)}: install {' '.join(packages)}"
-    if os.geteuid() != 0:
-        return "root, to give its processes users of their own: run it as root"
-    tried = subprocess.run(
-        [sys.executable, "-m", str(__package__), "check"],
-        env=environment_for_children(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if tried.returncode:
-        reason = (tried.stderr.strip().splitlines() or ["no reason given"])[-1]
-        return f"what this machine does not allow: {reason}"
-    return None
+    return lacking(_PROGRAMS, str(__package__), _PATH)
 
 
 def check() -> None:

@@ -76,11 +76,11 @@ def enter_root(folder: Path, profile: Profile, owner: Owner, shared: Iterable[Pa
     mount("overlay", root, "overlay", 0, layers)
     for name, options in (("run", "mode=755"), ("tmp", "mode=1777"), ("var/tmp", "mode=1777"), ("dev", "mode=755")):
         mount("tmpfs", root / name, "tmpfs", MS_NOSUID, f"{options},size=64m")
-    _fill_dev(root)
-    _share(root, folder / "ssh", 0)
+    fill_dev(root)
+    share(root, folder / "ssh", 0)
     for path in shared:
         if not path.is_relative_to("/usr"):
-            _share(root, path, MS_RDONLY)
+            share(root, path, MS_RDONLY)
     mount("proc", root / "proc", "proc")
     _cover_proc(root, profile)
     mount("sysfs", root / "sys", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=755,size=8m")
@@ -106,16 +106,18 @@ def python_folders() -> list[Path]:
     return sorted(path for path in found if path.is_dir() and not found & set(path.parents))
 
 
-def _share(root: Path, path: Path, flags: int) -> None:
-    """Show a folder by its own name, and let everybody pass through those above it."""
-    target = root / path.relative_to("/")
+def share(root: Path, path: Path, flags: int, name: Path | None = None) -> None:
+    """Show a folder by its own name or another, and let everybody pass through those above it."""
+    name = name or path
+    target = root / name.relative_to("/")
     target.mkdir(parents=True, exist_ok=True)
-    for above in list(target.parents)[: len(path.parents) - 1]:
+    for above in list(target.parents)[: len(name.parents) - 1]:
         above.chmod(above.stat().st_mode | 0o011)
     bind(path, target, flags)
 
 
-def _fill_dev(root: Path) -> None:
+def fill_dev(root: Path) -> None:
+    """Make the devices that programs need."""
     for name in _DEVICES:
         (root / "dev" / name).touch()
         bind(f"/dev/{name}", root / "dev" / name)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from ..jetson.rootfs import fill_dev, share
 from ..phone import linux
 from ..phone.linux import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, bind, mount
 from .userland import AS_THEY_ARE, BSD, WITH_OPTIONS
@@ -28,7 +29,6 @@ _PLACES = {
     "opt/homebrew/bin": "macmon",
 }
 """Folder -> the stand-ins that are there."""
-_DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 
 
 def enter_root(folder: Path, wanted: Mapping[str, object], shared: Iterable[Path]) -> None:
@@ -46,11 +46,11 @@ def enter_root(folder: Path, wanted: Mapping[str, object], shared: Iterable[Path
     mount("overlay", root, "overlay", 0, f"lowerdir=/,upperdir={storage}/upper,workdir={storage}/work")
     for name, options in (("run", "mode=755"), ("tmp", "mode=1777"), ("var/tmp", "mode=1777"), ("dev", "mode=755")):
         mount("tmpfs", root / name, "tmpfs", MS_NOSUID, f"{options},size=64m")
-    _fill_dev(root)
+    fill_dev(root)
     for path, flags in ((folder / "ssh", 0), *((path, MS_RDONLY) for path in shared)):
-        _share(root, path, path, flags)
-    _share(root, folder / "control", CONTROL, 0)
-    _share(root, folder / "recorded", RECORDED, MS_RDONLY)
+        share(root, path, flags)
+    share(root, folder / "control", 0, CONTROL)
+    share(root, folder / "recorded", MS_RDONLY, RECORDED)
     mount("proc", root / "proc", "proc")
     mount("none", root / "sys", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=755,size=64k")
     _fill_etc(root)
@@ -75,26 +75,6 @@ def _python() -> Path:
     """Return where this Python is found on the Mac."""
     here = Path(sys.executable).resolve()
     return _LINUX / "bin" / here.name if here.parent == Path("/usr/bin") else here
-
-
-def _share(root: Path, path: Path, name: Path, flags: int) -> None:
-    """Show a folder by a name, and let everybody pass through those above it."""
-    target = root / name.relative_to("/")
-    target.mkdir(parents=True, exist_ok=True)
-    for above in list(target.parents)[: len(name.parents) - 1]:
-        above.chmod(above.stat().st_mode | 0o011)
-    bind(path, target, flags)
-
-
-def _fill_dev(root: Path) -> None:
-    for name in _DEVICES:
-        (root / "dev" / name).touch()
-        bind(f"/dev/{name}", root / "dev" / name)
-    for name, kind, options in (("pts", "devpts", "newinstance,ptmxmode=0666,mode=620"), ("shm", "tmpfs", "mode=1777")):
-        (root / "dev" / name).mkdir()
-        mount(kind, root / "dev" / name, kind, 0, options)
-    for name, target in {"ptmx": "pts/ptmx", "fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1"}.items():
-        (root / "dev" / name).symlink_to(target)
 
 
 def _fill_etc(root: Path) -> None:

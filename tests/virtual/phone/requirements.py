@@ -8,6 +8,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from . import linux
@@ -32,24 +33,28 @@ class Unavailable(Exception):
 
 def require() -> None:
     """Return when phones can be played here. Raises Unavailable."""
-    lacking = _lacking()
-    if lacking is not None:
-        raise Unavailable(f"the virtual phone needs {lacking}")
+    missing = _lacking()
+    if missing is not None:
+        raise Unavailable(f"the virtual phone needs {missing}")
 
 
 @functools.cache
 def _lacking() -> str | None:
-    """Say what this machine lacks, tried once a process."""
+    return lacking(_PROGRAMS, str(__package__))
+
+
+def lacking(programs: Mapping[str, str], package: str, path: str | None = None) -> str | None:
+    """Say what this machine lacks: programs (each with Debian's package), root, or what `package check` tries out."""
     if sys.platform != "linux" or platform.machine() != "x86_64":
         return "Linux on x86_64"
-    missing = [program for program in _PROGRAMS if shutil.which(program) is None]
+    missing = [program for program in programs if shutil.which(program, path=path) is None]
     if missing:
-        packages = sorted({_PROGRAMS[program] for program in missing})
+        packages = sorted({programs[program] for program in missing})
         return f"{', '.join(missing)}: install {' '.join(packages)}"
     if os.geteuid() != 0:
         return "root, to give its processes users of their own: run it as root"
     tried = subprocess.run(
-        [sys.executable, "-m", str(__package__), "check"],
+        [sys.executable, "-m", package, "check"],
         env=environment_for_children(),
         capture_output=True,
         text=True,
