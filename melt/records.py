@@ -154,7 +154,8 @@ class Gate:
     """What must hold before a run may start; None asks for nothing. After `wait_s` the run is skipped with the reason.
 
     `battery_min_ratio` and `cpu_idle_min_ratio` are 0 to 1; `temperature_stable_c` is how much the hottest sensor may
-    have moved within the last 30 s; `charging` says whether the battery must, or must not, be charging.
+    have moved within the last 30 s; `charging` says whether the battery must, or must not, be charging. `must_fit`:
+    what needs more memory than the device can give is not tried.
     """
 
     battery_min_ratio: float | None = None
@@ -162,6 +163,7 @@ class Gate:
     temperature_stable_c: float | None = None
     charging: bool | None = None
     cpu_idle_min_ratio: float | None = None
+    must_fit: bool = True
     wait_s: float = 600.0
 
 
@@ -250,7 +252,8 @@ class DeviceFacts:
 
     `cpu_features` are those that every CPU has, as the kernel names them (`asimddp`, `i8mm`, `avx2`). `power_mode` is
     what the device calls its budget of power (`15W` of nvpmodel, `low power` of macOS); `clocks_locked` whether its
-    clocks were fixed by hand (jetson_clocks). None: there is no such thing, or it could not be read.
+    clocks were fixed by hand (jetson_clocks). `swap_free_bytes` is told where the kernel has a swap space of a fixed
+    size. None: there is no such thing, or it could not be read.
     """
 
     device_id: str
@@ -264,6 +267,7 @@ class DeviceFacts:
     cpus: tuple[Cpu, ...] = ()
     memory_total_bytes: int | None = None
     memory_available_bytes: int | None = None
+    swap_free_bytes: int | None = None
     boot_id: str | None = None
     virtualization: str | None = None
     accelerators: tuple[str, ...] = ()

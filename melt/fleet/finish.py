@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from melt.analysis.evaluate import evaluate
 from melt.codec import loads
 from melt.engines.registry import get as get_engine
 from melt.errors import StoreError
+from melt.fleet.fit import predict
 from melt.records import Outcome, Reason, RunStart, RunStop, Verdict
 from melt.session import folder as docs
 from melt.session.folder import RunFolder
@@ -69,6 +70,8 @@ def assemble(folder: RunFolder) -> RunBundle:
     if noted.interrupted and outcome is not Outcome.ABORTED:
         outcome = Outcome.ABORTED
         reasons = (Reason(code="interrupted", message="stopped by the user before it was done"), *reasons)
+    if outcome is Outcome.OOM:
+        reasons = (_with_prediction(reasons[0], start), *reasons[1:])
     evidence = {} if outcome is Outcome.OK else _evidence(folder, stderr, noted)
     stop = RunStop(
         run_id=start.spec.run_id,
@@ -88,6 +91,12 @@ def assemble(folder: RunFolder) -> RunBundle:
         journal=folder.journal_path if _has_journal(folder) else None,
         attachments={"snapshot.json": raw_snapshot.decode(), **({"stderr.txt": stderr} if stderr else {})},
     )
+
+
+def _with_prediction(reason: Reason, start: RunStart) -> Reason:
+    """Put beside the reason of an out-of-memory run what had been predicted for it."""
+    fit = predict(start.spec, start.artifact, start.device)
+    return reason if fit is None else replace(reason, figures={**reason.figures, **fit.figures})
 
 
 def _was_sampled_by(schedule: Schedule, job: bytes) -> bool:

@@ -5,29 +5,34 @@ from __future__ import annotations
 import time
 
 from melt import __version__
-from melt.models.inspect import expected_memory
+from melt.fleet.fit import predict
 from melt.records import Artifact, DeviceFacts, Outcome, Reason, RunSpec, RunStart, RunStop, Verdict
 from melt.traces import RunBundle
 from melt.units import human
 
 
 def refusal(spec: RunSpec, artifact: Artifact, device: DeviceFacts) -> RunBundle | None:
-    """Return the finished result of a cell that cannot fit into the device's memory, None for all others.
+    """Return the finished result of a cell whose memory the device has not or cannot give now, None for all others.
 
-    Only what needs more than all memory is refused: what is merely tight is found out by running it.
+    What needs more than all memory is out of memory; what other programs leave no room for is skipped, because it may
+    fit another time. With `must_fit: false` of the gate everything is tried.
     """
-    total = device.memory_total_bytes
-    workload = spec.workload
-    n_ctx = workload.n_prompt + workload.n_gen + workload.n_depth
-    needed = expected_memory(artifact, n_ctx, spec.settings.cache_type_k, spec.settings.cache_type_v)
-    if total is None or needed <= total:
+    fit = predict(spec, artifact, device)
+    if fit is None or not spec.gate.must_fit:
         return None
-    reason = Reason(
-        code="does_not_fit",
-        message=f"{artifact.name} needs about {human(needed, 'bytes')}, the device has {human(total, 'bytes')}",
-        figures={"needed_bytes": float(needed), "total_bytes": float(total)},
-    )
-    return not_run(spec, artifact, device, Outcome.OOM, reason)
+    needs = f"{artifact.name} needs about {human(fit.needed_bytes, 'bytes')}"
+    if fit.total_bytes is not None and fit.needed_bytes > fit.total_bytes:
+        outcome, code = Outcome.OOM, "does_not_fit"
+        message = f"{needs}, the device has {human(fit.total_bytes, 'bytes')}"
+    elif fit.room_bytes is not None and fit.needed_bytes > fit.room_bytes:
+        outcome, code = Outcome.SKIPPED, "memory_occupied"
+        message = (
+            f"{needs}, of the device's {human(fit.total_bytes, 'bytes')} only {human(fit.room_bytes, 'bytes')} can be "
+            "had now: end other programs there, or try all the same with `--gate must_fit=false`"
+        )
+    else:
+        return None
+    return not_run(spec, artifact, device, outcome, Reason(code=code, message=message, figures=fit.figures))
 
 
 def not_run(spec: RunSpec, artifact: Artifact, device: DeviceFacts, outcome: Outcome, reason: Reason) -> RunBundle:

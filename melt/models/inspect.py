@@ -24,6 +24,9 @@ _COMMON_BLOCK = 32
 _MAX_LAYERS = 10_000
 _HIDDEN_STATES = 8
 """Rows of n_embd floats alive at once per token while a layer is computed: fitted to llama.cpp's own reports."""
+_VOCABULARY_ENTRY_BYTES = 256
+_RUNNER_BYTES = 45 << 20
+"""An interpreter with llama-cpp-python and its libraries; the two figures fit the table in docs/models.md."""
 
 
 def inspect(path: Path | str, *, quant: str | None = None, name: str | None = None) -> Artifact:
@@ -87,10 +90,29 @@ def expected_memory(
     Keys and values are taken to be of equal size. What a file does not say counts as nothing; a sliding window makes
     the cache smaller than this. Raises ModelError for an unknown cache type.
     """
+    logits = n_ubatch * _F32_BYTES * (artifact.n_vocab or 0)
+    return _without_logits(artifact, n_ctx, cache_type_k, cache_type_v, n_ubatch) + logits
+
+
+def resident_memory(
+    artifact: Artifact, n_ctx: int, cache_type_k: str = "f16", cache_type_v: str = "f16", *, n_ubatch: int = 512
+) -> int:
+    """Estimate the bytes that a runner on the CPU really occupies, of what `expected_memory` says is reserved.
+
+    The logits of a whole batch are reserved, but only those of its last token are computed; the runner itself and the
+    vocabulary come on top. Copies of weights in another order (llama.cpp repacks Q4_0, for one) are left out, because
+    the kernel can give up the mapped pages that they were made from. Raises ModelError for an unknown cache type.
+    """
+    own = _RUNNER_BYTES + _VOCABULARY_ENTRY_BYTES * (artifact.n_vocab or 0)
+    return _without_logits(artifact, n_ctx, cache_type_k, cache_type_v, n_ubatch) + own
+
+
+def _without_logits(artifact: Artifact, n_ctx: int, cache_type_k: str, cache_type_v: str, n_ubatch: int) -> int:
+    """Add up weights, KV cache, activations and the attention mask, in bytes."""
     tokens = -(-max(n_ctx, 1) // _KV_PADDING_TOKENS) * _KV_PADDING_TOKENS
     bits = _cache_bits(cache_type_k) + _cache_bits(cache_type_v)
     cache = tokens * (artifact.kv_bytes_per_token or 0) * bits / (2 * 8 * _F16_BYTES)
-    per_token = _F32_BYTES * ((artifact.n_vocab or 0) + _HIDDEN_STATES * (artifact.n_embd or 0)) + _F16_BYTES * tokens
+    per_token = _F32_BYTES * _HIDDEN_STATES * (artifact.n_embd or 0) + _F16_BYTES * tokens
     return round((artifact.weight_bytes or artifact.size_bytes) + cache + n_ubatch * per_token)
 
 

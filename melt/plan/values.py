@@ -217,6 +217,7 @@ GATE: Mapping[str, Reader[object]] = {
     "temperature_stable_c": number(0.01, 100),
     "charging": truth,
     "cpu_idle_min_ratio": ratio,
+    "must_fit": truth,
     "wait_s": duration,
 }
 """How each field of `records.Gate` is read."""

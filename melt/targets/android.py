@@ -67,6 +67,7 @@ def parse_facts(snapshot: Snapshot, *, device_id_hint: str, kind: str) -> Device
         cpus=usable_cpus(snapshot),
         memory_total_bytes=memory.get("MemTotal"),
         memory_available_bytes=memory.get("MemAvailable"),
+        swap_free_bytes=memory.get("SwapFree"),
         boot_id=text_of(snapshot, "/proc/sys/kernel/random/boot_id"),
         virtualization=_virtualization(props),
         accelerators=_accelerators(props),

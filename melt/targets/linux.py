@@ -100,6 +100,7 @@ def parse_facts(snapshot: Snapshot, *, device_id_hint: str, kind: str) -> Device
         cpus=usable_cpus(snapshot),
         memory_total_bytes=meminfo.get("MemTotal"),
         memory_available_bytes=meminfo.get("MemAvailable"),
+        swap_free_bytes=meminfo.get("SwapFree"),
         boot_id=text_of(snapshot, "/proc/sys/kernel/random/boot_id"),
         virtualization=virtual,
         accelerators=_accelerators(snapshot),

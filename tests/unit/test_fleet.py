@@ -16,7 +16,7 @@ from melt.fleet.lease import lease
 from melt.fleet.refuse import refusal
 from melt.fleet.sweep import Sweep, load, missing, save
 from melt.plan.expand import cell_key
-from melt.records import Outcome, RunSpec, Verdict
+from melt.records import Gate, Outcome, RunSpec, Settings, Verdict
 from melt.store.store import Store
 from melt.traces import RunBundle
 
@@ -47,6 +47,35 @@ def test_what_cannot_fit_is_an_out_of_memory_result_without_harm() -> None:
 def test_what_may_fit_is_tried(total: int | None) -> None:
     start = make_bundle().start
     assert refusal(start.spec, start.artifact, replace(start.device, memory_total_bytes=total)) is None
+
+
+def test_what_others_leave_no_room_for_is_skipped() -> None:
+    start = make_bundle().start
+    busy = replace(start.device, memory_total_bytes=8 << 30, memory_available_bytes=64 << 20, swap_free_bytes=1 << 20)
+    bundle = refusal(start.spec, start.artifact, busy)
+    assert bundle is not None
+    assert bundle.stop.outcome is Outcome.SKIPPED
+    (reason,) = bundle.stop.reasons
+    assert reason.code == "memory_occupied"
+    assert reason.figures["available_bytes"] == 64 << 20
+    assert "of the device's 8.00 GiB only 65.0 MiB can be had now" in reason.message
+
+
+@pytest.mark.parametrize(
+    ("device", "spec"),
+    [
+        ({"swap_free_bytes": 4 << 30}, {}),
+        ({"os": "android"}, {}),
+        ({"memory_available_bytes": None}, {}),
+        ({"memory_total_bytes": 1 << 20}, {"gate": Gate(must_fit=False)}),
+        ({"memory_total_bytes": 1 << 20, "arch": "x86_64"}, {"settings": Settings(n_gpu_layers=-1)}),
+    ],
+    ids=["swap makes room", "Android ends apps", "nobody knows", "asked for", "a GPU with its own memory"],
+)
+def test_what_the_system_can_make_room_for_is_tried(device: dict[str, object], spec: dict[str, object]) -> None:
+    start = make_bundle().start
+    tight = replace(start.device, memory_total_bytes=8 << 30, memory_available_bytes=64 << 20)
+    assert refusal(replace(start.spec, **spec), start.artifact, replace(tight, **device)) is None
 
 
 def test_a_sweep_is_found_by_its_beginning_and_lacks_what_has_no_good_end(tmp_path: Path) -> None:
