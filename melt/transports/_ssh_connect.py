@@ -18,6 +18,7 @@ from melt.errors import DeviceError, Gone, HostKeyError, Offline, TransportTimeo
 from melt.transports import _ssh_config
 from melt.transports._ssh_auth import authenticate
 from melt.transports._ssh_config import Host
+from melt.transports._ssh_dial import dial
 from melt.transports._ssh_known_hosts import Known, fingerprint, known, own_file
 from melt.transports._ssh_link import BROKEN, Link
 
@@ -95,21 +96,7 @@ def _way(host: Host, jumps: tuple[str, ...] | None, depth: int) -> tuple[Any, Ca
         return _through(before, host, depth)
     if host.proxy_command:
         return _by_command(host)
-    name = _name(host)
-    where = f"{host.hostname} port {host.port}"
-    try:
-        link = socket.create_connection((host.hostname, host.port), host.connect_timeout_s)
-    except TimeoutError:
-        raise Gone(f"{name}: {where} gives no answer: is it on, and in this network?") from None
-    except socket.gaierror as error:
-        raise Gone(f"{name}: no host is called {host.hostname} here: {error.strerror}") from error
-    except ConnectionRefusedError:
-        raise Gone(f"{name}: {where} refuses a connection: is its SSH server running?") from None
-    except OSError as error:
-        raise Gone(f"{name}: {where} cannot be reached: {error.strerror or error}") from error
-    # paramiko leaves it off, and then each command waits 40 ms for an acknowledgement.
-    link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    link = dial(host.hostname, host.port, host.connect_timeout_s, _name(host))
     return link, lambda: None
 
 
