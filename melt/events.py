@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from melt.records import RunSpec
+from melt.records import DeviceFacts, RunSpec
 from melt.traces import RunBundle
 
 
@@ -22,6 +22,14 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
+class SweepPlanned:
+    """It is known which runs a sweep has, and which of them, `todo`, are still to be done, in order."""
+
+    specs: tuple[RunSpec, ...]
+    todo: tuple[RunSpec, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Preparing:
     """Something takes time before runs can start. `total` 0: nobody knows how much there is.
 
@@ -35,6 +43,21 @@ class Preparing:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """A run is held back until `what` has come from `now` to `goal`, both in `unit`, for `left_s` more at most.
+
+    `now` None: not known yet. Unit `1`: yes or no. `device` is the selector of the device that is looked at.
+    """
+
+    device: str
+    what: str
+    now: float | None
+    goal: float
+    unit: str
+    left_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class RunBegan:
     """A run is about to start."""
 
@@ -42,10 +65,19 @@ class RunBegan:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceSeen:
+    """A device was looked at for its next run. `device` is its selector."""
+
+    device: str
+    facts: DeviceFacts
+
+
+@dataclass(frozen=True, slots=True)
 class RunProgress:
     """A run has come further: `done` of `total` requests, warm-ups included, or seconds of a sustained workload.
 
-    Rates are of the last request.
+    `phase` is what goes on now: load, warm-up, what the workload measures (prefill, decode, prefill+decode) or
+    collecting. Rates are of the last request.
     """
 
     run_id: str
@@ -58,10 +90,14 @@ class RunProgress:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The hottest plausible temperature seen just now on the device, in degrees Celsius."""
+    """What was read just now on the device: the hottest plausible temperature, and how full its battery is, 0 to 1.
 
-    run_id: str
-    temperature_c: float
+    None: not read now, or there is no such thing. `device` is its selector.
+    """
+
+    device: str
+    temperature_c: float | None
+    battery_ratio: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,5 +107,5 @@ class RunEnded:
     bundle: RunBundle
 
 
-Event = Note | Preparing | RunBegan | RunProgress | Reading | RunEnded
+Event = Note | SweepPlanned | Preparing | Waiting | RunBegan | DeviceSeen | RunProgress | Reading | RunEnded
 Observer = Callable[[Event], None]

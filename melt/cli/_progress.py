@@ -180,8 +180,9 @@ class _Bars:
             case RunProgress():
                 self._progress(event)
             case Reading():
-                if bar := self._runs.get(event.run_id):
-                    bar.heat = f"{event.temperature_c:.0f} °C"
+                for bar in self._runs.values():
+                    if bar.device == event.device and event.temperature_c is not None:
+                        bar.heat = f"{event.temperature_c:.0f} °C"
             case RunEnded():
                 self._end(event.bundle)
 

@@ -77,6 +77,7 @@ def connect(
     `claim` is called once it is known which device this is, before anything is done there that would disturb another
     measurement; what it raises ends the attempt.
     """
+    say("connecting")
     device = reach(selector)
     try:
         say("reading what the device offers")

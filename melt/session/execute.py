@@ -10,7 +10,7 @@ from threading import Event
 
 from melt.engines.base import Engine
 from melt.errors import DeviceError, TransportError
-from melt.events import Note, Observer, Preparing
+from melt.events import DeviceSeen, Note, Observer, Preparing
 from melt.records import Artifact, RunSpec
 from melt.session import folder as docs
 from melt.session.collect import Collected, collect
@@ -55,6 +55,7 @@ def execute(
         observe(Preparing(f"pushing {artifact.name}", done, total, site.selector))
 
     name, selector = site.target.facts.name, site.selector
+    observe(DeviceSeen(selector, site.target.facts))
     profile = lab_profile(site.target.facts)
     cut = find_cut(spec.conditions, selector, name, profile)
     if cut is not None:

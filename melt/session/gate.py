@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from threading import Event
 
-from melt.events import Note, Observer
+from melt.events import Note, Observer, Reading, Waiting
 from melt.records import Gate, Reason, Sampling, Stream
 from melt.session.connect import Site
 from melt.session.patience import patiently
@@ -27,7 +27,10 @@ Values = Mapping[str, float]
 
 @dataclass(frozen=True, slots=True)
 class _Wish:
-    """One thing that must hold. `now` measures it, `holds` judges; None: it could not be measured."""
+    """One thing that must hold. `now` measures it, `holds` judges; None: it could not be measured.
+
+    `goal` is the value at which it begins to hold.
+    """
 
     code: str
     what: str
@@ -35,6 +38,7 @@ class _Wish:
     holds: Callable[[float], bool]
     unit: str
     wanted: str
+    goal: float
 
 
 @dataclass(slots=True)
@@ -116,6 +120,7 @@ def wait_for_gate(gate: Gate, site: Site, observe: Observer, stop: Event) -> Rea
         if unknown is not None:
             message = f"the gate asks for {unknown.what} {unknown.wanted}, which this device does not tell"
             return Reason(code="gate_unknown", message=message)
+        observe(Reading(site.selector, look.hottest(), look.battery_ratio()))
         closed = [(wish, now) for wish, now in open_wishes if now is not None and not wish.holds(now)]
         if not closed or stop.is_set():
             return None
@@ -127,7 +132,10 @@ def wait_for_gate(gate: Gate, site: Site, observe: Observer, stop: Event) -> Rea
         if not told:
             say(f"waiting up to {human(gate.wait_s, 's')} for the gate: {text}")
             told = True
-        stop.wait(min(_LOOK_EVERY_S, max(0.0, deadline_s - time.monotonic())))
+        wish, now = closed[0]
+        left_s = max(0.0, deadline_s - time.monotonic())
+        observe(Waiting(site.selector, wish.what, now if math.isfinite(now) else None, wish.goal, wish.unit, left_s))
+        stop.wait(min(_LOOK_EVERY_S, left_s))
 
 
 def _wishes(gate: Gate) -> list[_Wish]:
@@ -141,12 +149,19 @@ def _wishes(gate: Gate) -> list[_Wish]:
                 lambda now: now >= least,
                 "ratio",
                 f"at {human(least, 'ratio')} or more",
+                least,
             )
         )
     if (most_c := gate.temperature_max_c) is not None:
         found.append(
             _Wish(
-                "gate_hot", "temperature", _Look.hottest, lambda now: now <= most_c, "c", f"under {human(most_c, 'c')}"
+                "gate_hot",
+                "temperature",
+                _Look.hottest,
+                lambda now: now <= most_c,
+                "c",
+                f"under {human(most_c, 'c')}",
+                most_c,
             )
         )
     if (moved_c := gate.temperature_stable_c) is not None:
@@ -158,6 +173,7 @@ def _wishes(gate: Gate) -> list[_Wish]:
                 lambda now: now <= moved_c,
                 "c",
                 f"under {human(moved_c, 'c')}",
+                moved_c,
             )
         )
     if (charging := gate.charging) is not None:
@@ -169,6 +185,7 @@ def _wishes(gate: Gate) -> list[_Wish]:
                 lambda now: (now > 0) == charging,
                 "1",
                 "yes" if charging else "no",
+                float(charging),
             )
         )
     if (idle := gate.cpu_idle_min_ratio) is not None:
@@ -181,6 +198,7 @@ def _wishes(gate: Gate) -> list[_Wish]:
                 lambda now: math.isfinite(now) and now >= idle,
                 "ratio",
                 f"{human(idle, 'ratio')} or more",
+                idle,
             )
         )
     return found

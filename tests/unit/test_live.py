@@ -21,8 +21,8 @@ from melt.telemetry.schedule import Schedule, make_schedule
 S = 1_000_000_000
 
 
-def _stream(quantity: str, unit: str) -> Stream:
-    return Stream(collector="c", name=quantity, quantity=quantity, unit=unit, site="x", source="/f", rate_hz=10.0)
+def _stream(quantity: str, unit: str, site: str = "x") -> Stream:
+    return Stream(collector="c", name=quantity, quantity=quantity, unit=unit, site=site, source="/f", rate_hz=10.0)
 
 
 _SCHEDULE = make_schedule(
@@ -62,16 +62,39 @@ def _request(begin_s: float, end_s: float, *, warmup: bool = False) -> Line:
 def test_requests_are_counted_and_rates_are_of_the_last() -> None:
     seen = _watch(
         Workload(n_gen=2),
-        [Event("runner_started", 0, {}), _request(0, 1, warmup=True), _request(1, 2), _request(2, 2.5)],
+        [
+            Event("runner_started", 0, {}),
+            Line(0, 0, False, b'{"event": "load", "t0_ns": 0, "t1_ns": 5}'),
+            _request(0, 1, warmup=True),
+            _request(1, 2),
+            _request(2, 2.5),
+            Event("runner_exited", 3, {}),
+        ],
     )
     progress = [event for event in seen if isinstance(event, RunProgress)]
     assert [(p.phase, p.done, p.total) for p in progress] == [
-        ("loading", 0, 3),
-        ("warm-up", 1, 3),
-        ("measuring", 2, 3),
-        ("measuring", 3, 3),
+        ("load", 0, 3),
+        ("warm-up", 0, 3),
+        ("decode", 1, 3),
+        ("decode", 2, 3),
+        ("decode", 3, 3),
+        ("collecting", 3, 3),
     ]
-    assert progress[-1].decode_tps == pytest.approx(4.0)
+    assert progress[-2].decode_tps == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize(
+    ("workload", "phase"),
+    [
+        (Workload(n_prompt=8), "prefill"),
+        (Workload(n_prompt=8, n_gen=2), "prefill+decode"),
+        (Workload(kind="prompts", prompts=("a", "b"), n_gen=2), "prefill+decode"),
+    ],
+)
+def test_what_goes_on_is_what_the_workload_measures(workload: Workload, phase: str) -> None:
+    warmups = [_request(0, 1, warmup=True)] * max(1, len(workload.prompts))
+    seen = [event.phase for event in _watch(workload, warmups) if isinstance(event, RunProgress)]
+    assert seen == ["warm-up"] * (len(warmups) - 1) + [phase]
 
 
 def test_a_sustained_workload_counts_seconds() -> None:
@@ -110,3 +133,13 @@ def test_a_program_tells_the_temperature_where_no_file_does() -> None:
     for lines, expected in (((program("battery", "power"), meter), [61.0]), ((program("other", "power"),), [])):
         seen = _watch(Workload(n_gen=2), [*said], make_schedule(Discovery(lines=lines)))
         assert [event.temperature_c for event in seen if isinstance(event, Reading)] == expected
+
+
+def test_the_battery_comes_with_the_temperature_and_alone_where_there_is_none() -> None:
+    gauge = FileSource("/capacity", 1.0, (replace(_stream("level", "ratio", "BAT0"), collector="slow"),), number(100.0))
+    warm = FileSource("/temp", 10.0, (_stream("temperature", "c"),), number(1000.0))
+    ticks = [Tick(0, 2 * S, 1000, (b"83",)), Tick(1, 3 * S, 1000, (b"45000",))]
+    seen = _watch(Workload(n_gen=2), [*ticks], make_schedule(Discovery(files=(gauge, warm))))
+    assert [event for event in seen if isinstance(event, Reading)] == [Reading("local", 45.0, 0.83)]
+    seen = _watch(Workload(n_gen=2), [*ticks[:1]], make_schedule(Discovery(files=(gauge,))))
+    assert [event for event in seen if isinstance(event, Reading)] == [Reading("local", None, 0.83)]
