@@ -171,7 +171,9 @@ class Gate:
 class RunSpec:
     """One run that was asked for: one cell of a plan in one session.
 
-    `block` is the session's number within the sweep, from 0; `position` the place in the whole order, from 0.
+    `block` is the session's number within the sweep, from 0; `position` the place in the whole order, from 0; `cell`
+    the place of its cell in the plan as it is written, from 0. `order` is the plan's, `order_seed` what a random order
+    was drawn with.
     """
 
     run_id: str
@@ -189,6 +191,9 @@ class RunSpec:
     sampling: Sampling
     conditions: Conditions = field(default_factory=Conditions)
     gate: Gate = field(default_factory=Gate)
+    cell: int | None = None
+    order: str | None = None
+    order_seed: int | None = None
 
     @property
     def label(self) -> str:

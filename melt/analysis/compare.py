@@ -117,13 +117,13 @@ def info(metric: str) -> Info:
 
 
 def compare(bundles: Sequence[RunBundle], by: str = "quant", metrics: Sequence[str] = DEFAULT) -> Comparison:
-    """Set runs side by side, a column for each value of `by`, in the order in which they were run.
+    """Set runs side by side, a column for each value of `by`, in the order of the plan; later sweeps come after.
 
     Runs that differ in something else that was asked for (workload, threads, ...) form groups of their own.
     Raises UsageError for an unknown `by`, IncomparableError when conditions differ that were not asked for.
     """
     alike.check_by(by)
-    ordered = sorted(bundles, key=lambda b: (b.start.started_utc_ns, b.start.spec.position))
+    ordered = sorted(bundles, key=_place)
     alike.check_alike(ordered, by)
     members = _by_key(ordered, lambda b: alike.group_key(b.start, by))
     labels = alike.group_labels([runs[0].start for runs in members], by)
@@ -135,6 +135,13 @@ def compare(bundles: Sequence[RunBundle], by: str = "quant", metrics: Sequence[s
         unmeasured={name: _why(name, ordered) for name in metrics if name not in shown},
         notes=(*_unlike_meters(ordered, metrics, by), *_notes(ordered, by)),
     )
+
+
+def _place(bundle: RunBundle) -> tuple[str, int, int, int]:
+    """Return what sorts runs by sweep, then by cell as the plan has them: the order they were run in may be random."""
+    spec = bundle.start.spec
+    cell = spec.position if spec.cell is None else spec.cell
+    return spec.sweep_id, cell, spec.position, bundle.start.started_utc_ns
 
 
 def _by_key(bundles: Iterable[RunBundle], key: Callable[[RunBundle], Hashable]) -> list[list[RunBundle]]:

@@ -60,7 +60,8 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
     _single(repeat, ("-r", "--repetitions"), "repetitions", "N", "measured repetitions in a run (default: 5)")
     _single(repeat, ("--warmup",), "warmup", "N", "repetitions before them that do not count (default: 1)")
     _single(repeat, ("--sessions",), "sessions", "N", "runs of each cell, a process of its own each (default: 1)")
-    _single(repeat, ("--order",), "order", "WORD", "blocks (all cells, then all again) or sequential")
+    _single(repeat, ("--order",), "order", "WORD", "random (default), interleaved or sequential")
+    _single(repeat, ("--order-seed",), "order_seed", "N", "repeat the random order of an earlier sweep")
     _single(repeat, ("--sensors-hz",), "sensors_hz", "HZ", "how often sensors are read (default: 10)")
     _single(repeat, ("--process-hz",), "process_hz", "HZ", "how often the runner's memory and CPU time are read")
     state = parser.add_argument_group("state of the device", "docs/plans.md lists what can be asked for.")
@@ -97,6 +98,7 @@ def plan_from_args(args: argparse.Namespace) -> Plan:
         conditions=_texts(given, "conditions"),
         gate=_texts(given, "gate"),
         order=given["plan_order"],
+        order_seed=given["plan_order_seed"],
     )
     return plan_from_flags(flags, base, load_prompts=_prompts_beside(Path()))
 

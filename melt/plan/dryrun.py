@@ -46,7 +46,7 @@ class CellEstimate:
 class DryRun:
     """What a plan asks for. `expected_s` and `bytes_to_push` are None when a part of them is unknown.
 
-    `lines` says the same in sentences, and what is only a guess.
+    `order_seed` is what a random order was drawn with. `lines` says the same in sentences, and what is only a guess.
     """
 
     cells: tuple[CellEstimate, ...]
@@ -54,13 +54,17 @@ class DryRun:
     expected_s: float | None
     bytes_to_push: int | None
     lines: tuple[str, ...]
+    order: str | None = None
+    order_seed: int | None = None
 
     def render(self, form: str) -> str:
         """Write the dry run as `table`, `md`, `json`, `jsonl` or `csv`; the last two hold the cells alone."""
         rows = [cell.row() for cell in self.cells]
         if form == "json":
             totals = {"runs": self.runs, "expected_s": self.expected_s, "bytes_to_push": self.bytes_to_push}
-            return json.dumps({"cells": rows, **totals, "notes": self.lines}, indent=2, ensure_ascii=False) + "\n"
+            order = {"order": self.order, "order_seed": self.order_seed}
+            whole = {"cells": rows, **totals, **order, "notes": self.lines}
+            return json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
         if form == "jsonl":
             return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         if form == "csv":

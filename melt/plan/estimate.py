@@ -32,6 +32,8 @@ def estimate(specs: Iterable[RunSpec], sizes: Sizes, rates: Mapping[str, float |
     """
     by_cell: dict[str, list[RunSpec]] = {}
     gates: set[Gate] = set()
+    # As the plan is written, whatever the order of the runs.
+    specs = sorted(specs, key=lambda spec: spec.position if spec.cell is None else spec.cell)
     for spec in specs:
         gates.add(spec.gate)
         by_cell.setdefault(cell_of(spec).key, []).append(spec)
@@ -39,13 +41,23 @@ def estimate(specs: Iterable[RunSpec], sizes: Sizes, rates: Mapping[str, float |
     n_runs = sum(cell.runs for cell in cells)
     expected_s = _total(cell.expected_s for cell in cells)
     bytes_to_push = _bytes_to_push(cells, sizes)
+    order, order_seed = (specs[0].order, specs[0].order_seed) if specs else (None, None)
     lines = (
         _count_line(len(cells), n_runs),
+        *_order_lines(order, order_seed),
         *_time_lines(cells, expected_s),
         *_gate_lines(gates),
         *_push_lines(cells, bytes_to_push),
     )
-    return DryRun(cells=cells, runs=n_runs, expected_s=expected_s, bytes_to_push=bytes_to_push, lines=lines)
+    return DryRun(
+        cells=cells,
+        runs=n_runs,
+        expected_s=expected_s,
+        bytes_to_push=bytes_to_push,
+        lines=lines,
+        order=order,
+        order_seed=order_seed,
+    )
 
 
 def _estimate_cell(runs: list[RunSpec], sizes: Sizes, earlier_s: float | None) -> CellEstimate:
@@ -92,6 +104,12 @@ def _bytes_to_push(cells: tuple[CellEstimate, ...], sizes: Sizes) -> int | None:
 
 def _count_line(n_cells: int, n_runs: int) -> str:
     return f"{_plural(n_cells, 'cell')}, {_plural(n_runs, 'run')}"
+
+
+def _order_lines(order: str | None, order_seed: int | None) -> list[str]:
+    if order is None:
+        return []
+    return [f"order: {order}" if order_seed is None else f"order: {order}, again with --order-seed {order_seed}"]
 
 
 def _time_lines(cells: tuple[CellEstimate, ...], expected_s: float | None) -> list[str]:

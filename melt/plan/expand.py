@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import itertools
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from melt import codec
+from melt.plan.ids import new_seed as draw_seed
 from melt.plan.model import Plan
 from melt.records import Conditions, RunSpec, Settings, Workload
 
@@ -51,25 +52,32 @@ def expand(
     *,
     sweep_id: str,
     new_run_id: Callable[[], str],
-    seed: int = 0,
+    new_seed: Callable[[], int] = draw_seed,
     note: Callable[[str], None] = lambda _: None,
 ) -> tuple[RunSpec, ...]:
     """List the plan's runs in the order in which they are to be made.
 
-    Order `blocks`: each session is a block that holds every cell once. Blocks come in pairs, the second the reverse of
-    the first, so that over a pair every cell has the same mean position and a steady drift cancels out; each further
-    pair begins at another cell. `sequential`: all sessions of a cell, then the next. With several devices each has
-    this order on its own. A `seed` other than 0 shuffles the cells first.
-    `note` is told when cells that the plan asks for twice are taken once.
+    `random`: each session is a block that holds every cell once, in a random order of its own (randomised complete
+    blocks). The plan's seed, or one of `new_seed`, gives the same order each time; more sessions add blocks and change
+    none. `interleaved`: blocks come in pairs, the second the reverse of the first, so that over a pair every cell has
+    the same mean position; each further pair begins at another cell. `sequential`: all sessions of a cell, then the
+    next. With several devices each has an order of its own.
+    `note` is told the seed that was drawn, and when cells that the plan asks for twice are taken once.
     """
-    by_device = [_cells(plan, device, note) for device in dict.fromkeys(plan.devices)]
-    if seed:
-        for cells in by_device:
-            random.Random(seed).shuffle(cells)
-    arrange = _sequential if plan.order == "sequential" else _blocks
+    by_device = {device: _cells(plan, device, note) for device in dict.fromkeys(plan.devices)}
+    place = {cell: i for i, cell in enumerate(itertools.chain.from_iterable(by_device.values()))}
+    seed = plan.order_seed
+    if plan.order == "random" and seed is None:
+        seed = new_seed()
+        if any(len(cells) > 1 for cells in by_device.values()):
+            note(f"each block has its cells in a random order; --order-seed {seed} repeats it")
+    arranged = [
+        entry
+        for device, cells in by_device.items()
+        for entry in _ARRANGE[plan.order](cells, plan.repeat.sessions, random.Random(f"{seed} {device}"))
+    ]
     # One device after the other within a block: the fleet takes each device's runs in this order.
-    arranged = itertools.chain.from_iterable(arrange(cells, plan.repeat.sessions) for cells in by_device)
-    ordered = sorted(arranged, key=lambda item: item[0]) if plan.order == "blocks" else arranged
+    ordered = arranged if plan.order == "sequential" else sorted(arranged, key=lambda entry: entry[0])
     return tuple(
         RunSpec(
             run_id=new_run_id(),
@@ -80,6 +88,9 @@ def expand(
             repeat=plan.repeat,
             sampling=plan.sampling,
             gate=plan.gate,
+            cell=place[cell],
+            order=plan.order,
+            order_seed=seed,
             **{field.name: getattr(cell, field.name) for field in fields(Cell)},
         )
         for position, (block, cell) in enumerate(ordered)
@@ -108,14 +119,33 @@ def _cells(plan: Plan, device: str, note: Callable[[str], None]) -> list[Cell]:
     return unique
 
 
-def _blocks(cells: list[Cell], sessions: int) -> Iterator[tuple[int, Cell]]:
+Entry = tuple[int, Cell]
+"""A run to be made: its block and its cell."""
+
+
+def _random(cells: Sequence[Cell], sessions: int, draws: random.Random) -> Iterator[Entry]:
+    for block in range(sessions):
+        # Sorted by random(): of all that `random` offers, Python promises the same numbers for a seed only there.
+        for cell in sorted(cells, key=lambda _: draws.random()):
+            yield block, cell
+
+
+def _interleaved(cells: Sequence[Cell], sessions: int, _draws: random.Random) -> Iterator[Entry]:
     n_pairs = (sessions + 1) // 2
     for block in range(sessions):
         start = (block // 2) * len(cells) // n_pairs
-        rotated = cells[start:] + cells[:start]
+        rotated = [*cells[start:], *cells[:start]]
         for cell in reversed(rotated) if block % 2 else rotated:
             yield block, cell
 
 
-def _sequential(cells: Iterable[Cell], sessions: int) -> Iterator[tuple[int, Cell]]:
+def _sequential(cells: Sequence[Cell], sessions: int, _draws: random.Random) -> Iterator[Entry]:
     return ((block, cell) for cell in cells for block in range(sessions))
+
+
+_ARRANGE: Mapping[str, Callable[[Sequence[Cell], int, random.Random], Iterator[Entry]]] = {
+    "random": _random,
+    "interleaved": _interleaved,
+    "sequential": _sequential,
+}
+"""How each of `model.ORDERS` arranges the runs of one device; what is random comes from the third argument alone."""

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from melt.errors import PlanError, UsageError
 from melt.plan import values, workloads
-from melt.plan.model import ModelChoice, Plan, check_affinity, check_size
+from melt.plan.model import ModelChoice, Plan, check_affinity, check_order, check_size
 from melt.records import Conditions, Settings, Workload
 
 T = TypeVar("T")
@@ -49,6 +49,7 @@ class PlanFlags:
     conditions: Texts = ()
     gate: Texts = ()
     order: str | None = None
+    order_seed: str | None = None
 
 
 def plan_from_flags(
@@ -73,7 +74,7 @@ def plan_from_flags(
         "sampling": replace(base.sampling, **_single(flags.sampling, values.SAMPLING)),
         "conditions": _conditions(flags.conditions, base.conditions),
         "gate": replace(base.gate, **_assigned("--gate", flags.gate, values.GATE)),
-        "order": _read("--order", values.order, flags.order) if flags.order is not None else base.order,
+        **_order(flags, base),
     }
     plan = Plan(**given)
     check_size(plan.n_runs)
@@ -98,6 +99,18 @@ def integers(text: str) -> tuple[int, ...]:
             raise UsageError(f"the range {values.shown(text)} has more than {_MAX_RANGE} values")
         value = value * step if match[3] == "*" else value + step
     return tuple(found)
+
+
+def _order(flags: PlanFlags, base: Plan) -> dict[str, Any]:
+    """Read the order and its seed; a new order leaves behind the seed that the plan has for its own."""
+    order, seed = base.order, base.order_seed
+    if flags.order is not None:
+        order = _read("--order", values.order, flags.order)
+        seed = seed if order == base.order else None
+    if flags.order_seed is not None:
+        seed = _read("--order-seed", values.order_seed, flags.order_seed)
+        _read("--order-seed", lambda _: check_order(order, seed), flags.order_seed)
+    return {"order": order, "order_seed": seed}
 
 
 def _models(flags: PlanFlags, base: tuple[ModelChoice, ...]) -> tuple[ModelChoice, ...]:

@@ -33,6 +33,11 @@ def new_id() -> str:
     return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(second))}-{_letters(suffix)}"
 
 
+def new_seed() -> int:
+    """Return a seed that nobody chose, short enough to be typed again."""
+    return secrets.randbelow(1_000_000)
+
+
 def _letters(value: int) -> str:
     letters = []
     for _ in range(_SUFFIX_LENGTH):

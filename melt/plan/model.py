@@ -11,8 +11,11 @@ from melt.records import Conditions, Gate, Repeat, Sampling, Settings, Workload
 MAX_RUNS = 100_000
 """More runs than a lab does in a year: a plan that asks for more has a slip in it."""
 
-ORDERS = ("blocks", "sequential")
-"""`blocks`: every cell once, then every cell again. `sequential`: all sessions of a cell, then the next cell."""
+ORDERS = ("random", "interleaved", "sequential")
+"""`random`: blocks that hold every cell once, each in a random order of its own. `interleaved`: blocks in pairs, the
+second the reverse of the first. `sequential`: all sessions of a cell, then the next cell."""
+
+MAX_ORDER_SEED = 2**32 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +31,7 @@ class Plan:
     """What to measure. A cell is a device x model x quant x engine x workload x settings x conditions: `sessions` runs.
 
     `settings` and `conditions` hold one entry per combination that is to be tried; `gate` stands before every run.
+    `order_seed` belongs to the order `random`; None: one is drawn when the plan is expanded.
     """
 
     name: str
@@ -40,7 +44,8 @@ class Plan:
     gate: Gate = field(default_factory=Gate)
     repeat: Repeat = field(default_factory=Repeat)
     sampling: Sampling = field(default_factory=Sampling)
-    order: str = "blocks"
+    order: str = "random"
+    order_seed: int | None = None
 
     @property
     def n_runs(self) -> int:
@@ -58,6 +63,12 @@ def check_affinity(settings: Iterable[Settings], conditions: Iterable[Conditions
         raise UsageError(
             f"both the cluster '{cluster}' and the affinity '{affinity}' choose the CPUs: leave out one of them"
         )
+
+
+def check_order(order: str, order_seed: int | None) -> None:
+    """Raise UsageError when a seed stands beside an order in which nothing is drawn."""
+    if order_seed is not None and order != "random":
+        raise UsageError(f"a seed belongs to the order 'random', and the order is '{order}': leave out one of them")
 
 
 def check_size(n_runs: int) -> None:

@@ -13,7 +13,7 @@ import yaml
 
 from melt.errors import UsageError
 from melt.plan import values, workloads
-from melt.plan.model import ModelChoice, Plan, check_affinity, check_size
+from melt.plan.model import ModelChoice, Plan, check_affinity, check_order, check_size
 from melt.plan.nodes import Problems, compose
 from melt.records import Conditions, Gate, Repeat, Sampling, Settings, Workload
 
@@ -65,6 +65,7 @@ class _PlanReader:
             "repeat": partial(self._record, "repeat", Repeat, values.REPEAT),
             "sampling": partial(self._record, "sampling", Sampling, values.SAMPLING),
             "order": partial(self._value, "order", values.order),
+            "order_seed": partial(self._optional, "order_seed", values.order_seed),
         }
         children = self._mapping("a plan", tuple(readers), node)
         for key in ("models", "workloads"):
@@ -76,6 +77,7 @@ class _PlanReader:
         self._check(
             children.get("conditions", node), lambda: check_affinity(plan.settings, plan.conditions), "conditions"
         )
+        self._check(children.get("order_seed", node), lambda: check_order(plan.order, plan.order_seed), "order_seed")
         return plan
 
     def _names(self, what: str) -> Callable[[yaml.Node], tuple[str, ...]]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 from melt.errors import UsageError
-from melt.plan.model import ORDERS
+from melt.plan.model import MAX_ORDER_SEED, ORDERS
 
 T = TypeVar("T")
 Reader = Callable[[str], T]
@@ -222,4 +222,11 @@ GATE: Mapping[str, Reader[object]] = {
 }
 """How each field of `records.Gate` is read."""
 
-order = word(*ORDERS)
+order_seed = whole(0, MAX_ORDER_SEED)
+
+
+def order(text: str) -> str:
+    """Read an order, and say what became of the name that one of them had."""
+    if text.lower() == "blocks":
+        raise UsageError("the order 'blocks' is called 'interleaved' now; the default is 'random'")
+    return word(*ORDERS)(text)

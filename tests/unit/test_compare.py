@@ -56,6 +56,16 @@ def test_columns_stand_in_the_order_they_were_run_whatever_order_they_come_in():
     assert [c.label for c in compare(made[::-1]).groups[0].columns] == ["q8_0", "f16", "q4_0"]
 
 
+def test_columns_stand_in_the_order_of_the_plan_and_the_first_is_the_base_when_they_were_run_at_random():
+    made = []
+    for i, (quant, cell) in enumerate([("q4_0", 2), ("f16", 0), ("q8_0", 1)]):
+        bundle = make_bundle(f"r{i}", quant=quant, position=i)
+        made.append(replace(bundle, start=replace(bundle.start, spec=replace(bundle.start.spec, cell=cell))))
+    (group,) = compare(made).groups
+    assert [column.label for column in group.columns] == ["f16", "q8_0", "q4_0"]
+    assert group.base == 0
+
+
 def test_facts_of_the_file_are_not_judged():
     comparison = compare(bundles({"q8_0": [30] * 6, "q4_0": [40] * 6}))
     assert [c.judgement for c in cells(comparison, "file_bytes")] == [None, None]

@@ -22,6 +22,7 @@ PLAN = Plan(
     workloads=(Workload(n_gen=100),),
     settings=(Settings(threads=2),),
     repeat=Repeat(warmup=1, repetitions=4, sessions=2),
+    order_seed=5,
 )
 
 
@@ -31,7 +32,7 @@ def runs(plan: Plan) -> tuple[RunSpec, ...]:
 
 def test_earlier_runs_count_before_guesses() -> None:
     specs = runs(PLAN)
-    known, guessed = cell_key(specs[0]), cell_key(specs[1])
+    known, guessed = (cell_key(next(spec for spec in specs if spec.quant == quant)) for quant in ("q8_0", None))
     dry = estimate(specs, {("m", "q8_0"): 100 * MB, ("m", None): 100 * MB}, {known: 3.0, guessed: None})
     assert (dry.runs, [cell.runs for cell in dry.cells]) == (4, [2, 2])
     assert [cell.basis for cell in dry.cells] == ["earlier", "guess"]
@@ -39,15 +40,16 @@ def test_earlier_runs_count_before_guesses() -> None:
     # 100 tokens of 100 MB at 5 GB/s are 2 s, five times, and 0.6 s to start and load; two runs.
     assert dry.cells[1].expected_s == pytest.approx(2 * (5 * 2 + 0.6))
     assert dry.expected_s == pytest.approx(30 + 21.2)
-    assert dry.lines[:2] == ("2 cells, 4 runs", "expected time: about 51 s")
-    assert dry.lines[2] == "  2 runs from earlier runs of the same cell"
-    assert dry.lines[3].startswith("  2 runs by a rough guess: ")
+    order = "order: random, again with --order-seed 5"
+    assert dry.lines[:3] == ("2 cells, 4 runs", order, "expected time: about 51 s")
+    assert dry.lines[3] == "  2 runs from earlier runs of the same cell"
+    assert dry.lines[4].startswith("  2 runs by a rough guess: ")
 
 
 def test_an_unknown_size_makes_the_total_unknown_and_not_zero() -> None:
     dry = estimate(runs(replace(PLAN, devices=("phone",))), {("m", "q8_0"): 100 * MB, ("m", None): None}, {})
     assert (dry.expected_s, dry.bytes_to_push) == (None, None)
-    assert dry.lines[1] == "expected time: more than 21 s"
+    assert dry.lines[2] == "expected time: more than 21 s"
     assert "  2 runs not counted: the size of the model is not known yet" in dry.lines
     assert dry.lines[-1] == "to push: not known, the size of a model is missing"
 
@@ -105,6 +107,7 @@ def test_programs_get_every_cell_with_null_for_unknown(dry: DryRun) -> None:
     rows = [json.loads(line) for line in dry.render("jsonl").splitlines()]
     assert document["cells"] == rows
     assert (document["runs"], document["expected_s"], document["bytes_to_push"]) == (4, None, 0)
+    assert (document["order"], document["order_seed"]) == ("random", 5)
     assert [(row["settings"], row["expected_s"], row["basis"]) for row in rows] == [
         *(("threads=2", 21.2, "guess"), ("threads=2", None, "unknown")),
     ]
@@ -113,6 +116,16 @@ def test_programs_get_every_cell_with_null_for_unknown(dry: DryRun) -> None:
         ("a|b", "q8_0", "21.2"),
         ("new", "", ""),
     ]
+
+
+def test_an_order_in_which_nothing_is_drawn_has_no_seed() -> None:
+    dry = estimate(runs(replace(PLAN, order="interleaved", order_seed=None)), {}, {})
+    assert (dry.order, dry.order_seed, dry.lines[1]) == ("interleaved", None, "order: interleaved")
+
+
+def test_cells_stand_in_the_order_of_the_plan_however_they_are_run() -> None:
+    many = replace(PLAN, models=(ModelChoice(model="m", quants=("a", "b", "c", "d", "e")),))
+    assert [item.cell.quant for item in estimate(runs(many), {}, {}).cells] == ["a", "b", "c", "d", "e"]
 
 
 def test_people_get_columns_and_sentences(dry: DryRun) -> None:

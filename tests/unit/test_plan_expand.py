@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from melt import codec
 from melt.plan import ids
 from melt.plan.expand import cell_key, expand
-from melt.plan.model import ModelChoice, Plan
+from melt.plan.model import MAX_ORDER_SEED, ModelChoice, Plan
 from melt.records import Conditions, Gate, Repeat, RunSpec, Settings, Workload
 
 
@@ -29,16 +29,23 @@ def plan(n_cells: int, sessions: int, **parts: object) -> Plan:
     return replace(whole, **parts)  # type: ignore[arg-type]
 
 
-def runs(plan: Plan, **more: object) -> tuple[RunSpec, ...]:
+def runs(plan: Plan, seed: int | None = None, **more: object) -> tuple[RunSpec, ...]:
     counter = itertools.count()
+    plan = replace(plan, order_seed=seed)
     return expand(plan, sweep_id="s", new_run_id=lambda: f"r{next(counter)}", **more)  # type: ignore[arg-type]
 
 
-@given(n_cells=st.integers(1, 9), sessions=st.integers(1, 7), seed=st.integers(0, 3), devices=st.integers(1, 2))
+@given(
+    n_cells=st.integers(1, 9),
+    sessions=st.integers(1, 7),
+    seed=st.integers(0, MAX_ORDER_SEED),
+    devices=st.integers(1, 3),
+    order=st.sampled_from(["random", "interleaved"]),
+)
 def test_each_block_has_every_cell_once_and_positions_count_up(
-    n_cells: int, sessions: int, seed: int, devices: int
+    n_cells: int, sessions: int, seed: int, devices: int, order: str
 ) -> None:
-    specs = runs(plan(n_cells, sessions, devices=("x", "y")[:devices]), seed=seed)
+    specs = runs(plan(n_cells, sessions, devices=("x", "y", "z")[:devices], order=order), seed)
     assert [spec.position for spec in specs] == list(range(len(specs)))
     assert [spec.block for spec in specs] == sorted(spec.block for spec in specs)
     assert Counter((spec.block, cell_key(spec)) for spec in specs) == {
@@ -47,16 +54,72 @@ def test_each_block_has_every_cell_once_and_positions_count_up(
     assert len({spec.run_id for spec in specs}) == len(specs) == n_cells * sessions * devices
 
 
-@given(n_cells=st.integers(1, 9), pairs=st.integers(1, 4), seed=st.integers(0, 3))
-def test_over_pairs_of_blocks_a_steady_drift_favours_no_cell(n_cells: int, pairs: int, seed: int) -> None:
+@given(seed=st.integers(0, MAX_ORDER_SEED), fewer=st.integers(1, 5), more=st.integers(0, 5))
+def test_a_seed_gives_the_same_order_each_time_and_more_sessions_only_add_to_it(
+    seed: int, fewer: int, more: int
+) -> None:
+    devices = ("x", "y")
+    for device in devices:
+        first, longer = (
+            [spec.quant for spec in runs(plan(5, sessions, devices=devices), seed) if spec.device == device]
+            for sessions in (fewer, fewer + more)
+        )
+        assert longer[: len(first)] == first
+
+
+def test_a_random_order_is_never_another_one_for_a_seed_that_was_written_down() -> None:
+    assert [spec.quant for spec in runs(plan(6, 1), 4711)] == ["q1", "q0", "q3", "q5", "q2", "q4"]
+
+
+def test_each_block_and_each_device_has_a_random_order_of_its_own() -> None:
+    specs = runs(plan(8, 4, devices=("x", "y")), 7)
+    orders = {
+        tuple(spec.quant for spec in specs if (spec.block, spec.device) == (block, device))
+        for block in range(4)
+        for device in ("x", "y")
+    }
+    assert len(orders) == 8
+
+
+def test_in_random_order_every_cell_comes_at_every_place_equally_often() -> None:
+    places = Counter((spec.quant, spec.position % 4) for spec in runs(plan(4, 4000), 1))
+    assert len(places) == 16
+    # 1000 each are expected; their standard deviation is 27.
+    assert all(abs(n - 1000) < 140 for n in places.values())
+
+
+def test_a_seed_is_drawn_where_none_is_given_recorded_and_said() -> None:
+    said: list[str] = []
+    drawn = runs(plan(9, 2), new_seed=lambda: 31, note=said.append)
+    assert [spec.quant for spec in drawn] == [spec.quant for spec in runs(plan(9, 2), 31)]
+    assert {(spec.order, spec.order_seed) for spec in drawn} == {("random", 31)}
+    assert said == ["each block has its cells in a random order; --order-seed 31 repeats it"]
+    assert {spec.order_seed for spec in runs(plan(9, 2, order="interleaved"))} == {None}
+
+
+def test_a_single_cell_has_no_order_to_speak_of() -> None:
+    said: list[str] = []
+    runs(plan(1, 3), note=said.append)
+    assert said == []
+
+
+def test_runs_know_the_place_of_their_cell_in_the_plan() -> None:
+    specs = runs(plan(3, 2, devices=("x", "y")))
+    assert {(spec.device, spec.quant): spec.cell for spec in specs} == {
+        (device, f"q{n}"): 3 * i + n for i, device in enumerate(("x", "y")) for n in range(3)
+    }
+
+
+@given(n_cells=st.integers(1, 9), pairs=st.integers(1, 4))
+def test_over_pairs_of_interleaved_blocks_a_steady_drift_favours_no_cell(n_cells: int, pairs: int) -> None:
     places: dict[str, list[int]] = {}
-    for spec in runs(plan(n_cells, 2 * pairs), seed=seed):
+    for spec in runs(plan(n_cells, 2 * pairs, order="interleaved")):
         places.setdefault(cell_key(spec), []).append(spec.position)
     assert len({sum(positions) for positions in places.values()}) == 1
 
 
-def test_pairs_begin_at_different_cells() -> None:
-    firsts = {spec.quant for spec in runs(plan(4, 8)) if spec.position % 4 == 0}
+def test_pairs_of_interleaved_blocks_begin_at_different_cells() -> None:
+    firsts = {spec.quant for spec in runs(plan(4, 8, order="interleaved")) if spec.position % 4 == 0}
     assert firsts == {"q0", "q1", "q2", "q3"}
 
 
@@ -66,15 +129,9 @@ def test_sequential_keeps_the_sessions_of_a_cell_together() -> None:
     ]
 
 
-def test_a_seed_shuffles_the_same_way_each_time() -> None:
-    shuffled = [spec.quant for spec in runs(plan(9, 1), seed=7)]
-    assert shuffled != [spec.quant for spec in runs(plan(9, 1))]
-    assert shuffled == [spec.quant for spec in runs(plan(9, 1), seed=7)]
-
-
 def test_cells_asked_for_twice_run_once_and_it_is_said() -> None:
     said: list[str] = []
-    specs = runs(plan(2, 1, settings=(Settings(), Settings(threads=2), Settings())), note=said.append)
+    specs = runs(plan(2, 1, settings=(Settings(), Settings(threads=2), Settings())), 0, note=said.append)
     assert len(specs) == 4
     assert said == ["2 of 6 cells on local are asked for twice and run once"]
 

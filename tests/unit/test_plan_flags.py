@@ -117,6 +117,18 @@ def test_flags_replace_the_parts_that_they_name_and_no_other(plan_file: str) -> 
     )
 
 
+def test_a_new_order_leaves_the_seed_of_the_old_one_behind(plan_file: str) -> None:
+    with Path(plan_file).open("a", encoding="utf-8") as file:
+        file.write("order: random\norder_seed: 7\n")
+    assert plan_of(plan_file).order_seed == 7
+    assert plan_of(plan_file, "--order-seed", "8").order_seed == 8
+    assert plan_of(plan_file, "--order", "random").order_seed == 7
+    changed = plan_of(plan_file, "--order", "interleaved")
+    assert (changed.order, changed.order_seed) == ("interleaved", None)
+    with pytest.raises(UsageError, match=r"^--order-seed: a seed belongs to the order 'random', and the order is 'seq"):
+        plan_of(plan_file, "--order", "sequential", "--order-seed", "8")
+
+
 def test_models_keep_the_quants_of_the_plan_and_new_ones_take_all_of_them(plan_file: str) -> None:
     assert plan_of(plan_file, "--model", "b,new").models == (
         ModelChoice(model="b", quants=("q4_0", "f16")),

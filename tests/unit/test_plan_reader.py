@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from melt import codec
 from melt.errors import PlanError, UsageError
 from melt.plan import values
-from melt.plan.model import ORDERS, ModelChoice, Plan
+from melt.plan.model import MAX_ORDER_SEED, ORDERS, ModelChoice, Plan
 from melt.plan.reader import read_plan
 from melt.records import Conditions, Gate, Repeat, Sampling, Settings, Workload
 
@@ -206,6 +206,9 @@ _PLANS = st.builds(
     repeat=st.builds(Repeat, warmup=st.integers(0, 9), repetitions=st.integers(1, 9), sessions=st.integers(1, 9)),
     sampling=st.builds(Sampling, sensors_hz=_RATES_HZ, process_hz=_RATES_HZ, power_hz=st.none() | _RATES_HZ),
     order=st.sampled_from(ORDERS),
+).flatmap(
+    lambda plan: st.builds(replace, st.just(plan), order_seed=st.none() | st.integers(0, MAX_ORDER_SEED))
+    if plan.order == "random" else st.just(plan)
 )  # fmt: skip
 
 
