@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from threading import Event
 
 from melt.codec import loads
@@ -11,11 +12,11 @@ from melt.fleet.finish import assemble
 from melt.records import RunStart
 from melt.session import folder as docs
 from melt.session.collect import collect
-from melt.session.connect import reach
+from melt.session.connect import Reached, reach
 from melt.session.detach import plug_in_again
 from melt.session.execute import clean_up, note_collected
 from melt.session.folder import JobSite, read_site
-from melt.session.patience import patiently
+from melt.session.patience import BOOT_S, patiently
 from melt.session.relink import reach_elsewhere
 from melt.session.restored import not_restored
 from melt.store.spool import Spool
@@ -40,33 +41,61 @@ def recover(store: Store, *, observe: Observer, stop: Event) -> list[RunBundle]:
                 folder.discard()
                 continue
             try:
-                published.append(_one(store, folder, site, observe, stop))
+                bundle = _one(store, folder, site, observe, stop, left_by="an earlier melt", within_s=0.0)
             except DeviceError as error:
                 observe(Note(f"a run is left on {site.device}, which cannot be reached: {error}", folder.path.name))
+            else:
+                published += [bundle] if bundle else []
     return published
 
 
-def _one(store: Store, folder: Spool, site: JobSite, observe: Observer, stop: Event) -> RunBundle:
+def recover_run(store: Store, run_id: str, observe: Observer, stop: Event) -> RunBundle | None:
+    """Collect and publish the one run with which this melt lost touch; None where nothing of it was started.
+
+    The device is waited for as long as it may take to start anew. Raises TransportError, AgentError, StoreError.
+    """
+    folder = Spool.take(store.layout.spool / run_id)
+    if folder is None:
+        return None
+    with folder:
+        site = read_site(folder)
+        if site is None:
+            folder.discard()
+            return None
+        return _one(store, folder, site, observe, stop, left_by="a broken link", within_s=BOOT_S)
+
+
+def _one(
+    store: Store, folder: Spool, site: JobSite, observe: Observer, stop: Event, *, left_by: str, within_s: float
+) -> RunBundle | None:
+    """Publish a run; None where it never began on the device: it is then asked for again as if it were new."""
 
     def say(text: str) -> None:
         observe(Note(text, folder.path.name))
 
+    def reached() -> Reached:
+        try:
+            return reach(site.device)
+        except TransportError:
+            start = loads(RunStart, folder.read_document(docs.START) or b"")
+            elsewhere = reach_elsewhere(start.device)
+            if elsewhere is None:
+                raise
+            return elsewhere
+
     # Its port may have been cut by the melt that died; after that it takes seconds to be there.
-    within_s = _PLUGGED_IN_S if plug_in_again(folder, say) else 0.0
-    try:
-        device = patiently(lambda: reach(site.device), stop=stop, say=say, within_s=within_s)
-    except TransportError:
-        start = loads(RunStart, folder.read_document(docs.START) or b"")
-        elsewhere = reach_elsewhere(start.device)
-        if elsewhere is None:
-            raise
-        device = elsewhere
+    within_s = max(within_s, _PLUGGED_IN_S if plug_in_again(folder, say) else 0.0)
+    device = patiently(reached, stop=stop, say=say, within_s=within_s)
     agent = device.agent
     try:
         if folder.read_document(docs.COLLECTED) is None:
-            running = agent.status(site.job_dir).state == "running"
-            wait = "still going on: waiting for it" if running else "collected"
-            observe(Note(f"a run that an earlier melt left on {site.device} is {wait}", folder.path.name))
+            state = agent.status(site.job_dir).state
+            if state == "absent" and _is_empty(folder.journal_path):
+                folder.discard()
+                clean_up(device.transport, site.job_dir, say)
+                return None
+            wait = "still going on: waiting for it" if state == "running" else "collected"
+            observe(Note(f"a run that was left on {site.device} is {wait}", folder.path.name))
             collected = collect(agent, site.job_dir, folder.journal_path, see=lambda _: None, stop=stop)
             if (stayed := not_restored(collected, folder)) is not None:
                 say(stayed)
@@ -79,3 +108,7 @@ def _one(store: Store, folder: Spool, site: JobSite, observe: Observer, stop: Ev
         device.transport.close()
     observe(RunEnded(bundle))
     return bundle
+
+
+def _is_empty(journal: Path) -> bool:
+    return not journal.exists() or journal.stat().st_size == 0

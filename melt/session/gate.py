@@ -21,6 +21,9 @@ _LOOK_EVERY_S = 2.0
 _SETTLED_WITHIN_S = 30.0
 _PLAUSIBLE_C = (1.0, 150.0)
 
+INTERRUPTED = "interrupted"
+"""Code of the reason for which a run is not started because the user wants to stop."""
+
 Values = Mapping[str, float]
 """What the columns say now, by name; what cannot be read is left out."""
 
@@ -97,8 +100,8 @@ class _Look:
 def wait_for_gate(gate: Gate, site: Site, observe: Observer, stop: Event) -> Reason | None:
     """Return None as soon as the run may start, or why it may not, after `gate.wait_s`.
 
-    What a gate asks and the device cannot tell refuses the run at once (`gate_unknown`). When `stop` is set the run
-    may "start": whoever starts it looks at `stop` first. A broken link is waited for.
+    What a gate asks and the device cannot tell refuses the run at once (`gate_unknown`). So does `stop`, once it is set
+    while the gate is closed (`interrupted`). A broken link is waited for.
 
     Raises TransportError, AgentError.
     """
@@ -122,9 +125,11 @@ def wait_for_gate(gate: Gate, site: Site, observe: Observer, stop: Event) -> Rea
             return Reason(code="gate_unknown", message=message)
         observe(Reading(site.selector, look.hottest(), look.battery_ratio()))
         closed = [(wish, now) for wish, now in open_wishes if now is not None and not wish.holds(now)]
-        if not closed or stop.is_set():
+        if not closed:
             return None
         text = "; ".join(_state(wish, now) for wish, now in closed)
+        if stop.is_set():
+            return Reason(code=INTERRUPTED, message=f"stopped by the user while it waited for the gate: {text}")
         if time.monotonic() >= deadline_s:
             figures = {wish.code: now for wish, now in closed if math.isfinite(now)}
             message = f"not within {human(gate.wait_s, 's')}: {text}"

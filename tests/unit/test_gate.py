@@ -135,7 +135,9 @@ def test_what_the_device_does_not_tell_is_said_at_once() -> None:
 def test_a_stop_ends_the_waiting() -> None:
     stop = Event()
     device = Device(lambda look: stop.set() or HOT if look == 3 else HOT)
-    assert device.wait(Gate(temperature_max_c=45, wait_s=600), stop) is None
+    reason = device.wait(Gate(temperature_max_c=45, wait_s=600), stop)
+    assert reason is not None
+    assert (reason.code, "70" in reason.message) == ("interrupted", True)
     assert device.looks == 3
 
 

@@ -1,0 +1,149 @@
+"""One device's part of a sweep: its runs in order, each until it has an end, every one published before the next."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from threading import Event
+
+from melt.engines.registry import get as get_engine
+from melt.errors import DeviceError, EngineError, MeltError, TransportError
+from melt.events import Note, Observer, Preparing, RunBegan, RunEnded
+from melt.fleet.finish import assemble
+from melt.fleet.lease import lease
+from melt.fleet.recover import recover_run
+from melt.fleet.refuse import not_run, refusal
+from melt.fleet.setbacks import Setbacks
+from melt.records import Artifact, Outcome, Reason, RunSpec, Sampling
+from melt.session.connect import Site, connect, refresh
+from melt.session.execute import clean_up, execute
+from melt.session.folder import read_site
+from melt.session.gate import INTERRUPTED, wait_for_gate
+from melt.session.occupied import refuse_if_occupied
+from melt.session.patience import patiently
+from melt.session.relink import reach_elsewhere
+from melt.store.store import Store
+from melt.telemetry.platforms import platform
+from melt.traces import RunBundle
+
+
+@dataclass(frozen=True, slots=True)
+class Station:
+    """Where the runs of a device are made. Several work at once, each on a thread and a device of its own."""
+
+    store: Store
+    artifacts: Mapping[tuple[str, str | None], Artifact]
+    observe: Observer
+    stop: Event
+
+    def work_off(self, device: str, todo: deque[RunSpec], done: list[RunBundle]) -> None:
+        """Run what is to be done until nothing is left of it or `stop` is set; add each result to `done`.
+
+        What is left in `todo` when this raises was not measured, or lies in the spool. Raises SetAside where the device
+        failed again and again; UsageError, DeviceError, StoreError where trying again is in vain.
+        """
+        if self.stop.is_set():
+            return
+        with ExitStack() as held:
+            site = connect(
+                device,
+                say=lambda text: self.observe(Preparing(text, 0, 0, device)),
+                claim=lambda facts: held.enter_context(lease(facts.device_id, facts.name)),
+            )
+            held.callback(site.close)
+            self._say_what_is_missing(site)
+            setbacks = Setbacks(device)
+            # Before the first run it was looked at just now.
+            looked, broke_off = True, False
+            while todo and not self.stop.is_set():
+                try:
+                    bundle = recover_run(self.store, todo[0].run_id, self.observe, self.stop) if broke_off else None
+                    if bundle is None:
+                        site = self._free(site, held, look_again=not looked)
+                        looked = False
+                        bundle = self._one(todo[0], site)
+                except DeviceError as error:
+                    looked, broke_off = False, True
+                    if self.stop.is_set():
+                        raise
+                    setbacks.trouble(error)
+                    self.observe(Note(f"{error}; it is tried again", todo[0].run_id, device))
+                    continue
+                broke_off = False
+                done.append(bundle)
+                todo.popleft()
+                setbacks.ended(bundle)
+
+    def _free(self, site: Site, held: ExitStack, *, look_again: bool) -> Site:
+        """Return the device as it is now, at another of its addresses where it is not at this one any more."""
+
+        def look() -> Site:
+            try:
+                found = refresh(site) if look_again else site
+            except TransportError:
+                other = reach_elsewhere(site.target.facts)
+                if other is None:
+                    raise
+                held.callback(other.transport.close)
+                found = refresh(site.by(other))
+            refuse_if_occupied(found)
+            return found
+
+        return patiently(
+            look,
+            stop=self.stop,
+            say=lambda text: self.observe(Note(text, device=site.selector)),
+        )
+
+    def _one(self, spec: RunSpec, site: Site) -> RunBundle:
+        artifact = self.artifacts[spec.model, spec.quant]
+        self.observe(RunBegan(spec))
+        bundle = self._without_a_run(spec, artifact, site)
+        if bundle is not None:
+            self.store.publish(bundle)
+        else:
+            bundle = self._run(spec, artifact, site)
+        self.observe(RunEnded(bundle))
+        return bundle
+
+    def _without_a_run(self, spec: RunSpec, artifact: Artifact, site: Site) -> RunBundle | None:
+        facts = site.target.facts
+        bundle = refusal(spec, artifact, facts)
+        if bundle is not None:
+            return bundle
+        try:
+            get_engine(spec.engine).for_device(facts)
+        except EngineError as error:
+            return not_run(
+                spec, artifact, facts, Outcome.UNSUPPORTED, Reason(code="unsupported_device", message=str(error))
+            )
+        closed = wait_for_gate(spec.gate, site, self.observe, self.stop)
+        if closed is None:
+            return None
+        outcome = Outcome.ABORTED if closed.code == INTERRUPTED else Outcome.SKIPPED
+        return not_run(spec, artifact, facts, outcome, closed)
+
+    def _run(self, spec: RunSpec, artifact: Artifact, site: Site) -> RunBundle:
+        engine = get_engine(spec.engine).for_device(site.target.facts)
+        with self.store.spool(spec.run_id) as folder:
+            try:
+                execute(spec, artifact, engine, site, folder, observe=self.observe, stop=self.stop)
+            except MeltError:
+                if read_site(folder) is None:
+                    folder.discard()
+                raise
+            bundle = assemble(folder)
+            self.store.publish(bundle)
+            folder.discard()
+        clean_up(
+            site.target.transport,
+            site.job_dir(spec.run_id),
+            lambda text: self.observe(Note(text, spec.run_id, site.selector)),
+        )
+        return bundle
+
+    def _say_what_is_missing(self, site: Site) -> None:
+        for sentence in platform(site.target.facts.os).discover(site.snapshot, Sampling()).missing:
+            self.observe(Note(sentence, device=site.selector))
