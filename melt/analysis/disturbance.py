@@ -38,18 +38,37 @@ def throttled(seen: Evidence) -> Reason | None:
     span = seen.span
     if span is None:
         return None
-    counted = _growth(channels.throttle_counts(seen.traces), span)
-    if counted:
-        message = f"the hardware throttled {counted:.0f} times while it was measured"
-        return Reason(code="throttled", message=message, figures={"throttle_events": counted})
+    return (
+        _counted(seen, span)
+        or _cooled(seen, span)
+        or _reported(seen, span)
+        or _limited(seen, span)
+        or _slower_at_the_end(seen, span)
+    )
+
+
+def _counted(seen: Evidence, span: Span) -> Reason | None:
+    """The hardware counts how often it throttled, by cause or by part."""
+    grown = {s.stream.site: times for s in channels.throttle_counts(seen.traces) if (times := s.growth(span))}
+    if not grown:
+        return None
+    times, where = math.fsum(grown.values()), max(grown, key=lambda site: grown[site])
+    others = f" and {len(grown) - 1} more" if len(grown) > 1 else ""
+    # Less than one where it was counted between two samples, of which only one lies in the span.
+    message = f"the hardware throttled {max(1, round(times))} times while it was measured ({where}{others})"
+    return Reason(code="throttled", message=message, figures={"throttle_events": times})
+
+
+def _cooled(seen: Evidence, span: Span) -> Reason | None:
+    """The kernel holds the processor back to cool it."""
     cooled = [
         (float(part.max()), s.stream.site) for s in channels.cooling_states(seen.traces) if len(part := s.inside(span))
     ]
     state, site = max(cooled, default=(0.0, ""))
-    if state > 0:
-        message = f"the kernel slowed the processor down to cool it ({site}, step {state:.0f})"
-        return Reason(code="throttled", message=message, figures={"cooling_state": state})
-    return _reported(seen, span) or _limited(seen, span) or _slower_at_the_end(seen, span)
+    if state <= 0:
+        return None
+    message = f"the kernel slowed the processor down to cool it ({site}, step {state:.0f})"
+    return Reason(code="throttled", message=message, figures={"cooling_state": state})
 
 
 def _reported(seen: Evidence, span: Span) -> Reason | None:

@@ -82,6 +82,18 @@ def test_disturbances(code, changed):
     assert "\n" not in seen.reasons[0].message
 
 
+def test_what_the_hardware_counted_is_named_and_never_no_times():
+    alarm = "over-current alarm oc3"
+    counted = channel("oc3_throttled", "count", lambda t: (t > 15) * 7.0, site=alarm, cumulative=True)
+    (reason,) = run(traces=[*QUIET, counted]).reasons
+    assert reason.message == f"the hardware throttled 7 times while it was measured ({alarm})"
+    # Of the one time that lies between a sample before the span and one inside, only a part is the span's.
+    counted = channel("oc3_throttled", "count", lambda t: (t > 10) * 1.0, site=alarm, cumulative=True, rate_hz=0.37)
+    (reason,) = run(traces=[*QUIET, counted]).reasons
+    assert reason.figures["throttle_events"] < 0.5
+    assert "throttled 1 times" in reason.message
+
+
 @pytest.mark.parametrize(
     "changed",
     [

@@ -139,6 +139,18 @@ def test_a_zone_that_sleeps_with_the_gpu_is_watched_for_its_waking() -> None:
     assert math.isnan(zone.parse(b"-256000\n")[0])
 
 
+def test_what_cuts_clocks_for_want_of_power_or_for_heat_is_counted_and_what_does_not_is_left_out() -> None:
+    snapshot = board("orin-nano-jp6")
+    snapshot["/sys/class/hwmon/hwmon3/oc2_throt_en"] = b"0\n"
+    streams = found(snapshot).streams
+    alarms = [s.site for s in streams if s.name.endswith("_throttled") and s.quantity == "count" and s.cumulative]
+    assert alarms == ["over-current alarm oc1", "over-current alarm oc3"]
+    cooling = {s.site for s in streams if s.name.startswith("cooling_")}
+    assert {"cpu-throttle-alert", "gpu-throttle-alert"} < cooling
+    assert not {"hot-surface-alert", "pwm-fan"} & cooling
+    assert {"cpu-balanced", "tegra-heavy"} < {stream.site for stream in found(board("nano-jp4")).streams}
+
+
 def test_rails_that_no_file_tells_come_from_jtop_and_from_nobody_else() -> None:
     snapshot = board("orin-nano-jp6", "1-0040")
     snapshot["$ tegrastats"] = b"VDD_IN 4541mW/4541mW VDD_SOC 1446mW/1473mW\n"

@@ -58,6 +58,10 @@ _NOT_A_CHIP = re.compile(
 )
 """Thermometers that say nothing of the processor: they must not end a run."""
 
+_SLOWS_DOWN = re.compile(r"cpufreq|devfreq|-(balanced|heavy|throttle-alert)$")
+"""Cooling devices that take clocks away; a Jetson's of JetPack 4 are its own (`cpu-balanced`, `tegra-heavy`), and its
+firmware tells by an alert. Fans are none, nor is its alert of a hot surface."""
+
 
 class _Kind(NamedTuple):
     prefix: str
@@ -100,7 +104,7 @@ def cooling(snapshot: Snapshot, system: Collector) -> list[FileSource]:
     found = []
     for path in matching(snapshot, "/sys/class/thermal/cooling_device*/cur_state"):
         kind = text_of(snapshot, path.replace("/cur_state", "/type")) or ""
-        if "cpufreq" in kind or "devfreq" in kind:
+        if _SLOWS_DOWN.search(kind):
             found.append(system.sensor(path, f"cooling_{kind}", "state", site=kind))
     return found
 

@@ -25,6 +25,9 @@ _BWMGR = "/sys/class/devfreq/bwmgr/cur_freq"
 _FAN = "/sys/class/hwmon/hwmon*"
 _FAN_JETPACK_4 = "/sys/devices/pwm-fan"
 _FULL_DUTY = 255.0
+_ALARMS = "/sys/class/hwmon/hwmon*/oc[0-9]_event_cnt"
+"""Of chip `soctherm_oc` since JetPack 5: how often too little voltage or too much current cut the clocks (Jetson Linux
+Developer Guide, "Jetson Orin Over-Current Event"). Beside each stands whether it cuts them at all."""
 
 _LOADS = {"gpu_busy": "the load of the GPU", "emc_busy": "the load of the memory (EMC)"}
 
@@ -40,6 +43,8 @@ GLOBS: tuple[str, ...] = (
     f"{_FAN}/fan1_input",
     f"{_FAN_JETPACK_4}/cur_pwm",
     f"{_FAN_JETPACK_4}/rpm_measured",
+    _ALARMS,
+    _ALARMS.replace("event_cnt", "throt_en"),
 )
 
 COMMANDS: Mapping[str, tuple[str, ...]] = {**jetson_jtop.COMMANDS, **jetson_tegrastats.COMMANDS}
@@ -66,6 +71,7 @@ def channels(
         "gpu_busy": _gpu_load(snapshot, sensors),
         "emc_freq": _emc_clock(snapshot, slow),
         "fan": _fans(snapshot, slow),
+        "alarms": _alarms(snapshot, slow),
     }
     told = {name for name, found in parts.items() if found} | _told_elsewhere(snapshot)
     if gpu_is_told:
@@ -133,6 +139,16 @@ def _fans(snapshot: Snapshot, slow: Collector) -> list[FileSource]:
         for paths, base, quantity, per_unit in kinds
         for path in paths
         if text_of(snapshot, path) is not None
+    ]
+
+
+def _alarms(snapshot: Snapshot, slow: Collector) -> list[FileSource]:
+    """Count the times that a lack of power cut the clocks, a channel for each cause."""
+    counters = [p for p in matching(snapshot, _ALARMS) if text_of(snapshot, p.replace("event_cnt", "throt_en")) != "0"]
+    names = ((path, path.rpartition("/")[2].partition("_")[0]) for path in counters)
+    return [
+        slow.sensor(path, f"{name}_throttled", "count", site=f"over-current alarm {name}", cumulative=True)
+        for path, name in names
     ]
 
 
