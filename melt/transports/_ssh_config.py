@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import glob
 import os
 import re
 import shlex
@@ -23,6 +24,9 @@ _DESTINATION = re.compile(
     r"(?:(?P<user>[^@\s][^\s]*)@)?(?:\[(?P<v6>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^\s:\[\]@]+))(?::(?P<port>\d{1,5}))?\Z"
 )
 _ALIAS = re.compile(r"[^\s*?!:@\[\]-][^\s*?!:@\[\]]*\Z")
+_PLACE = re.compile(r" line \d+: ")
+_NEXT_PATH = re.compile(r"\s+(?=[/~%$])")
+"""Between the files of one setting, of which `ssh -G` quotes none: a space may stand in a name, too."""
 _BARE_V6 = re.compile(r"(?:[^@\s]+@)?[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.%\w]*\Z")
 
 
@@ -38,6 +42,7 @@ class Host:
     identities_only: bool
     agent: str | None
     known_hosts: tuple[Path, ...]
+    revoked_keys: Path | None
     host_key_alias: str | None
     proxy_jumps: tuple[str, ...]
     proxy_command: str | None
@@ -70,7 +75,7 @@ def read(destination: str) -> Host:
         "i": str(os.getuid()), "k": (found.get("hostkeyalias") or [host])[0],
     }  # fmt: skip
     jump, command = (_given(found.get(key)) for key in ("proxyjump", "proxycommand"))
-    timeout = _given(found.get("connecttimeout"))
+    timeout, revoked = (_given(found.get(key)) for key in ("connecttimeout", "revokedhostkeys"))
     return Host(
         destination,
         host,
@@ -82,9 +87,10 @@ def read(destination: str) -> Host:
         tuple(
             _path(name, tokens)
             for key in ("userknownhostsfile", "globalknownhostsfile")
-            for name in " ".join(found.get(key, ())).split()
-            if name != "none"
+            for name in _NEXT_PATH.split(" ".join(found.get(key, ())))
+            if name not in ("", "none")
         ),
+        _path(revoked, tokens) if revoked else None,
         _given(found.get("hostkeyalias")),
         tuple(jump.split(",")) if jump else (),
         _expanded(_checked_tokens(command, tokens), tokens) if command else None,
@@ -94,14 +100,15 @@ def read(destination: str) -> Host:
 
 def aliases() -> list[str]:
     """Return the plain names after `Host` in the user's configuration, without patterns; [] where there is none."""
-    try:
-        return list(dict.fromkeys(_aliases_of(_config_file() or Path.home() / ".ssh" / "config", 0)))
-    except OSError:
-        return []
+    return list(dict.fromkeys(_aliases_of(_config_file() or Path.home() / ".ssh" / "config", 0)))
 
 
 def _aliases_of(file: Path, depth: int) -> Iterator[str]:
-    for line in file.read_text(errors="replace").splitlines():
+    try:
+        lines = file.read_text(errors="replace").splitlines()
+    except OSError:
+        return
+    for line in lines:
         try:
             words = shlex.split(re.sub(r"^(\s*\w+)\s*=\s*", r"\1 ", line), comments=True)
         except ValueError:
@@ -111,17 +118,15 @@ def _aliases_of(file: Path, depth: int) -> Iterator[str]:
                 yield from (word for word in words[1:] if _ALIAS.match(word))
             case ["include"] if depth < _DEPTH:
                 for pattern in words[1:]:
-                    where = Path(pattern).expanduser()
                     # As ssh_config(5) has it: what is relative is relative to ~/.ssh.
-                    base = Path(where.anchor) if where.is_absolute() else Path.home() / ".ssh"
-                    for included in sorted(base.glob(str(where.relative_to(where.anchor)))):
-                        if included.is_file():
-                            yield from _aliases_of(included, depth + 1)
+                    where = Path.home() / ".ssh" / _at_home(Path(pattern))
+                    for included in sorted(glob.glob(str(where))):  # noqa: PTH207 (the pattern may be absolute)
+                        yield from _aliases_of(Path(included), depth + 1)
 
 
 def _config_file() -> Path | None:
     named = os.environ.get("MELT_SSH_CONFIG")
-    return Path(named).expanduser() if named else None
+    return _at_home(Path(named)) if named else None
 
 
 def _words(destination: str) -> tuple[str, ...]:
@@ -153,7 +158,8 @@ def _effective(destination: str, words: tuple[str, ...]) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise DeviceError(f"ssh: the configuration of {destination} cannot be read: {error}") from error
     if done.returncode:
-        said = (done.stderr.strip().splitlines() or [f"`ssh -G` ended with {done.returncode}"])[-1]
+        lines = done.stderr.strip().splitlines() or [f"`ssh -G` ended with {done.returncode}"]
+        said = next((line for line in lines if _PLACE.search(line)), lines[-1])
         raise UsageError(f"ssh: the configuration of {destination} cannot be read: {said}")
     return done.stdout
 
@@ -174,7 +180,15 @@ def _agent(values: list[str] | None, tokens: Mapping[str, str]) -> str | None:
 
 def _path(text: str, tokens: Mapping[str, str]) -> Path:
     named = re.sub(r"\$\{(\w+)\}", lambda found: os.environ.get(found[1], ""), _expanded(text, tokens))
-    return Path(named).expanduser()
+    return _at_home(Path(named))
+
+
+def _at_home(path: Path) -> Path:
+    """Return a path with its ~ replaced, as it is where it names nobody of this machine."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
 
 
 def _expanded(text: str, tokens: Mapping[str, str]) -> str:

@@ -19,7 +19,7 @@ from melt.transports import _ssh_config
 from melt.transports._ssh_auth import authenticate
 from melt.transports._ssh_config import Host
 from melt.transports._ssh_dial import dial
-from melt.transports._ssh_known_hosts import Known, fingerprint, known, own_file
+from melt.transports._ssh_known_hosts import Known, fingerprint, known, own_file, revoked_in
 from melt.transports._ssh_link import BROKEN, Link
 
 _LOG_IN_S = 30.0
@@ -73,6 +73,9 @@ def _greeted(host: Host, jumps: tuple[str, ...] | None, depth: int) -> tuple[Lin
             raise TransportTimeout(f"{name} accepts a connection but says nothing: is it starting, or frozen?")
         if not link.is_active():
             raise _no_greeting(name, link.get_exception(), deadline)
+        if host.revoked_keys:
+            shown = link.get_remote_server_key()
+            keys += revoked_in(host.revoked_keys, shown.get_name(), shown.asbytes())
     except BaseException:
         link.close()
         raise
@@ -151,7 +154,7 @@ def _check_key(host: Host, shown: paramiko.PKey, keys: Iterable[Known]) -> None:
     for each in keys:
         if each.key == key:
             return
-        if not each.is_revoked:
+        if each.is_exact and not each.is_revoked:
             others.append(each.where)
     if others:
         raise HostKeyError(

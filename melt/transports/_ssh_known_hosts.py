@@ -13,8 +13,9 @@ import hashlib
 import hmac
 import os
 import secrets
+import subprocess
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import platformdirs
@@ -22,16 +23,21 @@ import platformdirs
 from melt.errors import DeviceError
 
 _REVOKED = "@revoked"
+_REVOCATION_LIST = b"SSHKRL\n\0"
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A key that a file has for a host. `where` is `file:line`."""
+    """A key that a file has for a host. `where` is `file:line`.
+
+    `is_exact` when it stands for the very port: one of the bare name lets in, but says nothing of who else is there.
+    """
 
     where: str
     algorithm: str
     key: bytes
     is_revoked: bool
+    is_exact: bool = True
 
 
 def own_file() -> Path:
@@ -46,8 +52,27 @@ def known(names: Sequence[str], files: Iterable[Path]) -> list[Known]:
     for name in names:
         found = [entry for patterns, entry in lines if not entry.is_revoked and _matches(patterns, (name,))]
         if found:
-            return found + revoked
+            return [replace(entry, is_exact=name == names[0]) for entry in found] + revoked
     return revoked
+
+
+def revoked_in(file: Path, algorithm: str, key: bytes) -> list[Known]:
+    """Return the key if a file of RevokedHostKeys has it: public keys, one a line, or what `ssh-keygen -k` makes.
+
+    Raises DeviceError where the file cannot be read: like OpenSSH, melt then enters no host at all.
+    """
+    public = f"{algorithm} {base64.b64encode(key).decode()}"
+    try:
+        if not file.read_bytes().startswith(_REVOCATION_LIST):
+            listed = (number for number, line in enumerate(_text(file), 1) if public in line)
+            return [Known(f"{file}:{number}", algorithm, key, is_revoked=True) for number in listed]
+        asked = ("ssh-keygen", "-Q", "-f", file, "/dev/stdin")
+        done = subprocess.run(asked, input=public, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise DeviceError(f"cannot read {file}, which RevokedHostKeys names: {error.strerror or error}") from error
+    if done.returncode and "REVOKED" not in done.stdout:
+        raise DeviceError(f"cannot read {file}, which RevokedHostKeys names: {done.stderr.strip()}")
+    return [Known(str(file), algorithm, key, is_revoked=True)] if done.returncode else []
 
 
 def fingerprint(key: bytes) -> str:
@@ -61,9 +86,17 @@ def comments(file: Path) -> list[str]:
 
 
 def put(file: Path, line: str) -> None:
-    """Add a line, in place of those for the same destination. Raises DeviceError."""
-    comment = _comment(line)
-    _rewrite(file, lambda lines: [*(each for each in lines if _comment(each) != comment), line])
+    """Add a line, in place of those for the same destination; others of its host get this key. Raises DeviceError."""
+    words, comment = line.split()[:3], _comment(line)
+
+    def change(lines: list[str]) -> list[str]:
+        others = (each for each in lines if _comment(each) != comment)
+        return [
+            *(" ".join((*words, _comment(each))) if each.split()[:1] == words[:1] else each for each in others),
+            line,
+        ]
+
+    _rewrite(file, change)
 
 
 def take(file: Path, comment: str) -> bool:

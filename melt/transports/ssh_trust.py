@@ -45,7 +45,7 @@ def offered(destination: str) -> OfferedKey:
     key = shown.asbytes()
     is_revoked = any(each.is_revoked and each.key == key for each in keys)
     is_known = not is_revoked and any(each.key == key for each in keys)
-    others = () if is_known else tuple(each for each in keys if not each.is_revoked and each.key != key)
+    others = () if is_known else tuple(each for each in keys if each.is_exact and not each.is_revoked)
     return OfferedKey(
         destination=destination,
         host=host.hostname,

@@ -103,6 +103,24 @@ class TestHostKeys:
         assert offered("board").revoked
         assert not offered("board").known
 
+    def test_a_key_that_the_configuration_revokes_is_refused(self, server: Sshd) -> None:
+        revoked = server.config.with_name("revoked")
+        revoked.write_text(server.host_key.read_text())
+        server.config.write_text(server.config.read_text() + f"    RevokedHostKeys {revoked}\n")
+        with pytest.raises(HostKeyError, match=r"revoked:1 revokes"):
+            works("board")
+        assert offered("board").revoked
+        revoked.write_text("")
+        assert works("board")
+
+    def test_the_key_of_another_port_is_no_key_of_before(self, server: Sshd) -> None:
+        keygen("-q", "-t", "ed25519", "-N", "", "-f", server.config.with_name("router"))
+        server.known_hosts.write_text(f"127.0.0.1 {server.config.with_name('router.pub').read_text()}")
+        with pytest.raises(HostKeyError, match="is not known here") as caught:
+            works("board")
+        assert not caught.value.changed
+        assert not offered("board").changed
+
     def test_hashed_names_patterns_and_aliases_count(self, server: Sshd) -> None:
         kind, key = server.host_key.read_text().split()[:2]
         server.known_hosts.write_text(f"# note\n\n[127.0.0.1]:{server.port} {kind} {key}\n")

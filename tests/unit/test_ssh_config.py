@@ -100,7 +100,7 @@ def test_what_openssh_refuses(config: Path, destination: str) -> None:
 
 def test_a_mistake_in_the_configuration_is_told_with_its_line(config: Path) -> None:
     config.write_text("Host a\n    NoSuchSetting yes\n")
-    with pytest.raises(UsageError, match=r"cannot be read: .*config"):
+    with pytest.raises(UsageError, match=r"cannot be read: .*config.* line 2: .*nosuchsetting"):
         _ssh_config.read("a")
 
 
@@ -117,6 +117,28 @@ def test_aliases_are_names_without_patterns_of_all_files(home: Path) -> None:
     (home / ".ssh" / "more.d" / "a.conf").write_text("Host nano *.lab\nInclude ~/.ssh/config\n")
     (home / "other").write_text('host xavier # the old one\nHost "torn\n')
     assert _ssh_config.aliases() == ["nano", "orin", "mac", "equals", "xavier"]
+
+
+def test_an_odd_include_hides_no_alias(home: Path) -> None:
+    (home / ".ssh" / "folder").mkdir()
+    (home / ".ssh" / "config").write_text('Host nano\nInclude ~nobody-at-all/x / folder ""\nHost orin\n')
+    assert _ssh_config.aliases() == ["nano", "orin"]
+
+
+def test_names_of_files_that_hold_spaces_or_nobodys_home(config: Path, home: Path) -> None:
+    config.write_text(
+        f"""Host a
+            UserKnownHostsFile "{home}/the lab/known hosts" {home}/more
+            GlobalKnownHostsFile none
+            RevokedHostKeys {home}/revoked
+            IdentityFile "~/the lab/key"
+            IdentityFile ~nobody-at-all/key
+        """
+    )
+    host = _ssh_config.read("a")
+    assert host.known_hosts == (home / "the lab" / "known hosts", home / "more")
+    assert host.revoked_keys == home / "revoked"
+    assert host.identity_files == (home / "the lab" / "key", Path("~nobody-at-all/key"))
 
 
 def test_an_alias_is_a_device(config: Path) -> None:
