@@ -99,7 +99,13 @@ def _limited(seen: Evidence, span: Span) -> Reason | None:
 
 
 def _slower_at_the_end(seen: Evidence, span: Span) -> Reason | None:
-    """Compare the fastest CPUs, as many as the run has threads, in the first and the last quarter of the span."""
+    """Compare the fastest CPUs, as many as the run has threads, in the first and the last quarter of the span.
+
+    Where a GPU computes, CPUs wait for it: their clock follows how they wait.
+    """
+    layers = seen.used.get("n_gpu_layers")
+    if isinstance(layers, int) and layers:
+        return None
     quarter = (span[1] - span[0]) // 4
     n = seen.start.spec.settings.threads or 1
     series = channels.cpu_frequency(seen.traces)

@@ -82,6 +82,12 @@ def test_disturbances(code, changed):
     assert "\n" not in seen.reasons[0].message
 
 
+def test_cpus_that_wait_for_a_gpu_may_take_their_clock_back():
+    slower = channel("cpu0_freq_hz", "frequency", lambda t: 3e9 - 6e7 * t, site="cpu0")
+    start = make_start(settings=Settings(threads=2, n_gpu_layers=-1))
+    assert codes(run(runner_said(used={"n_gpu_layers": 31}), start=start, traces=with_channel(slower))) == []
+
+
 def test_what_the_hardware_counted_is_named_and_never_no_times():
     alarm = "over-current alarm oc3"
     counted = channel("oc3_throttled", "count", lambda t: (t > 15) * 7.0, site=alarm, cumulative=True)
