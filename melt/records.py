@@ -173,7 +173,7 @@ class RunSpec:
 
     `block` is the session's number within the sweep, from 0; `position` the place in the whole order, from 0; `cell`
     the place of its cell in the plan as it is written, from 0. `order` is the plan's, `order_seed` what a random order
-    was drawn with.
+    was drawn with. A `reference` run repeats one cell to show what becomes of the device; it is no session of the cell.
     """
 
     run_id: str
@@ -194,6 +194,7 @@ class RunSpec:
     cell: int | None = None
     order: str | None = None
     order_seed: int | None = None
+    reference: bool = False
 
     @property
     def label(self) -> str:

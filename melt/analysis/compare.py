@@ -123,7 +123,9 @@ def compare(bundles: Sequence[RunBundle], by: str = "quant", metrics: Sequence[s
     Raises UsageError for an unknown `by`, IncomparableError when conditions differ that were not asked for.
     """
     alike.check_by(by)
-    ordered = sorted(bundles, key=_place)
+    # Reference runs are no sessions: their cell would have three more than the others, and at chosen times.
+    sessions = [bundle for bundle in bundles if not bundle.start.spec.reference]
+    ordered = sorted(sessions or bundles, key=_place)
     alike.check_alike(ordered, by)
     members = _by_key(ordered, lambda b: alike.group_key(b.start, by))
     labels = alike.group_labels([runs[0].start for runs in members], by)

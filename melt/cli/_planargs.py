@@ -62,6 +62,12 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
     _single(repeat, ("--sessions",), "sessions", "N", "runs of each cell, a process of its own each (default: 1)")
     _single(repeat, ("--order",), "order", "WORD", "random (default), interleaved or sequential")
     _single(repeat, ("--order-seed",), "order_seed", "N", "repeat the random order of an earlier sweep")
+    repeat.add_argument(
+        "--reference",
+        dest="plan_reference",
+        action="store_true",
+        help="run the first cell also at the start, in the middle and at the end, to see a device drift",
+    )
     _single(repeat, ("--sensors-hz",), "sensors_hz", "HZ", "how often sensors are read (default: 10)")
     _single(repeat, ("--process-hz",), "process_hz", "HZ", "how often the runner's memory and CPU time are read")
     state = parser.add_argument_group("state of the device", "docs/plans.md lists what can be asked for.")
@@ -99,6 +105,7 @@ def plan_from_args(args: argparse.Namespace) -> Plan:
         gate=_texts(given, "gate"),
         order=given["plan_order"],
         order_seed=given["plan_order_seed"],
+        reference=given["plan_reference"],
     )
     return plan_from_flags(flags, base, load_prompts=_prompts_beside(Path()))
 

@@ -31,11 +31,13 @@ def estimate(specs: Iterable[RunSpec], sizes: Sizes, rates: Mapping[str, float |
     that an earlier run of it took: the whole run, divided by its repetitions with the warm-ups.
     """
     by_cell: dict[str, list[RunSpec]] = {}
+    n_references = 0
     gates: set[Gate] = set()
     # As the plan is written, whatever the order of the runs.
     specs = sorted(specs, key=lambda spec: spec.position if spec.cell is None else spec.cell)
     for spec in specs:
         gates.add(spec.gate)
+        n_references += spec.reference
         by_cell.setdefault(cell_of(spec).key, []).append(spec)
     cells = tuple(_estimate_cell(runs, sizes, rates.get(key)) for key, runs in by_cell.items())
     n_runs = sum(cell.runs for cell in cells)
@@ -43,7 +45,7 @@ def estimate(specs: Iterable[RunSpec], sizes: Sizes, rates: Mapping[str, float |
     bytes_to_push = _bytes_to_push(cells, sizes)
     order, order_seed = (specs[0].order, specs[0].order_seed) if specs else (None, None)
     lines = (
-        _count_line(len(cells), n_runs),
+        _count_line(len(cells), n_runs, n_references),
         *_order_lines(order, order_seed),
         *_time_lines(cells, expected_s),
         *_gate_lines(gates),
@@ -102,8 +104,9 @@ def _bytes_to_push(cells: tuple[CellEstimate, ...], sizes: Sizes) -> int | None:
     return None if None in found else sum(size for size in found if size is not None)
 
 
-def _count_line(n_cells: int, n_runs: int) -> str:
-    return f"{_plural(n_cells, 'cell')}, {_plural(n_runs, 'run')}"
+def _count_line(n_cells: int, n_runs: int, n_references: int) -> str:
+    references = f", {n_references} of them of the reference cell" if n_references else ""
+    return f"{_plural(n_cells, 'cell')}, {_plural(n_runs, 'run')}{references}"
 
 
 def _order_lines(order: str | None, order_seed: int | None) -> list[str]:

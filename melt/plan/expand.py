@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 
 from melt import codec
 from melt.plan.ids import new_seed as draw_seed
-from melt.plan.model import Plan
+from melt.plan.model import Plan, Reference
 from melt.records import Conditions, RunSpec, Settings, Workload
 
 
@@ -62,6 +62,8 @@ def expand(
     none. `interleaved`: blocks come in pairs, the second the reverse of the first, so that over a pair every cell has
     the same mean position; each further pair begins at another cell. `sequential`: all sessions of a cell, then the
     next. With several devices each has an order of its own.
+    Where the plan has a reference, that cell is also run before the first, in the middle and after the last run of each
+    device, marked as `reference`.
     `note` is told the seed that was drawn, and when cells that the plan asks for twice are taken once.
     """
     by_device = {device: _cells(plan, device, note) for device in dict.fromkeys(plan.devices)}
@@ -71,30 +73,39 @@ def expand(
         seed = new_seed()
         if any(len(cells) > 1 for cells in by_device.values()):
             note(f"each block has its cells in a random order; --order-seed {seed} repeats it")
-    arranged = [
-        entry
-        for device, cells in by_device.items()
-        for entry in _ARRANGE[plan.order](cells, plan.repeat.sessions, random.Random(f"{seed} {device}"))
-    ]
+    arranged: list[_Entry] = []
+    for device, cells in by_device.items():
+        entries = list(_ARRANGE[plan.order](cells, plan.repeat.sessions, random.Random(f"{seed} {device}")))
+        arranged += _with_reference(plan.reference, cells, entries)
     # One device after the other within a block: the fleet takes each device's runs in this order.
-    ordered = arranged if plan.order == "sequential" else sorted(arranged, key=lambda entry: entry[0])
+    ordered = arranged if plan.order == "sequential" else sorted(arranged, key=lambda entry: entry.block)
     return tuple(
         RunSpec(
             run_id=new_run_id(),
             sweep_id=sweep_id,
             plan=plan.name,
-            block=block,
+            block=entry.block,
             position=position,
             repeat=plan.repeat,
             sampling=plan.sampling,
             gate=plan.gate,
-            cell=place[cell],
+            cell=place[entry.cell],
             order=plan.order,
             order_seed=seed,
-            **{field.name: getattr(cell, field.name) for field in fields(Cell)},
+            reference=entry.reference,
+            **{field.name: getattr(entry.cell, field.name) for field in fields(Cell)},
         )
-        for position, (block, cell) in enumerate(ordered)
+        for position, entry in enumerate(ordered)
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A run to be made: its block and its cell."""
+
+    block: int
+    cell: Cell
+    reference: bool = False
 
 
 def _cells(plan: Plan, device: str, note: Callable[[str], None]) -> list[Cell]:
@@ -119,31 +130,40 @@ def _cells(plan: Plan, device: str, note: Callable[[str], None]) -> list[Cell]:
     return unique
 
 
-Entry = tuple[int, Cell]
-"""A run to be made: its block and its cell."""
+def _with_reference(wanted: Reference | None, cells: Sequence[Cell], entries: list[_Entry]) -> list[_Entry]:
+    """Put the reference cell's runs among those of a device; each belongs to the block that it stands in or before."""
+    if wanted is None:
+        return entries
+    cell = next(cell for cell in cells if wanted.fits(cell.model, cell.quant, cell.workload))
+    last = len(entries)
+    # From the end, so that the places before stay; a single run has no middle.
+    for place in sorted({0, last // 2, last}, reverse=True):
+        block = entries[min(place, last - 1)].block
+        entries.insert(place, _Entry(block, cell, reference=True))
+    return entries
 
 
-def _random(cells: Sequence[Cell], sessions: int, draws: random.Random) -> Iterator[Entry]:
+def _random(cells: Sequence[Cell], sessions: int, draws: random.Random) -> Iterator[_Entry]:
     for block in range(sessions):
         # Sorted by random(): of all that `random` offers, Python promises the same numbers for a seed only there.
         for cell in sorted(cells, key=lambda _: draws.random()):
-            yield block, cell
+            yield _Entry(block, cell)
 
 
-def _interleaved(cells: Sequence[Cell], sessions: int, _draws: random.Random) -> Iterator[Entry]:
+def _interleaved(cells: Sequence[Cell], sessions: int, _draws: random.Random) -> Iterator[_Entry]:
     n_pairs = (sessions + 1) // 2
     for block in range(sessions):
         start = (block // 2) * len(cells) // n_pairs
         rotated = [*cells[start:], *cells[:start]]
         for cell in reversed(rotated) if block % 2 else rotated:
-            yield block, cell
+            yield _Entry(block, cell)
 
 
-def _sequential(cells: Sequence[Cell], sessions: int, _draws: random.Random) -> Iterator[Entry]:
-    return ((block, cell) for cell in cells for block in range(sessions))
+def _sequential(cells: Sequence[Cell], sessions: int, _draws: random.Random) -> Iterator[_Entry]:
+    return (_Entry(block, cell) for cell in cells for block in range(sessions))
 
 
-_ARRANGE: Mapping[str, Callable[[Sequence[Cell], int, random.Random], Iterator[Entry]]] = {
+_ARRANGE: Mapping[str, Callable[[Sequence[Cell], int, random.Random], Iterator[_Entry]]] = {
     "random": _random,
     "interleaved": _interleaved,
     "sequential": _sequential,

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from melt.errors import PlanError, UsageError
 from melt.plan import values, workloads
-from melt.plan.model import ModelChoice, Plan, check_affinity, check_order, check_size
+from melt.plan.model import ModelChoice, Plan, Reference, check_affinity, check_order, check_reference, check_size
 from melt.records import Conditions, Settings, Workload
 
 T = TypeVar("T")
@@ -50,6 +50,7 @@ class PlanFlags:
     gate: Texts = ()
     order: str | None = None
     order_seed: str | None = None
+    reference: bool = False
 
 
 def plan_from_flags(
@@ -75,10 +76,12 @@ def plan_from_flags(
         "conditions": _conditions(flags.conditions, base.conditions),
         "gate": replace(base.gate, **_assigned("--gate", flags.gate, values.GATE)),
         **_order(flags, base),
+        "reference": base.reference or (Reference() if flags.reference else None),
     }
     plan = Plan(**given)
     check_size(plan.n_runs)
     check_affinity(plan.settings, plan.conditions)
+    _read("the plan's reference", lambda _: check_reference(plan), "")
     return plan
 
 

@@ -17,6 +17,9 @@ second the reverse of the first. `sequential`: all sessions of a cell, then the 
 
 MAX_ORDER_SEED = 2**32 - 1
 
+N_REFERENCE_RUNS = 3
+"""On each device: at the start, in the middle and at the end."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelChoice:
@@ -24,6 +27,23 @@ class ModelChoice:
 
     model: str
     quants: tuple[str | None, ...] = (None,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """Which cell is run at the start, in the middle and at the end on every device: the first that has all of this.
+
+    None stands for any; `workload` is a workload's name.
+    """
+
+    model: str | None = None
+    quant: str | None = None
+    workload: str | None = None
+
+    def fits(self, model: str, quant: str | None, workload: Workload) -> bool:
+        """Return whether a cell is one of those that are meant."""
+        asked = ((self.model, model), (self.quant, quant), (self.workload, workload.name))
+        return all(wanted in (None, found) for wanted, found in asked)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,13 +66,15 @@ class Plan:
     sampling: Sampling = field(default_factory=Sampling)
     order: str = "random"
     order_seed: int | None = None
+    reference: Reference | None = None
 
     @property
     def n_runs(self) -> int:
         """How many runs the plan asks for, before cells that are the same are taken together."""
         n_artifacts = sum(len(choice.quants) for choice in self.models)
         n_ways = len(self.workloads) * len(self.settings) * len(self.conditions)
-        return len(self.devices) * n_artifacts * len(self.engines) * n_ways * self.repeat.sessions
+        n_references = N_REFERENCE_RUNS if self.reference else 0
+        return len(self.devices) * (n_artifacts * len(self.engines) * n_ways * self.repeat.sessions + n_references)
 
 
 def check_affinity(settings: Iterable[Settings], conditions: Iterable[Conditions]) -> None:
@@ -69,6 +91,16 @@ def check_order(order: str, order_seed: int | None) -> None:
     """Raise UsageError when a seed stands beside an order in which nothing is drawn."""
     if order_seed is not None and order != "random":
         raise UsageError(f"a seed belongs to the order 'random', and the order is '{order}': leave out one of them")
+
+
+def check_reference(plan: Plan) -> None:
+    """Raise UsageError when the plan has no cell that its reference could be."""
+    wanted = plan.reference
+    artifacts = [(choice.model, quant) for choice in plan.models for quant in choice.quants]
+    if wanted is None or any(wanted.fits(*artifact, work) for artifact in artifacts for work in plan.workloads):
+        return
+    named = ", ".join(f"{key} '{value}'" for key in ("model", "quant", "workload") if (value := getattr(wanted, key)))
+    raise UsageError(f"no cell of the plan has {named}")
 
 
 def check_size(n_runs: int) -> None:

@@ -13,7 +13,7 @@ import yaml
 
 from melt.errors import UsageError
 from melt.plan import values, workloads
-from melt.plan.model import ModelChoice, Plan, check_affinity, check_order, check_size
+from melt.plan.model import ModelChoice, Plan, Reference, check_affinity, check_order, check_reference, check_size
 from melt.plan.nodes import Problems, compose
 from melt.records import Conditions, Gate, Repeat, Sampling, Settings, Workload
 
@@ -66,6 +66,7 @@ class _PlanReader:
             "sampling": partial(self._record, "sampling", Sampling, values.SAMPLING),
             "order": partial(self._value, "order", values.order),
             "order_seed": partial(self._optional, "order_seed", values.order_seed),
+            "reference": self._reference,
         }
         children = self._mapping("a plan", tuple(readers), node)
         for key in ("models", "workloads"):
@@ -78,6 +79,9 @@ class _PlanReader:
             children.get("conditions", node), lambda: check_affinity(plan.settings, plan.conditions), "conditions"
         )
         self._check(children.get("order_seed", node), lambda: check_order(plan.order, plan.order_seed), "order_seed")
+        # Without models or workloads there is something else to be said.
+        if plan.models and plan.workloads:
+            self._check(children.get("reference", node), lambda: check_reference(plan), "reference")
         return plan
 
     def _names(self, what: str) -> Callable[[yaml.Node], tuple[str, ...]]:
@@ -110,6 +114,11 @@ class _PlanReader:
         if len(given) < len(children):
             raise _NotedError
         return self._guard(node, "workloads", lambda: workloads.from_fields(given, self._load_prompts))
+
+    def _reference(self, node: yaml.Node) -> Reference | None:
+        if isinstance(node, yaml.ScalarNode):
+            return Reference() if not _is_null(node) and self._value("reference", values.truth, node) else None
+        return self._record("reference", Reference, values.REFERENCE, node)
 
     def _combinations(
         self, what: str, make: Callable[..., T], readers: Mapping[str, values.Reader[object]], node: yaml.Node

@@ -222,6 +222,13 @@ GATE: Mapping[str, Reader[object]] = {
 }
 """How each field of `records.Gate` is read."""
 
+REFERENCE: Mapping[str, Reader[object]] = {
+    "model": name,
+    "quant": quant,
+    "workload": lambda text: " ".join(text.split()),
+}
+"""How each field of `model.Reference` is read."""
+
 order_seed = whole(0, MAX_ORDER_SEED)
 
 

@@ -66,6 +66,18 @@ def test_columns_stand_in_the_order_of_the_plan_and_the_first_is_the_base_when_t
     assert group.base == 0
 
 
+def test_reference_runs_are_no_sessions_unless_nothing_else_is_asked_for():
+    made = bundles({"q8_0": [30, 90, 31, 90], "q4_0": [40, 41]})
+    for i in (2, 5):
+        made[i] = replace(made[i], start=replace(made[i].start, spec=replace(made[i].start.spec, reference=True)))
+    references = [bundle for bundle in made if bundle.start.spec.reference]
+    assert [b.start.spec.quant for b in references] == ["q8_0", "q8_0"]
+    (base, _) = cells(compare(made))
+    assert (base.summary.n, base.summary.median) == (2, 30.5)
+    (alone,) = cells(compare(references))
+    assert alone.summary.n == 2
+
+
 def test_facts_of_the_file_are_not_judged():
     comparison = compare(bundles({"q8_0": [30] * 6, "q4_0": [40] * 6}))
     assert [c.judgement for c in cells(comparison, "file_bytes")] == [None, None]

@@ -12,7 +12,7 @@ import pytest
 from melt.plan.dryrun import DryRun, clock
 from melt.plan.estimate import estimate
 from melt.plan.expand import cell_key, expand
-from melt.plan.model import ModelChoice, Plan
+from melt.plan.model import ModelChoice, Plan, Reference
 from melt.records import Conditions, Gate, Repeat, RunSpec, Settings, Workload
 
 MB = 1_000_000
@@ -116,6 +116,12 @@ def test_programs_get_every_cell_with_null_for_unknown(dry: DryRun) -> None:
         ("a|b", "q8_0", "21.2"),
         ("new", "", ""),
     ]
+
+
+def test_runs_of_the_reference_cell_are_counted_and_named() -> None:
+    dry = estimate(runs(replace(PLAN, reference=Reference())), {}, {})
+    assert (dry.runs, [cell.runs for cell in dry.cells]) == (7, [5, 2])
+    assert dry.lines[0] == "2 cells, 7 runs, 3 of them of the reference cell"
 
 
 def test_an_order_in_which_nothing_is_drawn_has_no_seed() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from melt import codec
 from melt.plan import ids
 from melt.plan.expand import cell_key, expand
-from melt.plan.model import MAX_ORDER_SEED, ModelChoice, Plan
+from melt.plan.model import MAX_ORDER_SEED, ORDERS, ModelChoice, Plan, Reference
 from melt.records import Conditions, Gate, Repeat, RunSpec, Settings, Workload
 
 
@@ -101,6 +101,37 @@ def test_a_single_cell_has_no_order_to_speak_of() -> None:
     said: list[str] = []
     runs(plan(1, 3), note=said.append)
     assert said == []
+
+
+@given(
+    n_cells=st.integers(1, 6),
+    sessions=st.integers(1, 5),
+    devices=st.integers(1, 3),
+    order=st.sampled_from(ORDERS),
+)
+def test_the_reference_cell_runs_first_in_the_middle_and_last_on_each_device_and_changes_nothing_else(
+    n_cells: int, sessions: int, devices: int, order: str
+) -> None:
+    asked = plan(n_cells, sessions, devices=("x", "y", "z")[:devices], order=order)
+    seed = 3 if order == "random" else None
+    specs = runs(replace(asked, reference=Reference()), seed)
+    for device in asked.devices:
+        own = [spec for spec in specs if spec.device == device]
+        places = [i for i, spec in enumerate(own) if spec.reference]
+        n = n_cells * sessions
+        assert places == ([0, n // 2 + 1, n + 2] if n > 1 else [0, 2])
+        assert {(spec.quant, spec.device) for spec in own if spec.reference} == {("q0", device)}
+        if order != "sequential":
+            assert [spec.block for spec in own] == sorted(spec.block for spec in own)
+    assert [spec.position for spec in specs] == list(range(len(specs)))
+    ordinary = [(spec.device, spec.quant, spec.block, spec.cell) for spec in specs if not spec.reference]
+    assert ordinary == [(spec.device, spec.quant, spec.block, spec.cell) for spec in runs(asked, seed)]
+
+
+def test_another_cell_may_be_the_reference() -> None:
+    two = (Workload(n_prompt=8), Workload(n_gen=8))
+    specs = runs(plan(3, 2, workloads=two, reference=Reference(quant="q1", workload="tg8")), 1)
+    assert {(spec.quant, spec.workload.name) for spec in specs if spec.reference} == {("q1", "tg8")}
 
 
 def test_runs_know_the_place_of_their_cell_in_the_plan() -> None:

@@ -10,7 +10,7 @@ import pytest
 from melt.cli._planargs import add_plan_arguments, plan_from_args
 from melt.errors import PlanError, UsageError
 from melt.plan.flags import integers
-from melt.plan.model import ModelChoice, Plan
+from melt.plan.model import ModelChoice, Plan, Reference
 from melt.records import Conditions, Gate
 
 PLAN = """\
@@ -127,6 +127,16 @@ def test_a_new_order_leaves_the_seed_of_the_old_one_behind(plan_file: str) -> No
     assert (changed.order, changed.order_seed) == ("interleaved", None)
     with pytest.raises(UsageError, match=r"^--order-seed: a seed belongs to the order 'random', and the order is 'seq"):
         plan_of(plan_file, "--order", "sequential", "--order-seed", "8")
+
+
+def test_a_reference_can_be_asked_for_and_must_still_be_there(plan_file: str) -> None:
+    assert plan_of(plan_file).reference is None
+    assert plan_of(plan_file, "--reference").reference == Reference()
+    with Path(plan_file).open("a", encoding="utf-8") as file:
+        file.write("reference: {quant: f16}\n")
+    assert plan_of(plan_file, "--reference").reference == Reference(quant="f16")
+    with pytest.raises(UsageError, match=r"^the plan's reference: no cell of the plan has quant 'f16'"):
+        plan_of(plan_file, "--quant", "q8_0")
 
 
 def test_models_keep_the_quants_of_the_plan_and_new_ones_take_all_of_them(plan_file: str) -> None:

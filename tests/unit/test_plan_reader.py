@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from melt import codec
 from melt.errors import PlanError, UsageError
 from melt.plan import values
-from melt.plan.model import MAX_ORDER_SEED, ORDERS, ModelChoice, Plan
+from melt.plan.model import MAX_ORDER_SEED, ORDERS, ModelChoice, Plan, Reference
 from melt.plan.reader import read_plan
 from melt.records import Conditions, Gate, Repeat, Sampling, Settings, Workload
 
@@ -57,9 +57,24 @@ def test_shipped_plans_compare_levels_and_are_named_like_their_files(path: Path)
     assert sum(len(choice.quants) for choice in plan.models) >= 2
 
 
+@pytest.mark.parametrize(
+    ("text", "reference"),
+    [
+        ("true", Reference()),
+        ("off", None),
+        ("null", None),
+        ("{model: m, quant: Q8_0, workload: tg8  @ d4}", Reference(model="m", quant="q8_0", workload="tg8 @ d4")),
+    ],
+)
+def test_the_reference_is_the_first_cell_or_one_that_is_named(text: str, reference: Reference | None) -> None:
+    plan = read_plan(f"models: {{model: m, quants: q8_0}}\nworkloads: [tg8 @ d4]\nreference: {text}\n", "plan.yaml")
+    assert plan.reference == reference
+    assert plan.n_runs == (4 if reference else 1)
+
+
 def test_every_example_of_the_documentation_is_a_plan() -> None:
     examples = re.findall(r"^```yaml\n(.*?)^```", DOCS.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    assert [read_plan(text, "plan.yaml").n_runs for text in examples] == [2, 4 * 6 * 2 * 6, 3, 4]
+    assert [read_plan(text, "plan.yaml").n_runs for text in examples] == [2, 4 * 6 * 2 * 6 + 3, 3, 4]
 
 
 def test_the_least_plan_takes_its_name_from_the_file_and_the_rest_from_the_defaults() -> None:
@@ -206,6 +221,7 @@ _PLANS = st.builds(
     repeat=st.builds(Repeat, warmup=st.integers(0, 9), repetitions=st.integers(1, 9), sessions=st.integers(1, 9)),
     sampling=st.builds(Sampling, sensors_hz=_RATES_HZ, process_hz=_RATES_HZ, power_hz=st.none() | _RATES_HZ),
     order=st.sampled_from(ORDERS),
+    reference=st.none() | st.just(Reference()),
 ).flatmap(
     lambda plan: st.builds(replace, st.just(plan), order_seed=st.none() | st.integers(0, MAX_ORDER_SEED))
     if plan.order == "random" else st.just(plan)
