@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from melt.analysis.names import METRICS
 from melt.codec import to_dict
 from melt.errors import UsageError
-from melt.records import Calibration, DeviceFacts, Knob, Metric, RunStart, Settings, Stream
+from melt.records import Calibration, DeviceFacts, Knob, Metric, RunSpec, RunStart, Settings, Stream
 from melt.report.scale import scale_for
 from melt.report.table import render_table
 from melt.report.words import counted, engine_name, joined
@@ -94,7 +94,7 @@ def _facts(bundle: RunBundle) -> list[tuple[str, str]]:
     return [
         ("outcome", f"{stop.outcome}, {stop.verdict}"),
         ("started", datetime.fromtimestamp(start.started_utc_ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")),
-        ("sweep", f"{spec.sweep_id} ({spec.plan}), session {spec.block + 1} of {repeat.sessions}"),
+        ("sweep", joined((f"{spec.sweep_id} ({spec.plan})", _session(spec), _order(spec)))),
         ("model", joined(model)),
         ("sha256", artifact.sha256),
         *(("", note) for note in artifact.notes),
@@ -118,6 +118,18 @@ def _facts(bundle: RunBundle) -> list[tuple[str, str]]:
         ("used", _used(stop.used)),
         ("clock", _clock(start)),
     ]
+
+
+def _session(spec: RunSpec) -> str:
+    return "reference run" if spec.reference else f"session {spec.block + 1} of {spec.repeat.sessions}"
+
+
+def _order(spec: RunSpec) -> str | None:
+    """Say where the run stood in its sweep, and how the order came about."""
+    if spec.order is None:
+        return None
+    seed = "" if spec.order_seed is None else f" (seed {spec.order_seed})"
+    return f"run {spec.position + 1} in {spec.order} order{seed}"
 
 
 def _text(value: object) -> str | None:
