@@ -21,6 +21,8 @@ RAIL = "rail "
 _RAIL_SITE = re.compile(f"^{RAIL}")
 _SOC_SITE = re.compile(rf"^{SOC}\w+(\+\w+)+$")
 """The sum of what an Apple chip's firmware computes for its parts; each of them alone is no meter."""
+_SOC_AND_MEMORY_SITE = re.compile(rf"^{SOC}(?=.*\bdram\b)\w+(\+\w+)+$")
+"""The same with its memory, which decoding keeps busy: the watts of the one are not those of the other."""
 _GPU_SITE = re.compile(rf"^(?!.*\brail |{SOC}).*(gpu|nvidia)|^card", re.IGNORECASE)
 _NOT_PROCESSOR = re.compile(r"bat|nvme|ssd|drive|wifi|iwl|spd|jc42|ambient|usb|pch|^ac$", re.IGNORECASE)
 
@@ -31,7 +33,8 @@ _SCOPES = (
     ("CPU package", _PACKAGE_SITE),
     (BATTERY, _BATTERY_SITE),
     (RAILS, _RAIL_SITE),
-    ("SoC model", _SOC_SITE),
+    ("SoC model", _SOC_AND_MEMORY_SITE),
+    ("SoC model without memory", _SOC_SITE),
     ("GPU board", _GPU_SITE),
 )
 """What a power sensor covers, the widest and most trustworthy first."""

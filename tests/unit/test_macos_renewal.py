@@ -139,8 +139,21 @@ def test_powers_of_powermetrics_are_means_over_the_time_before_their_line() -> N
     found = traces("powermetrics", said, snapshot="macbook-pro-m4-max", every_s=0.108)
     meter = find_meter(found)
     assert meter is not None
-    assert (meter.scope, meter.series[0].stream.site) == ("SoC model", "soc ane+cpu+gpu")
+    assert (meter.scope, meter.series[0].stream.site) == ("SoC model without memory", "soc ane+cpu+gpu")
     assert meter.energy_j((at(10), at(20))) == pytest.approx((20**2 - 10**2) / 2 + 10, rel=0.002)
+
+
+def test_the_model_with_the_memory_comes_before_the_one_without() -> None:
+    parts = {"cpu_power": 20_000.0, "gpu_power": 1000.0, "ane_power": 0.0}
+    powers = traces(
+        "powermetrics",
+        lambda _: {"elapsed_ns": 108_000_000, "processor": parts},
+        snapshot="macbook-pro-m4-max",
+        every_s=0.108,
+    )
+    meter = find_meter([*powers, *traces("ioreport", counters(0))])
+    assert meter is not None
+    assert meter.name == "SoC model: soc ane+cpu+dram+gpu"
 
 
 @given(st.lists(st.sampled_from([1.0, 2.0, float("nan")]), max_size=20))
