@@ -49,9 +49,14 @@ class Meter:
         return ", ".join(sites) if named else f"{len(sites)} of them"
 
     @property
+    def rate_hz(self) -> float:
+        """How often in a second it has a new value."""
+        return min(s.stream.rate_hz for s in self.series)
+
+    @property
     def is_slow(self) -> bool:
         """Whether it gives so few values that a short span falls between them (a phone's battery, its rails)."""
-        return min(s.stream.rate_hz for s in self.series) <= _SLOW_HZ
+        return self.rate_hz <= _SLOW_HZ
 
     def energy_j(self, span: Span) -> float | None:
         """Return the energy in the span, None when one of the series does not cover it, or is not the device's."""
@@ -148,7 +153,7 @@ def _over(meter: Meter, spans: Sequence[Span]) -> Figure:
     samples = sum(meter.samples(span) for span in spans)
     if meter.is_slow and samples < _SLOW_MIN_SAMPLES * len(spans):
         inside = f"{samples} samples inside" + (f" {len(spans)} windows" if len(spans) > 1 else "")
-        why = f"{meter.name}; {inside}, too few of a meter that is read once a second"
+        why = f"{meter.name}; {inside}, too few of a meter with {meter.rate_hz:.2g} new values a second"
         return Figure(None, why, _SOURCE)
     return Figure(sum(p for p in parts if p is not None), f"{meter.sites}; {samples} samples inside", meter.scope)
 

@@ -21,7 +21,7 @@ _FAILURES = {
 """Outcome of a failure that the runner named itself; all others are `failed`."""
 
 _ALLOCATION_FAILED = re.compile(
-    r"out of memory|bad_alloc|MemoryError|cannot allocate memory"
+    r"out of memory|insufficient memory|bad_alloc|MemoryError|cannot allocate memory"
     r"|(failed|unable) to allocate|alloc\w*(\(\))? failed|cudaErrorMemoryAllocation",
     re.IGNORECASE,
 )

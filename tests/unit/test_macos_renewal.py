@@ -85,7 +85,8 @@ def test_counters_that_are_published_every_two_seconds_give_long_spans_right_and
     assert meter.energy_j((at(10), at(40))) == pytest.approx(whole_w * 30, rel=0.01)
     seen = run(traces=found)
     assert figures(seen, 0)["energy_decode_j"] is None, "1.3 s lie between two publications"
-    assert "too few" in (notes(seen)["energy_decode_j"] or "")
+    note = notes(seen)["energy_decode_j"] or ""
+    assert note.endswith("too few of a meter with 0.47 new values a second")
 
 
 def test_the_ends_of_a_run_are_enclosed_by_publications() -> None:
