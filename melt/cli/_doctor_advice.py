@@ -40,6 +40,9 @@ def advice(facts: DeviceFacts, readings: Sequence[Reading]) -> list[str]:
         )
     if now.get("thermal_status", 0) > 0:
         said.append(f"the phone is throttling (thermal status {now['thermal_status']:.0f} of 6): let it cool down")
+    if now.get("thermal_pressure", 0) > 0:
+        said.append(f"the Mac is throttling (thermal pressure {now['thermal_pressure']:.0f} of 4): let it cool down")
+    said += _short_of_power(readings)
     if facts.virtualization and not android:
         said.append(f"others may share the processor ({facts.virtualization}): use several sessions, watch `stolen_s`")
     return said
@@ -59,6 +62,20 @@ def _clocks(facts: DeviceFacts, android: bool) -> list[str]:
     if release is None or int(release[1]) < _FIXED_MODE_RELEASE:
         return [f"{moving}this Android has no mode that holds them; let repetitions be many"]
     return [f"{moving}`conditions: {{fixed_performance: true}}` holds them where the maker supports it"]
+
+
+def _short_of_power(readings: Sequence[Reading]) -> list[str]:
+    """Say of a Jetson that its supply or its power mode was too weak, since it was started."""
+    from melt.telemetry.platforms.jetson import OVER_CURRENT
+
+    alarms = [r for r in readings if r.stream.site.startswith(OVER_CURRENT) and r.value]
+    if not alarms:
+        return []
+    counts = ", ".join(f"{r.stream.site.removeprefix(OVER_CURRENT)} {r.value:.0f} times" for r in alarms)
+    return [
+        f"a lack of power cut the board's clocks since it was started ({counts}): a stronger supply, or a lower power "
+        "mode, keeps them"
+    ]
 
 
 def known(facts: DeviceFacts, readings: Sequence[Reading], calibrations: Sequence[Calibration] = ()) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +64,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print what was found; 0 when runs can be made here, 1 when something they need is not there."""
     from melt.errors import DeviceError, UsageError
+    from melt.fleet.lease import lease
     from melt.records import Sampling
     from melt.session.connect import connect
     from melt.targets.blobs import BLOBS
@@ -72,18 +74,21 @@ def run(args: argparse.Namespace) -> int:
     if args.name and args.device and args.name != args.device:
         raise UsageError(f"two devices are named, {args.name} and {args.device}: doctor looks at one at a time")
     selector = resolve(args.name or args.device or "local")
-    try:
-        site = connect(selector, say=lambda what: print(f"melt: {what}", file=sys.stderr))
-    except DeviceError as error:
-        _write_unreached(selector, error, args.output)
-        return error.exit_code
-    try:
+    with ExitStack() as held:
+        try:
+            site = connect(
+                selector,
+                say=lambda what: print(f"melt: {what}", file=sys.stderr),
+                claim=lambda facts: held.enter_context(lease(facts.device_id, facts.name)),
+            )
+        except DeviceError as error:
+            _write_unreached(selector, error, args.output)
+            return error.exit_code
+        held.callback(site.close)
         found = platform(site.target.facts.os).discover(site.snapshot, Sampling())
         readings = _readings(site, found)
         stored = site.target.agent.stored(f"{site.target.root}/{BLOBS}")
         engines = engines_of(site.target)
-    finally:
-        site.close()
     seen = _Seen(site, found, readings, stored, engines)
     if args.output == "json":
         _write_json(seen)
@@ -96,6 +101,7 @@ def _readings(site: Site, found: Discovery) -> list[Reading]:
     """Say what each column says: files out of the snapshot, programs by the first line with a value."""
     from melt.session.prepare import placed
     from melt.targets.probe import text_of
+    from melt.telemetry.platforms.jetson_jtop import mode_name
 
     readings = []
     target = site.target
@@ -109,9 +115,9 @@ def _readings(site: Site, found: Discovery) -> list[Reading]:
     streams_dir = _streams_dir(site, found)
     for line in found.lines:
         argv = placed(line.argv, streams_dir, target)
-        values = line.parse(_first_line(target, argv) if line.period_s is None else _output(target, argv))
-        words = [target.facts.power_mode if s.name == _POWER_MODE else None for s in line.streams]
-        readings += [Reading(s, _measured(v), w) for s, v, w in zip(line.streams, values, words, strict=True)]
+        said = _first_line(target, argv) if line.period_s is None else _output(target, argv)
+        words = [mode_name(said) if s.name == _POWER_MODE else None for s in line.streams]
+        readings += [Reading(s, _measured(v), w) for s, v, w in zip(line.streams, line.parse(said), words, strict=True)]
     return readings
 
 

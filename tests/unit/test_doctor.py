@@ -69,12 +69,23 @@ def test_what_was_not_read_is_no_number() -> None:
         ("battery_level_ratio", 0.12, "the battery is at 12 %"),
         ("screen_on", 0.0, "the screen is off"),
         ("thermal_status", 2.0, "status 2 of 6"),
+        ("thermal_pressure", 1.0, "the Mac is throttling (thermal pressure 1 of 4)"),
     ],
 )
 def test_what_disturbs_is_said_with_what_helps(name: str, value: float, said: str) -> None:
     quantity = "level" if name.endswith("ratio") else "state"
     assert said in " ".join(advice(PHONE, [reading(name, quantity, value)]))
     assert said not in " ".join(advice(PHONE, [reading(name, quantity, None)]))
+
+
+def test_a_board_that_was_short_of_power_is_told_how_often() -> None:
+    def alarm(number: int, times: float | None) -> Reading:
+        one = reading(f"oc{number}_throttled", "count", times)
+        return one._replace(stream=replace(one.stream, site=f"over-current alarm oc{number}", cumulative=True))
+
+    said = " ".join(advice(PHONE, [alarm(1, 0.0), alarm(2, 15.0), alarm(3, 37.0), alarm(4, None)]))
+    assert "cut the board's clocks since it was started (oc2 15 times, oc3 37 times)" in said
+    assert "lack of power" not in " ".join(advice(PHONE, [alarm(1, 0.0)]))
 
 
 @pytest.mark.parametrize(("fixed", "said"), [(True, ""), (False, "`conditions: {jetson_clocks: true}` holds them")])

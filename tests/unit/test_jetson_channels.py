@@ -221,6 +221,12 @@ def test_what_only_jtop_tells_is_asked_of_it() -> None:
     assert values["tj_c"] == 50.218
 
 
+def test_a_power_mode_has_a_name_beside_the_number_that_stands_for_it() -> None:
+    raw = board("orin-nano-jp6")["$ jtop"]
+    assert jetson_jtop.mode_name(raw) == json.loads(raw)["nvpmodel"]
+    assert [jetson_jtop.mode_name(odd) for odd in (b"", b"[]", b'{"nvpmodel": 3}')] == [None] * 3
+
+
 @pytest.mark.parametrize(
     "raw", [b"", b"{", b"[1]", b'{"rails": 3}', b'{"emc": {"load_percent": "x"}}', b"9" * 5000, b"\xff"]
 )

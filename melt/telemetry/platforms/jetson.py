@@ -28,6 +28,8 @@ _FULL_DUTY = 255.0
 _ALARMS = "/sys/class/hwmon/hwmon*/oc[0-9]_event_cnt"
 """Of chip `soctherm_oc` since JetPack 5: how often too little voltage or too much current cut the clocks (Jetson Linux
 Developer Guide, "Jetson Orin Over-Current Event"). Beside each stands whether it cuts them at all."""
+OVER_CURRENT = "over-current alarm "
+"""What the sites of those counters begin with."""
 
 _LOADS = {"gpu_busy": "the load of the GPU", "emc_busy": "the load of the memory (EMC)"}
 
@@ -147,7 +149,7 @@ def _alarms(snapshot: Snapshot, slow: Collector) -> list[FileSource]:
     counters = [p for p in matching(snapshot, _ALARMS) if text_of(snapshot, p.replace("event_cnt", "throt_en")) != "0"]
     names = ((path, path.rpartition("/")[2].partition("_")[0]) for path in counters)
     return [
-        slow.sensor(path, f"{name}_throttled", "count", site=f"over-current alarm {name}", cumulative=True)
+        slow.sensor(path, f"{name}_throttled", "count", site=OVER_CURRENT + name, cumulative=True)
         for path, name in names
     ]
 

@@ -86,6 +86,12 @@ def channels(asked: Probe, sampling: Sampling, told: Collection[str]) -> list[Li
     return [LineSource("jtop", argv, tuple(column.stream for column in columns), parse)]
 
 
+def mode_name(raw: bytes) -> str | None:
+    """Return the name of the power mode that a line tells, of which its column has a number that stands for it."""
+    name = _object(raw).get("nvpmodel")
+    return name if isinstance(name, str) else None
+
+
 def _rails(sample: _Sample, jtop: Collector) -> list[_Column]:
     found = []
     for label in _names(sample, "rails"):
