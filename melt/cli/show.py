@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 from melt.cli._storeargs import add_store_argument, open_store
 
@@ -15,7 +16,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "run_id", metavar="RUN", nargs="?", default="last", help='its id, the beginning of it, or "last"'
     )
-    parser.add_argument("--evidence", action="store_true", help="also what a failed run left: stderr, exit, logs")
+    parser.add_argument(
+        "--evidence",
+        action="store_true",
+        help="also what a run that is not ok has left: its exit, samples of its last seconds, stderr, logs",
+    )
     parser.add_argument(
         "-o", "--output", choices=("table", "md", "json"), default="table", help="form (default: table)"
     )
@@ -28,5 +33,8 @@ def run(args: argparse.Namespace) -> int:
 
     with open_store(args) as store:
         bundle = store.bundle(args.run_id)
+        if args.evidence and bundle.stop.evidence:
+            run_id = bundle.start.spec.run_id
+            bundle = replace(bundle, traces=tuple(store.trace(run_id, name) for name in store.collectors(run_id)))
     print(render_run(bundle, args.output, evidence=args.evidence), end="")
     return 0

@@ -7,6 +7,7 @@ import re
 import time
 from dataclasses import dataclass, replace
 
+from melt.analysis import kernel_log
 from melt.analysis.evaluate import evaluate
 from melt.codec import loads
 from melt.engines.registry import get as get_engine
@@ -72,7 +73,7 @@ def assemble(folder: RunFolder) -> RunBundle:
         reasons = (Reason(code="interrupted", message="stopped by the user before it was done"), *reasons)
     if outcome is Outcome.OOM:
         reasons = (_with_prediction(reasons[0], start), *reasons[1:])
-    evidence = {} if outcome is Outcome.OK else _evidence(folder, stderr, noted)
+    evidence = {} if outcome is Outcome.OK else _evidence(folder, stderr, noted, journal)
     stop = RunStop(
         run_id=start.spec.run_id,
         ended_utc_ns=time.time_ns(),
@@ -128,9 +129,12 @@ def _text(lines: list[Line], source: int) -> str:
     return "\n".join(line.data.decode(errors="replace") for line in lines if line.source == source)
 
 
-def _evidence(folder: RunFolder, stderr: str, noted: _End) -> dict[str, str]:
+def _evidence(folder: RunFolder, stderr: str, noted: _End, journal: Journal) -> dict[str, str]:
     evidence = {"exit": json.dumps(noted.end or {"state": noted.state})}
     evidence |= json.loads(folder.read_document(docs.EVIDENCE) or b"{}")
+    began_ns = next((r.t_ns for r in journal.records if isinstance(r, Event)), None)
+    if "dmesg" in evidence and began_ns is not None and (noted.end or {}).get("rebooted") is not True:
+        evidence["dmesg"] = kernel_log.since(evidence["dmesg"], began_ns)
     if stderr:
         evidence["stderr"] = stderr[-_EVIDENCE_BYTES:]
     return evidence

@@ -8,10 +8,12 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
+from melt.analysis.last_samples import last_samples
 from melt.analysis.names import METRICS
 from melt.codec import to_dict
 from melt.errors import UsageError
 from melt.records import Calibration, DeviceFacts, Knob, Metric, RunSpec, RunStart, Settings, Stream
+from melt.report.evidence import evidence_sections
 from melt.report.scale import scale_for
 from melt.report.table import render_table
 from melt.report.words import counted, engine_name, joined
@@ -37,7 +39,10 @@ _SAID_ALREADY = ("engine", "engine_revision", "backend")
 
 
 def render_run(bundle: RunBundle, fmt: str, *, evidence: bool = False) -> str:
-    """Write a run as `table`, `md` or `json`; the text ends a line. JSON always has the evidence. Raises UsageError."""
+    """Write a run as `table`, `md` or `json`; the text ends a line. JSON always has the evidence. Raises UsageError.
+
+    `evidence` asks for it in words, the last samples of the bundle's traces too.
+    """
     if fmt == "json":
         document = {key: to_dict(getattr(bundle, key)) for key in ("start", "stop", "windows", "metrics")}
         return json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
@@ -53,7 +58,8 @@ def _sections(bundle: RunBundle, fmt: str, evidence: bool) -> Iterator[str]:
     if stop.reasons:
         title = "Why it ended so, or may not be believed:"
         yield _lines(title, (f"{reason.code}: {reason.message}" for reason in stop.reasons), bullet)
-    yield _summary(bundle.metrics, fmt)
+    if bundle.metrics:
+        yield _summary(bundle.metrics, fmt)
     repetitions = _repetitions(bundle.metrics, fmt)
     if repetitions is not None:
         yield repetitions
@@ -63,7 +69,7 @@ def _sections(bundle: RunBundle, fmt: str, evidence: bool) -> Iterator[str]:
     if start.missing:
         yield _lines("Not to be had on this device:", start.missing, bullet)
     if evidence:
-        yield from (_lines(f"{name}:", text.splitlines(), "    ") for name, text in stop.evidence.items())
+        yield from evidence_sections(stop.evidence, last_samples(bundle.traces), fmt)
     elif stop.evidence:
         yield f"Evidence is kept ({', '.join(stop.evidence)}): show it with --evidence\n"
 

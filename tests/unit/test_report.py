@@ -165,7 +165,8 @@ def test_a_run_says_how_its_battery_was_read():
 
 def test_a_failed_run_with_its_evidence():
     bundle = make_bundle("0123456789abcdef", outcome=Outcome.OOM, verdict=Verdict.INVALID)
-    bundle = replace(bundle, stop=replace(bundle.stop, evidence={"exit": '{"signal": 9}', "stderr": "first\nlast"}))
+    kept = {"exit": '{"reason": "completed", "signal": 9}', "stderr": "first\nlast"}
+    bundle = replace(bundle, stop=replace(bundle.stop, evidence=kept))
     golden("failed-run.table", render_run(bundle, "table", evidence=True))
     assert "show it with --evidence" in render_run(bundle, "table")
     assert json.loads(render_run(bundle, "json"))["stop"]["evidence"]["stderr"] == "first\nlast"
