@@ -23,7 +23,10 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class SweepPlanned:
-    """It is known which runs a sweep has, and which of them, `todo`, are still to be done, in order."""
+    """It is known which runs a sweep has, and which of them, `todo`, are still to be done, in order.
+
+    Said again when that changes: runs may move to another device.
+    """
 
     specs: tuple[RunSpec, ...]
     todo: tuple[RunSpec, ...]
@@ -107,5 +110,14 @@ class RunEnded:
     bundle: RunBundle
 
 
-Event = Note | SweepPlanned | Preparing | Waiting | RunBegan | DeviceSeen | RunProgress | Reading | RunEnded
+@dataclass(frozen=True, slots=True)
+class DeviceDone:
+    """A device's part of the sweep is over, whole or not. `device` is its selector."""
+
+    device: str
+
+
+Event = (
+    Note | SweepPlanned | Preparing | Waiting | RunBegan | DeviceSeen | RunProgress | Reading | RunEnded | DeviceDone
+)
 Observer = Callable[[Event], None]

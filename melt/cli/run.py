@@ -24,7 +24,7 @@ NAME = "run"
 HELP = "measure models by a plan or by flags, on this machine or a device"
 FORMATS = ("table", "md", "json", "jsonl", "csv")
 _EARLIER_RUNS = 500
-"""How far back a dry run looks for the time that a cell takes."""
+"""How far back is looked for the time that a cell takes."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -67,6 +67,7 @@ def conduct_sweep(sweep: Sweep, library: Library, args: argparse.Namespace) -> i
     """Recover what an earlier melt left, run what the sweep lacks, print the comparison of the whole sweep."""
     from melt.analysis.alike import IncomparableError
     from melt.cli._progress import progress
+    from melt.events import SweepPlanned
     from melt.fleet.conductor import conduct
     from melt.fleet.recover import recover
     from melt.fleet.sweep import missing, save
@@ -76,9 +77,10 @@ def conduct_sweep(sweep: Sweep, library: Library, args: argparse.Namespace) -> i
         Store.open(store_root(args)) as store,
         stop_on_interrupt("stopping after what is being measured is safe") as stop,
     ):
-        with progress(sweep.specs) as observe:
+        with progress(_earlier_rates(store)) as observe:
             recover(store, observe=observe, stop=stop)
             sweep, todo = missing(sweep, store)
+            observe(SweepPlanned(sweep.specs, todo))
             save(store.root, sweep)
             troubles = conduct(todo, store, _resolver(library, observe), observe=observe, stop=stop).troubles
         bundles = _bundles(store, sweep)
@@ -142,19 +144,25 @@ def _bundles(store: Store, sweep: Sweep) -> list[RunBundle]:
 
 
 def _dry_run(specs: Sequence[RunSpec], library: Library, args: argparse.Namespace) -> int:
-    from melt.fleet.history import seconds_per_repetition
     from melt.plan.estimate import estimate
     from melt.store.layout import Layout
-    from melt.store.selection import Selection
     from melt.store.store import Store
 
     sizes = {(s.model, s.quant): library.expected_size_bytes(s.model, s.quant) for s in specs}
-    earlier: list[RunBundle] = []
+    earlier: dict[str, float] = {}
     if Layout(store_root(args)).database.exists():
         with Store.open(store_root(args), create=False) as store:
-            earlier = store.bundles(Selection(outcome="ok", limit=_EARLIER_RUNS))
-    print(estimate(specs, sizes, seconds_per_repetition(earlier)).render(args.output), end="")
+            earlier = _earlier_rates(store)
+    print(estimate(specs, sizes, earlier).render(args.output), end="")
     return 0
+
+
+def _earlier_rates(store: Store) -> dict[str, float]:
+    """Map a cell's key to the seconds that one of its repetitions took before."""
+    from melt.fleet.history import seconds_per_repetition
+    from melt.store.selection import Selection
+
+    return seconds_per_repetition(store.bundles(Selection(outcome="ok", limit=_EARLIER_RUNS)))
 
 
 def _resolver(library: Library, observe: Observer) -> Callable[[str, str | None], Artifact]:

@@ -232,7 +232,7 @@ def test_a_phone_that_cannot_be_used(lab: Lab) -> None:
     def refused(*words: str) -> str:
         done = lab.melt(*words, check=1)
         assert lab.phone.address in done.stderr
-        assert len(done.stderr.splitlines()) == 2, done.stderr
+        assert len(done.stderr.splitlines()) == 3, "it connects, it cannot, it tells how to go on: " + done.stderr
         return done.stderr
 
     lab.phone.fault.unauthorized()

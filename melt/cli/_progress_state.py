@@ -1,0 +1,259 @@
+"""What is known of a sweep at a moment, made of its events; how it is shown is decided elsewhere."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from itertools import pairwise
+
+from melt.cli._progress_eta import TimeLeft
+from melt.cli._progress_text import clean, describe, duration, title
+from melt.events import (
+    DeviceDone,
+    DeviceSeen,
+    Event,
+    Note,
+    Preparing,
+    Reading,
+    RunBegan,
+    RunEnded,
+    RunProgress,
+    SweepPlanned,
+    Waiting,
+)
+from melt.records import Outcome, RunSpec, Verdict
+from melt.traces import RunBundle
+
+
+class Stage(IntEnum):
+    """Where a device is in its part of the sweep; the order is that of interest."""
+
+    ACTIVE = 0
+    WAITING = 1
+    DONE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """What a device does: `kind` is the same as long as it does the same, `words` say it, the longest first."""
+
+    kind: str
+    words: tuple[str, ...]
+
+    @classmethod
+    def of(cls, *words: str) -> Phase:
+        """Return a phase that is what its words say."""
+        return cls(words[-1], words)
+
+
+@dataclass(slots=True)
+class Device:
+    """A device and its part of the sweep. `done` of `total` runs have ended, `ends` counts how."""
+
+    selector: str
+    done: int = 0
+    total: int = 0
+    stage: Stage = Stage.WAITING
+    phase: Phase = field(default_factory=lambda: Phase.of("waiting"))
+    name: str | None = None
+    running: RunSpec | None = None
+    began_s: float = 0.0
+    first_s: float | None = None
+    last_s: float | None = None
+    rate_tps: float | None = None
+    temperature_c: float | None = None
+    battery_ratio: float | None = None
+    power_mode: str | None = None
+    ends: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def failed(self) -> int:
+        """How many of its runs had another end than `ok`."""
+        return sum(count for end, count in self.ends.items() if end not in _MEASURED)
+
+
+_MEASURED = frozenset(Verdict)
+
+
+class SweepState:
+    """Folds events into what can be shown. `now_s` is a clock that only goes forward; not to be used by two threads."""
+
+    def __init__(self, now_s: Callable[[], float], history: Mapping[str, float] | None = None) -> None:
+        self._now_s = now_s
+        self._left = TimeLeft(history or {})
+        self._todo: dict[str, tuple[str, str]] = {}
+        self.began_s = now_s()
+        self.devices: dict[str, Device] = {}
+        self.notes: dict[str, list[str]] = {}
+        """Sentence -> the devices it was said of, the newest last; each is kept once."""
+        self.host: Phase | None = None
+        self.models: set[str] = set()
+        self.cells: set[tuple[str, str | None, str]] = set()
+
+    @property
+    def elapsed_s(self) -> float:
+        """How long the sweep lasts already."""
+        return self._now_s() - self.began_s
+
+    def see(self, event: Event) -> None:
+        """Take note of what happened."""
+        match event:
+            case Note():
+                self.note(event.text, event.device)
+            case SweepPlanned():
+                self._plan(event)
+            case Preparing():
+                self._prepare(event)
+            case Waiting():
+                self._at(event.device, _waiting(event))
+            case RunBegan():
+                self._begin(event.spec)
+            case DeviceSeen():
+                device = self._device(event.device)
+                device.name, device.power_mode = clean(event.facts.name), event.facts.power_mode
+            case RunProgress():
+                self._progress(event)
+            case Reading():
+                device = self._device(event.device)
+                device.temperature_c = event.temperature_c or device.temperature_c
+                device.battery_ratio = event.battery_ratio if event.battery_ratio is not None else device.battery_ratio
+            case RunEnded():
+                self._end(event.bundle)
+            case DeviceDone():
+                self._leave(event.device)
+
+    def note(self, text: str, device: str | None = None) -> None:
+        """Keep a sentence, once however many devices it is said of."""
+        text = clean(text)
+        said_of = self.notes.get(text, [])
+        if not said_of or (device and device not in said_of):
+            self.notes.pop(text, None)
+            self.notes[text] = [*said_of, device or ""]
+
+    def left_s(self, device: Device) -> float | None:
+        """Return how long a device is still busy, None where nobody knows."""
+        if device.stage is Stage.DONE:
+            return 0.0
+        running = self._todo.get(device.running.run_id) if device.running else None
+        return self._left.left_s(device.selector, running and running[1], self._now_s() - device.began_s)
+
+    def sweep_left_s(self) -> float | None:
+        """Return the time until the last device is done. This machine begins when all others have ended."""
+        times = {device.selector: self.left_s(device) for device in self.devices.values() if device.total}
+        known = {selector: left_s for selector, left_s in times.items() if left_s is not None}
+        if not known or len(known) < len(times):
+            return None
+        return known.pop("local", 0.0) + max(known.values(), default=0.0)
+
+    def _plan(self, event: SweepPlanned) -> None:
+        """Take the plan as it is now: it changes where devices stand in for each other."""
+        self._left.forget_plan()
+        self._todo = {spec.run_id: (spec.device, self._left.plan(spec)) for spec in event.todo}
+        self.models = {spec.model for spec in event.specs}
+        self.cells = {(spec.model, spec.quant, spec.workload.name) for spec in event.specs}
+        totals, waiting = (Counter(spec.device for spec in specs) for specs in (event.specs, event.todo))
+        for selector in dict.fromkeys([*totals, *self.devices]):
+            device = self._device(selector)
+            device.total, device.done = totals[selector], totals[selector] - waiting[selector]
+            if not waiting[selector] and device.stage is Stage.WAITING:
+                device.stage, device.phase = Stage.DONE, Phase.of("done before")
+            elif waiting[selector] and device.stage is Stage.DONE:
+                device.stage, device.phase = Stage.WAITING, Phase.of("waiting")
+
+    def _prepare(self, event: Preparing) -> None:
+        share = f" {event.done / event.total:.0%}".replace("%", " %") if event.total else ""
+        what = clean(event.what)
+        phase = Phase(what, (what + share, what.split(" ")[0] + share) if share else (what,))
+        if event.device is None:
+            self.host = phase
+        else:
+            self._at(event.device, phase)
+
+    def _begin(self, spec: RunSpec) -> None:
+        self.host = None
+        self._move(spec)
+        device = self._device(spec.device)
+        device.running, device.began_s, device.rate_tps = spec, self._now_s(), None
+        self._at(spec.device, Phase.of("starting"))
+
+    def _move(self, spec: RunSpec) -> None:
+        """Follow a run to the device that does it, which need not be the one that was planned."""
+        planned, key = self._todo.get(spec.run_id, (None, ""))
+        if planned == spec.device:
+            return
+        if planned is not None:
+            self._left.drop(planned, key)
+            self.devices[planned].total -= 1
+        self._todo[spec.run_id] = (spec.device, self._left.plan(spec))
+        self._device(spec.device).total += 1
+
+    def _progress(self, event: RunProgress) -> None:
+        device = next((d for d in self.devices.values() if d.running and d.running.run_id == event.run_id), None)
+        if device is None or device.running is None:
+            return
+        device.rate_tps = event.decode_tps or event.prefill_tps or device.rate_tps
+        if event.phase in ("load", "collecting"):
+            self._at(device.selector, Phase.of(event.phase))
+            return
+        seconds = device.running.workload.duration_s is not None
+        count = f"{event.done}/{event.total} s" if seconds else f"{min(event.done + 1, event.total)}/{event.total}"
+        self._at(device.selector, Phase(event.phase, (f"{event.phase} {count}", event.phase)))
+
+    def _end(self, bundle: RunBundle) -> None:
+        spec, stop = bundle.start.spec, bundle.stop
+        if stop.outcome is not Outcome.OK or stop.verdict is Verdict.INVALID:
+            self.note(f"{title(spec)}: {describe(bundle)}", spec.device)
+        planned = self._todo.pop(spec.run_id, None)
+        if planned is None:
+            return
+        device = self._device(planned[0])
+        in_view = device.running is not None and device.running.run_id == spec.run_id
+        measured = in_view and stop.outcome is Outcome.OK
+        self._left.drop(device.selector, planned[1], self._now_s() - device.began_s if measured else None)
+        device.running = None
+        device.done += 1
+        device.ends[stop.verdict if stop.outcome is Outcome.OK else stop.outcome] += 1
+        self._at(device.selector, Phase.of("between runs"))
+        if device.done >= device.total:
+            self._leave(device.selector)
+
+    def _leave(self, selector: str) -> None:
+        device = self._device(selector)
+        if device.done >= device.total:
+            device.phase = Phase.of("done")
+        elif device.stage is not Stage.DONE:
+            device.phase = Phase.of(f"ended at: {device.phase.words[0]}", "ended early")
+        device.stage, device.running, device.rate_tps, device.last_s = Stage.DONE, None, None, self._now_s()
+
+    def _at(self, selector: str, phase: Phase) -> None:
+        device = self._device(selector)
+        device.stage, device.phase = Stage.ACTIVE, phase
+        device.first_s = self._now_s() if device.first_s is None else device.first_s
+        device.last_s = self._now_s()
+
+    def _device(self, selector: str) -> Device:
+        return self.devices.setdefault(selector, Device(selector))
+
+
+def _waiting(event: Waiting) -> Phase:
+    now, goal = _pair(event.now, event.goal, event.unit)
+    way = f"{now} → {goal}"
+    phrases = (f"waiting for {event.what} {way}", f"{event.what} {way}", f"wait {way}", f"{now}→{goal}")
+    return Phase(f"waiting for {event.what}", (f"{phrases[0]}, at most {duration(event.left_s)}", *phrases))
+
+
+def _pair(now: float | None, goal: float, unit: str) -> tuple[str, str]:
+    """Write where a value is and where it must get to, with as many digits as tell the two apart."""
+    if unit == "1":
+        return ("?" if now is None else _yes(now)), _yes(goal)
+    scale, symbol = (100.0, "%") if unit == "ratio" else (1.0, {"c": "°C"}.get(unit, unit))
+    values = [goal * scale, *([] if now is None else [now * scale])]
+    digits = 0 if all(abs(a - b) >= 1 for a, b in pairwise(values)) and values[0] == round(values[0]) else 1
+    written = [f"{value:.{digits}f}" for value in values]
+    return (written[1] if now is not None else "?"), f"{written[0]} {symbol}"
+
+
+def _yes(value: float) -> str:
+    return "yes" if value else "no"
