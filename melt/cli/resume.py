@@ -6,7 +6,7 @@ import argparse
 
 from melt.cli._adbargs import add_adb_argument
 from melt.cli._storeargs import add_store_argument, store_root
-from melt.cli.run import add_output_argument, conduct_sweep
+from melt.cli.run import EXIT_STATUS, add_output_argument, conduct_sweep
 
 NAME = "resume"
 HELP = "go on with an interrupted sweep: done runs are kept, left-over ones collected"
@@ -14,6 +14,7 @@ HELP = "go on with an interrupted sweep: done runs are kept, left-over ones coll
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this verb."""
+    parser.epilog = EXIT_STATUS
     parser.add_argument("sweep", nargs="?", help="sweep id or the beginning of it (default: the newest)")
     add_adb_argument(parser)
     add_store_argument(parser)

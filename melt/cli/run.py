@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from melt.cli._adbargs import add_adb_argument
@@ -16,12 +16,16 @@ if TYPE_CHECKING:
     from melt.events import Observer
     from melt.fleet.sweep import Sweep
     from melt.models.library import Library
-    from melt.records import Artifact, RunSpec
+    from melt.records import Artifact, Outcome, RunSpec
     from melt.store.store import Store
     from melt.traces import RunBundle
 
 NAME = "run"
 HELP = "measure models by a plan or by flags, on this machine or a device"
+EXIT_STATUS = """\
+exit status: 0 when every run ended as asked: it was measured (ok), or found not to fit (oom) or not to be supported
+(unsupported) while others were measured; 1 when one failed, was skipped, timed out, was lost or is missing, or when
+nothing could be measured; 2 for wrong usage"""
 FORMATS = ("table", "md", "json", "jsonl", "csv")
 _EARLIER_RUNS = 500
 """How far back is looked for the time that a cell takes."""
@@ -29,6 +33,7 @@ _EARLIER_RUNS = 500
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this verb."""
+    parser.epilog = EXIT_STATUS
     add_plan_arguments(parser)
     add_adb_argument(parser)
     add_store_argument(parser)
@@ -47,20 +52,23 @@ def run(args: argparse.Namespace) -> int:
     from melt.plan.expand import expand
     from melt.plan.ids import new_id
 
+    def note(text: str) -> None:
+        print(f"note: {text}", file=sys.stderr)
+
     plan = resolve_devices(plan_from_args(args))
     sweep_id = new_id()
-    specs = expand(
-        plan, sweep_id=sweep_id, new_run_id=new_id, note=lambda text: print(f"note: {text}", file=sys.stderr)
-    )
+    specs = expand(plan, sweep_id=sweep_id, new_run_id=new_id, note=note)
     check_names(specs)
 
+    from melt.fleet.pools import assign
     from melt.fleet.sweep import Sweep
     from melt.models.library import Library
 
     library = Library()
     if args.dry_run:
         return _dry_run(specs, library, args)
-    return conduct_sweep(Sweep(sweep_id, tuple(specs)), library, args)
+    specs, pools = assign(plan.devices, specs, note)
+    return conduct_sweep(Sweep(sweep_id, specs, pools), library, args)
 
 
 def conduct_sweep(sweep: Sweep, library: Library, args: argparse.Namespace) -> int:
@@ -69,6 +77,7 @@ def conduct_sweep(sweep: Sweep, library: Library, args: argparse.Namespace) -> i
     from melt.cli._progress import progress
     from melt.events import SweepPlanned
     from melt.fleet.conductor import conduct
+    from melt.fleet.pools import Roster
     from melt.fleet.recover import recover
     from melt.fleet.sweep import missing, save
     from melt.store.store import Store
@@ -82,13 +91,21 @@ def conduct_sweep(sweep: Sweep, library: Library, args: argparse.Namespace) -> i
             sweep, todo = missing(sweep, store)
             observe(SweepPlanned(sweep.specs, todo))
             save(store.root, sweep)
-            troubles = conduct(todo, store, _resolver(library, observe), observe=observe, stop=stop).troubles
+            spool = store.layout.spool
+            roster = Roster(
+                sweep, keep=lambda now: save(store.root, now), was_begun=lambda run_id: (spool / run_id).exists()
+            )
+            resolve = _resolver(library, observe)
+            done = conduct(todo, store, resolve, observe=observe, stop=stop, elsewhere=roster.move)
+        sweep = roster.sweep
         bundles = _bundles(store, sweep)
         try:
             print_comparison(bundles, args.output)
         except IncomparableError as error:
             print(f"melt: all runs are kept, but there is no table of them: {error}", file=sys.stderr)
-        return _report(sweep, bundles, troubles, stop.is_set())
+        for trouble in done.made_good:
+            print(f"melt: {trouble}; an equal device did its runs", file=sys.stderr)
+        return _report(sweep, bundles, done.troubles, stop.is_set())
 
 
 def _report(sweep: Sweep, bundles: Sequence[RunBundle], troubles: Sequence[Exception], stopped: bool) -> int:
@@ -107,7 +124,15 @@ def _report(sweep: Sweep, bundles: Sequence[RunBundle], troubles: Sequence[Excep
             f"melt: {why}: {len(ended)} of {len(sweep.specs)} runs are kept; go on with: melt resume {sweep.sweep_id}",
             file=sys.stderr,
         )
-    return int(bool(lacking or troubles or any(b.stop.outcome is not Outcome.OK for b in bundles)))
+    return int(bool(lacking or troubles) or not _ended_as_asked([b.stop.outcome for b in bundles]))
+
+
+def _ended_as_asked(outcomes: Collection[Outcome]) -> bool:
+    """Whether every cell has its answer, one of them a measurement: not fitting, or not being supported, is one."""
+    from melt.records import Outcome
+
+    answers = (Outcome.OK, Outcome.OOM, Outcome.UNSUPPORTED)
+    return all(outcome in answers for outcome in outcomes) and (not outcomes or Outcome.OK in outcomes)
 
 
 def print_comparison(bundles: Sequence[RunBundle], fmt: str) -> None:
