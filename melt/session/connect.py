@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from melt.records import DeviceFacts
+from melt.session.occupied import refuse_if_occupied
 from melt.targets.agent import AgentClient
 from melt.targets.base import Target, find_python
 from melt.targets.probe import Snapshot, take_snapshot
@@ -75,7 +76,7 @@ def connect(
     """Make a device ready for a sweep. Raises UsageError, TransportError, AgentError with what to do.
 
     `claim` is called once it is known which device this is, before anything is done there that would disturb another
-    measurement; what it raises ends the attempt.
+    measurement; what it raises ends the attempt. So does a run that goes on there: DeviceError.
     """
     say("connecting")
     device = reach(selector)
@@ -83,15 +84,16 @@ def connect(
         say("reading what the device offers")
         facts, snapshot, clock = _look(device, selector)
         claim(facts)
+        python = find_python(device.transport, device.root)
+        target = Target(selector, device.transport, device.agent, device.root, facts, python)
+        site = Site(selector, device.system, target, snapshot, *clock)
+        refuse_if_occupied(site)
         say("measuring memory bandwidth")
         bandwidth = device.agent.bandwidth(threads=max(1, len(facts.cpus)))
-        python = find_python(device.transport, device.root)
     except BaseException:
         device.transport.close()
         raise
-    facts = replace(facts, memory_bandwidth_bytes_per_s=bandwidth)
-    target = Target(selector, device.transport, device.agent, device.root, facts, python)
-    return Site(selector, device.system, target, snapshot, *clock)
+    return replace(site, target=replace(target, facts=replace(facts, memory_bandwidth_bytes_per_s=bandwidth)))
 
 
 def refresh(site: Site) -> Site:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from melt.errors import DeviceError
-from melt.session.connect import Site
 from melt.targets.agent import AgentClient
 from melt.targets.provision import JOB_PREFIX
 from melt.transports.base import Transport
+
+if TYPE_CHECKING:
+    from melt.session.connect import Site
 
 JOBS = "jobs"
 """The folder of all jobs, below melt's own on a device."""

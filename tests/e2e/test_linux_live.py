@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from melt.cli.main import main
+from melt.fleet.lease import lease
 from melt.records import Sampling
 from melt.targets.agent import AgentClient
 from melt.targets.jobfile import Job
@@ -76,6 +77,19 @@ def test_doctor_answers_in_json(
     channels = {channel["name"]: channel for channel in document["channels"]}
     assert channels["available_bytes"]["value"] > 1e6
     assert channels["rss_bytes"]["value"] is None
+
+
+def test_doctor_leaves_alone_what_another_melt_measures_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    main(["devices", "-o", "json"])
+    here = next(device for device in json.loads(capsys.readouterr().out) if device["device"] == "local")
+    with lease(here["device_id"], "another run"):
+        assert main(["doctor", "-o", "json"]) == 1
+    said = capsys.readouterr()
+    assert "another run" in json.loads(said.out)["advice"][0]
+    assert "measuring memory bandwidth" not in said.err
 
 
 def test_doctor_of_an_unknown_device_says_what_is_known(capsys: pytest.CaptureFixture[str]) -> None:

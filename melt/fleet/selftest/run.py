@@ -26,7 +26,6 @@ from melt.fleet.selftest.private import secrets_here, secrets_there, without_sec
 from melt.fleet.selftest.sampling import Sampled, sample
 from melt.plan.ids import new_id
 from melt.session.connect import Site, connect
-from melt.session.occupied import refuse_if_occupied
 from melt.targets.blobs import BLOBS
 from melt.targets.system import identify
 from melt.transports.base import Transport
@@ -100,7 +99,6 @@ def _check_device(course: Course, selector: str, folder: str, scratch: Path, sec
                 selector, say=course.say, claim=lambda facts: held.enter_context(lease(facts.device_id, facts.name))
             )
             held.callback(site.close)
-            refuse_if_occupied(site)
             found.append(site)
             agent = site.target.agent
             bandwidth = site.target.facts.memory_bandwidth_bytes_per_s
