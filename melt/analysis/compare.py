@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from melt.analysis import alike
+from melt.analysis.energy import covers
 from melt.analysis.judgement import Judgement, judge_difference
 from melt.analysis.names import METRICS, Info
+from melt.analysis.order_effect import OrderEffect, order_effects, order_notes
 from melt.analysis.statistics import Summary, detectable_effect, measured, summarize
 from melt.records import Artifact, Metric, Outcome, RunStart, Verdict
 from melt.traces import RunBundle
@@ -103,12 +105,16 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Everything a report shows. `unmeasured` maps a metric that no run has to the reason; `notes` are sentences."""
+    """Everything a report shows. `unmeasured` maps a metric that no run has to the reason; `notes` are sentences.
+
+    `order_effects` are those of all runs, reference runs too; `notes` tell them in words.
+    """
 
     by: str
     groups: tuple[Group, ...]
     unmeasured: Mapping[str, str]
     notes: tuple[str, ...]
+    order_effects: tuple[OrderEffect, ...] = ()
 
 
 def info(metric: str) -> Info:
@@ -131,11 +137,13 @@ def compare(bundles: Sequence[RunBundle], by: str = "quant", metrics: Sequence[s
     labels = alike.group_labels([runs[0].start for runs in members], by)
     groups = [_group(label, runs, by, metrics) for label, runs in zip(labels, members, strict=True)]
     shown = {row.metric for group in groups for row in group.rows}
+    effects = order_effects(bundles)
     return Comparison(
         by=by,
         groups=tuple(groups),
         unmeasured={name: _why(name, ordered) for name in metrics if name not in shown},
-        notes=(*_unlike_meters(ordered, metrics, by), *_notes(ordered, by)),
+        notes=(*_unlike_meters(ordered, metrics, by), *order_notes(bundles, effects), *_notes(ordered, by)),
+        order_effects=effects,
     )
 
 
@@ -180,8 +188,12 @@ def _column(bundles: Sequence[RunBundle], by: str) -> Column:
 
 def _cells(metric: str, columns: Sequence[Sequence[RunBundle]], base: int) -> tuple[Cell, ...]:
     exact = metric in _OF_THE_FILE
-    sessions = [measured(_value(metric, bundle) for bundle in column) for column in columns]
     scopes = [_scopes(metric, column) for column in columns]
+    # The median of a board's watts and of its chip's would be those of neither.
+    sessions = [
+        measured(_value(metric, bundle) for bundle in column) if len(scope) < 2 else []
+        for column, scope in zip(columns, scopes, strict=True)
+    ]
     return tuple(
         Cell(summarize(values))
         if i == base or info(metric).unit in _NO_RATIO or scopes[i] != scopes[base]
@@ -195,7 +207,7 @@ def _scopes(metric: str, column: Iterable[RunBundle]) -> frozenset[str]:
     if info(metric).unit not in _ELECTRICAL:
         return frozenset()
     figures = (_figure(metric, bundle) for bundle in column)
-    return frozenset(figure.source for figure in figures if figure is not None and figure.value is not None)
+    return frozenset(covers(figure) for figure in figures if figure is not None and figure.value is not None)
 
 
 def _unlike_meters(bundles: Iterable[RunBundle], metrics: Sequence[str], by: str) -> list[str]:
@@ -207,7 +219,10 @@ def _unlike_meters(bundles: Iterable[RunBundle], metrics: Sequence[str], by: str
     if len(covers) < 2:
         return []
     listed = "; ".join(f"{scope} ({', '.join(labels)})" for scope, labels in covers.items())
-    return [f"Power was measured over different scopes, so no difference is shown between them: {listed}."]
+    return [
+        "Power was measured over different scopes, so no difference is shown between them, nor a figure over several: "
+        f"{listed}."
+    ]
 
 
 def _cell(base: Sequence[float], values: Sequence[float], exact: bool) -> Cell:

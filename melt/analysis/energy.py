@@ -14,6 +14,7 @@ from melt.analysis import battery, channels
 from melt.analysis.figures import NOT_REACHED, Figure
 from melt.analysis.repetitions import Repetition
 from melt.analysis.series import Series, Span
+from melt.records import Metric
 from melt.traces import Times, Trace, Values
 
 NO_SENSOR = "no power sensor"
@@ -156,6 +157,13 @@ def _over(meter: Meter, spans: Sequence[Span]) -> Figure:
         why = f"{meter.name}; {inside}, too few of a meter with {meter.rate_hz:.2g} new values a second"
         return Figure(None, why, _SOURCE)
     return Figure(sum(p for p in parts if p is not None), f"{meter.sites}; {samples} samples inside", meter.scope)
+
+
+def covers(metric: Metric) -> str:
+    """Return what the meter behind a figure covered: its scope, of a sum of rails also which they are."""
+    if metric.source != channels.RAILS:
+        return metric.source
+    return f"{metric.source}: {(metric.note or '').partition(';')[0]}"
 
 
 def _divided(figure: Figure, by: float) -> Figure:

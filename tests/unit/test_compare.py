@@ -299,8 +299,9 @@ def test_devices_may_differ_in_what_is_found_but_each_must_agree_with_itself():
         compare(made, by="device")
 
 
-def measured_by(bundle, name, unit, value, source):
-    return replace(bundle, metrics=(*bundle.metrics, Metric(name=name, value=value, unit=unit, source=source)))
+def measured_by(bundle, name, unit, value, source, note=None):
+    metric = Metric(name=name, value=value, unit=unit, source=source, note=note)
+    return replace(bundle, metrics=(*bundle.metrics, metric))
 
 
 def test_the_power_of_a_board_is_not_compared_with_that_of_a_chip():
@@ -316,6 +317,29 @@ def test_the_power_of_a_board_is_not_compared_with_that_of_a_chip():
     assert [cell.difference for cell in shown] == [None, None, pytest.approx(0.2)]
     (note,) = (note for note in comparison.notes if "scopes" in note)
     assert "whole device (q8_0, q2_k); CPU package (q4_0)" in note
+
+
+def test_sums_of_other_rails_are_other_scopes():
+    xavier, orin, another = bundles({"q8_0": [30], "q4_0": [40], "q2_k": [50]})
+    few, many = "GPU, SOC; 90 samples inside", "GPU, SOC, SYS5V; 80 samples inside"
+    made = [
+        measured_by(xavier, "power_mean_w", "w", 5.0, "sum of power rails", few),
+        measured_by(orin, "power_mean_w", "w", 7.0, "sum of power rails", many),
+        measured_by(another, "power_mean_w", "w", 6.0, "sum of power rails", few.replace("90", "70")),
+    ]
+    comparison = compare(made)
+    assert [c.difference for c in cells(comparison, "power_mean_w")] == [None, None, pytest.approx(0.2)]
+    (note,) = (note for note in comparison.notes if "scopes" in note)
+    assert "sum of power rails: GPU, SOC (q8_0, q2_k); sum of power rails: GPU, SOC, SYS5V (q4_0)" in note
+
+
+def test_a_column_whose_sessions_were_measured_over_different_scopes_has_no_figure():
+    made = bundles({"q8_0": [30, 31], "q4_0": [40, 41]})
+    scopes = ("whole device", "whole device", "SoC model", "whole device")
+    made = [measured_by(one, "power_mean_w", "w", 5.0 + i, scopes[i]) for i, one in enumerate(made)]
+    mixed, alike = cells(compare(made), "power_mean_w")
+    assert mixed.summary is None
+    assert (alike.summary.median, alike.difference) == (7.0, None)
 
 
 def test_a_temperature_is_no_share_of_another():
