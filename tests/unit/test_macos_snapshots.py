@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -102,6 +103,16 @@ def test_the_counters_of_half_an_ultra_are_not_taken_for_the_chip() -> None:
 def test_a_virtual_mac_says_nothing_of_its_heat() -> None:
     """notifyutil prints 0 for a key that nobody ever posted."""
     assert not any(s.name == "thermal_pressure" for s in macos.discover(load("virtual-mac"), Sampling()).streams)
+
+
+def test_nobody_is_told_to_install_the_macmon_that_is_there() -> None:
+    snapshot = load("macbook-air-m2")
+    said = snapshot["$ macmon"].splitlines()
+    reading = {**json.loads(said[-1]), "sys_power": 0.0, "temp": {"cpu_temp_avg": 0.0, "gpu_temp_avg": 0.0}}
+    snapshot["$ macmon"] = b"\n".join((*said[:2], json.dumps(reading).encode()))
+    missing = macos.discover(snapshot, Sampling()).missing
+    assert not any("brew" in sentence for sentence in missing)
+    assert sum("macmon cannot read it here" in sentence for sentence in missing) == 2
 
 
 def test_a_faster_rate_is_asked_for_as_far_as_the_programs_go() -> None:

@@ -66,16 +66,16 @@ def _absent(snapshot: Snapshot, found: Discovery, no_power: str) -> list[str]:
     streams = found.streams
     sites = {stream.site for stream in streams if stream.quantity in ("power", "energy")}
     quantities = {stream.quantity for stream in streams}
+    has_macmon = any(line.name == "macmon" for line in found.lines)
+    macmon = "macmon cannot read it here" if has_macmon else "`brew install macmon`"
     sentences = []
     if SMC not in sites and any(site.startswith(SOC) for site in sites):
-        sentences.append(
-            "power of the whole Mac is not measured, only what its chip says that it consumes: `brew install macmon`"
-        )
+        sentences.append(f"power of the whole Mac is not measured, only what its chip says that it consumes: {macmon}")
     elif not sites:
         where = f"power and energy are not measured in this virtual system ({virtual})"
         sentences.append(where if virtual else no_power)
     if "temperature" not in quantities:
-        help_ = f" in this virtual system ({virtual})" if virtual else ": `brew install macmon`"
+        help_ = f" in this virtual system ({virtual})" if virtual else f": {macmon}"
         sentences.append(f"temperature is not measured{help_}")
     if not any(stream.quantity == "frequency" and stream.site.startswith("cpu") for stream in streams):
         known = "known per cluster only" if "frequency" in quantities else "not measured"
