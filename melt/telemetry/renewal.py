@@ -83,12 +83,15 @@ def _soc(trace: Trace) -> Iterator[_Column]:
 
 
 def _counters(trace: Trace) -> dict[str, _Column]:
-    """Return the energy of each part: as it was counted, or added up from mean powers and how long each was."""
+    """Return the energy of each part: as it was counted, or added up from mean powers and how long each was.
+
+    A part of which nothing was ever told is none: some chips have no counter for it, some versions no word.
+    """
     window_s = next((trace.columns[s.name] for s in trace.streams if s.name == f"{WINDOW}_s"), None)
     found: dict[str, _Column] = {}
     for stream in trace.streams:
         part = stream.site.removeprefix(SOC)
-        if not stream.site.startswith(SOC) or part not in _PARTS:
+        if not stream.site.startswith(SOC) or part not in _PARTS or np.isnan(trace.columns[stream.name]).all():
             continue
         if stream.quantity == "energy" and stream.cumulative:
             found[part] = (stream, trace.columns[stream.name])

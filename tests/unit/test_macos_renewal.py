@@ -144,6 +144,16 @@ def test_powers_of_powermetrics_are_means_over_the_time_before_their_line() -> N
     assert meter.energy_j((at(10), at(20))) == pytest.approx((20**2 - 10**2) / 2 + 10, rel=0.002)
 
 
+def test_a_part_of_which_powermetrics_says_nothing_does_not_spoil_the_others() -> None:
+    def said(_: float) -> dict[str, object]:
+        return {"elapsed_ns": 108_000_000, "processor": {"cpu_power": 20_000.0, "gpu_power": 1000.0, "ane_power": None}}
+
+    meter = find_meter(traces("powermetrics", said, snapshot="macbook-pro-m4-max", every_s=0.108))
+    assert meter is not None
+    assert meter.series[0].stream.site == "soc cpu+gpu"
+    assert meter.energy_j((at(10), at(20))) == pytest.approx(210, rel=0.002)
+
+
 def test_the_model_with_the_memory_comes_before_the_one_without() -> None:
     parts = {"cpu_power": 20_000.0, "gpu_power": 1000.0, "ane_power": 0.0}
     powers = traces(
