@@ -43,7 +43,7 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
         "what to run",
         "Lists by comma or by repeating a flag; -p -n -d -t also take ranges: 1-4, 128-512+128, 128-1024*2.",
     )
-    _several(what, ("--device",), "devices", "NAME", "device (default: local, this machine)")
+    _several(what, ("--device",), "devices", "NAME", "device (default: local, this machine), or model:NAME:COUNT")
     _several(
         what, ("-m", "--model"), "models", "MODEL", "name from the catalogue, path of a file, or hf://owner/repo/file"
     )

@@ -52,20 +52,23 @@ def run(args: argparse.Namespace) -> int:
     from melt.plan.expand import expand
     from melt.plan.ids import new_id
 
+    def note(text: str) -> None:
+        print(f"note: {text}", file=sys.stderr)
+
     plan = resolve_devices(plan_from_args(args))
     sweep_id = new_id()
-    specs = expand(
-        plan, sweep_id=sweep_id, new_run_id=new_id, note=lambda text: print(f"note: {text}", file=sys.stderr)
-    )
+    specs = expand(plan, sweep_id=sweep_id, new_run_id=new_id, note=note)
     check_names(specs)
 
+    from melt.fleet.pools import assign
     from melt.fleet.sweep import Sweep
     from melt.models.library import Library
 
     library = Library()
     if args.dry_run:
         return _dry_run(specs, library, args)
-    return conduct_sweep(Sweep(sweep_id, tuple(specs)), library, args)
+    specs, pools = assign(plan.devices, specs, note)
+    return conduct_sweep(Sweep(sweep_id, specs, pools), library, args)
 
 
 def conduct_sweep(sweep: Sweep, library: Library, args: argparse.Namespace) -> int:
@@ -74,6 +77,7 @@ def conduct_sweep(sweep: Sweep, library: Library, args: argparse.Namespace) -> i
     from melt.cli._progress import progress
     from melt.events import SweepPlanned
     from melt.fleet.conductor import conduct
+    from melt.fleet.pools import Roster
     from melt.fleet.recover import recover
     from melt.fleet.sweep import missing, save
     from melt.store.store import Store
@@ -87,13 +91,21 @@ def conduct_sweep(sweep: Sweep, library: Library, args: argparse.Namespace) -> i
             sweep, todo = missing(sweep, store)
             observe(SweepPlanned(sweep.specs, todo))
             save(store.root, sweep)
-            troubles = conduct(todo, store, _resolver(library, observe), observe=observe, stop=stop).troubles
+            spool = store.layout.spool
+            roster = Roster(
+                sweep, keep=lambda now: save(store.root, now), was_begun=lambda run_id: (spool / run_id).exists()
+            )
+            resolve = _resolver(library, observe)
+            done = conduct(todo, store, resolve, observe=observe, stop=stop, elsewhere=roster.move)
+        sweep = roster.sweep
         bundles = _bundles(store, sweep)
         try:
             print_comparison(bundles, args.output)
         except IncomparableError as error:
             print(f"melt: all runs are kept, but there is no table of them: {error}", file=sys.stderr)
-        return _report(sweep, bundles, troubles, stop.is_set())
+        for trouble in done.made_good:
+            print(f"melt: {trouble}; an equal device did its runs", file=sys.stderr)
+        return _report(sweep, bundles, done.troubles, stop.is_set())
 
 
 def _report(sweep: Sweep, bundles: Sequence[RunBundle], troubles: Sequence[Exception], stopped: bool) -> int:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 
-from melt.errors import MeltError
-from melt.events import Note, Observer
+from melt.errors import DeviceError, MeltError
+from melt.events import DeviceDone, Note, Observer
 from melt.fleet.setbacks import SetAside
 from melt.fleet.station import Station
 from melt.records import Artifact, RunSpec
@@ -21,45 +21,95 @@ Resolve = Callable[[str, str | None], Artifact]
 _HERE = "local"
 
 
+Elsewhere = Callable[[str, Sequence[RunSpec], str], tuple[str, list[RunSpec]] | None]
+"""(a device that failed, its runs that are left, why) -> an equal device and the runs to do there, None: none."""
+
+
 @dataclass(slots=True)
 class Conducted:
-    """What a sweep came to: what was published, and what ended a device's part of it early."""
+    """What a sweep came to: what was published, and what ended a device's part of it early.
+
+    `made_good` are those of the troubles after which an equal device did the rest.
+    """
 
     bundles: list[RunBundle] = field(default_factory=list)
     troubles: list[MeltError] = field(default_factory=list)
+    made_good: list[MeltError] = field(default_factory=list)
 
 
-def conduct(specs: Sequence[RunSpec], store: Store, resolve: Resolve, *, observe: Observer, stop: Event) -> Conducted:
+def conduct(
+    specs: Sequence[RunSpec],
+    store: Store,
+    resolve: Resolve,
+    *,
+    observe: Observer,
+    stop: Event,
+    elsewhere: Elsewhere = lambda *_: None,
+) -> Conducted:
     """Run the specs on their devices, all devices at once, those of a device in order.
 
     Stops early when `stop` is set; the runs under way are ended in order and published as aborted. A device that is
     lost ends its own part only: what it collected stays in the spool. One that fails again and again is set aside: what
-    it has not run is left for `melt resume`. This machine, if it is among the devices, comes last and alone, because
-    looking after the others costs it time that would be missing in its own numbers.
+    it has not run is done by an equal device where `elsewhere` names one, else left for `melt resume`. This machine, if
+    it is among the devices, comes last and alone, because looking after the others costs it time that would be missing
+    in its own numbers.
     """
     artifacts = {key: resolve(*key) for key in dict.fromkeys((s.model, s.quant) for s in specs)}
     by_device: dict[str, deque[RunSpec]] = {}
     for spec in specs:
         by_device.setdefault(spec.device, deque()).append(spec)
     result = Conducted()
-    station = Station(store, artifacts, observe, stop)
+    fleet = _Fleet(Station(store, artifacts, observe, stop), elsewhere, result)
+    _side_by_side([fleet.work(device, todo) for device, todo in by_device.items() if device != _HERE])
+    _side_by_side([fleet.work(device, todo) for device, todo in by_device.items() if device == _HERE])
+    return result
 
-    def work_on(device: str) -> Callable[[], None]:
-        """Return the whole work on one device; an error of melt's ends it and is kept."""
+
+@dataclass(frozen=True, slots=True)
+class _Fleet:
+    """What the work on all devices shares. `turns` keep two who have work for a device from being there at once."""
+
+    station: Station
+    elsewhere: Elsewhere
+    result: Conducted
+    turns: dict[str, Lock] = field(default_factory=dict)
+
+    def work(self, device: str, todo: deque[RunSpec]) -> Callable[[], None]:
+        """Return the whole work on one device, and on equal ones where it fails; an error of melt's is kept."""
 
         def work() -> None:
-            try:
-                station.work_off(device, by_device[device], result.bundles)
-            except MeltError as error:
-                result.troubles.append(error)
-                if isinstance(error, SetAside):
-                    observe(Note(str(error), device=device))
+            there, left = device, todo
+            while left:
+                error = self._try(there, left)
+                if error is None:
+                    return
+                found = self._next(there, left, error)
+                if found is None:
+                    self.result.troubles.append(error)
+                    return
+                self.result.made_good.append(error)
+                self.station.observe(Note(f"what it has not run is run by {found[0]}", device=there))
+                there, left = found[0], deque(found[1])
 
         return work
 
-    _side_by_side([work_on(device) for device in by_device if device != _HERE])
-    _side_by_side([work_on(device) for device in by_device if device == _HERE])
-    return result
+    def _try(self, device: str, todo: deque[RunSpec]) -> MeltError | None:
+        observe = self.station.observe
+        try:
+            with self.turns.setdefault(device, Lock()):
+                self.station.work_off(device, todo, self.result.bundles)
+        except MeltError as error:
+            if isinstance(error, SetAside):
+                observe(Note(str(error), device=device))
+            return error
+        finally:
+            observe(DeviceDone(device))
+        return None
+
+    def _next(self, device: str, left: deque[RunSpec], error: MeltError) -> tuple[str, list[RunSpec]] | None:
+        if not left or self.station.stop.is_set() or not isinstance(error, DeviceError):
+            return None
+        return self.elsewhere(device, left, str(error))
 
 
 def _side_by_side(works: Sequence[Callable[[], None]]) -> None:

@@ -9,6 +9,7 @@ from melt.engines.registry import get as get_engine
 from melt.models.catalog import LocalFile, find_source
 from melt.models.ggml import find_level
 from melt.models.gguf import read_header
+from melt.plan.devices import by_model
 from melt.plan.model import Plan
 from melt.records import RunSpec
 from melt.transports.registry import resolve
@@ -17,9 +18,10 @@ from melt.transports.registry import resolve
 def resolve_devices(plan: Plan) -> Plan:
     """Write each device as its full selector, once: `R5CT1234` becomes `adb:R5CT1234`, `orin` `ssh:orin`.
 
-    Raises UsageError.
+    A model stays as it is: which devices do its runs is seen when they begin. Raises UsageError.
     """
-    return replace(plan, devices=tuple(dict.fromkeys(resolve(device) for device in plan.devices)))
+    full = (device if by_model(device) else resolve(device) for device in plan.devices)
+    return replace(plan, devices=tuple(dict.fromkeys(full)))
 
 
 def check_names(specs: Iterable[RunSpec]) -> None:

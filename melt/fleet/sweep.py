@@ -17,18 +17,30 @@ from melt.store.store import Store
 _FOLDER = "sweeps"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """Runs that another device does than was meant, since that one failed; `run_ids` are what they are called now."""
+
+    device: str
+    to: str
+    why: str
+    run_ids: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """All runs of one `melt run`, in order."""
+    """All runs of one `melt run`, in order. The devices of each of `pools` may stand in for each other."""
 
     sweep_id: str
     specs: tuple[RunSpec, ...]
+    pools: tuple[tuple[str, ...], ...] = ()
+    moves: tuple[Move, ...] = ()
 
 
 def save(root: Path, sweep: Sweep) -> None:
     """Keep a sweep, whole or not at all. Raises StoreError."""
     path = root / _FOLDER / f"{sweep.sweep_id}.json"
-    text = json.dumps({"sweep_id": sweep.sweep_id, "specs": [to_dict(spec) for spec in sweep.specs]}, indent=1)
+    text = json.dumps(to_dict(sweep), indent=1)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_durably(path, text.encode())
@@ -46,9 +58,8 @@ def load(root: Path, sweep_id: str | None) -> Sweep:
         raise UsageError(f"{sweep_id!r} is the beginning of {len(found)} sweeps: {', '.join(found)}")
     path = root / _FOLDER / f"{found[0]}.json"
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        return Sweep(data["sweep_id"], tuple(from_dict(RunSpec, spec) for spec in data["specs"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return from_dict(Sweep, json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, StoreError) as error:
         raise StoreError(f"{path}: not a sweep document: {error}") from error
 
 
@@ -63,4 +74,4 @@ def missing(sweep: Sweep, store: Store) -> tuple[Sweep, tuple[RunSpec, ...]]:
         specs.append(spec)
         if spec.run_id not in outcomes:
             todo.append(spec)
-    return Sweep(sweep.sweep_id, tuple(specs)), tuple(todo)
+    return replace(sweep, specs=tuple(specs)), tuple(todo)

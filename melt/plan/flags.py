@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from melt.errors import PlanError, UsageError
-from melt.plan import values, workloads
+from melt.plan import devices, values, workloads
 from melt.plan.model import ModelChoice, Plan, Reference, check_affinity, check_order, check_reference, check_size
 from melt.records import Conditions, Settings, Workload
 
@@ -66,7 +66,7 @@ def plan_from_flags(
         base = Plan(name="flags", models=(), workloads=DEFAULT_WORKLOADS)
     given: dict[str, Any] = {
         "name": _read("--name", values.name, flags.name) if flags.name is not None else base.name,
-        "devices": _listed("--device", values.name, flags.devices) or base.devices,
+        "devices": _listed("--device", devices.device, flags.devices) or base.devices,
         "models": _models(flags, base.models),
         "engines": _listed("--engine", values.name, flags.engines) or base.engines,
         "workloads": _workloads(flags, base.workloads, load_prompts),

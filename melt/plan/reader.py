@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import yaml
 
 from melt.errors import UsageError
-from melt.plan import values, workloads
+from melt.plan import devices, values, workloads
 from melt.plan.model import ModelChoice, Plan, Reference, check_affinity, check_order, check_reference, check_size
 from melt.plan.nodes import Problems, compose
 from melt.records import Conditions, Gate, Repeat, Sampling, Settings, Workload
@@ -20,6 +20,7 @@ from melt.records import Conditions, Gate, Repeat, Sampling, Settings, Workload
 T = TypeVar("T")
 
 _MODEL_KEYS = ("model", "quants")
+_DEVICE_KEYS = ("model", "count")
 _WORKLOAD_KEYS = ("prompt", "gen", "depth", "prompts", "sustained")
 _NULL_TAG = "tag:yaml.org,2002:null"
 
@@ -55,7 +56,7 @@ class _PlanReader:
         """Read the whole. It is only a plan when nothing was noted."""
         readers: dict[str, Callable[[yaml.Node], object]] = {
             "name": partial(self._value, "name", values.name),
-            "devices": self._names("devices"),
+            "devices": partial(self._list, "devices", self._device),
             "models": lambda child: self._list("models", self._model, child, label=lambda choice: choice.model),
             "engines": self._names("engines"),
             "workloads": lambda child: self._list("workloads", self._workload, child, label=lambda work: work.name),
@@ -86,6 +87,21 @@ class _PlanReader:
 
     def _names(self, what: str) -> Callable[[yaml.Node], tuple[str, ...]]:
         return partial(self._list, what, partial(self._value, what, values.name))
+
+    def _device(self, node: yaml.Node) -> str:
+        if isinstance(node, yaml.ScalarNode):
+            return self._value("devices", devices.device, node)
+        children = self._mapping("a device", _DEVICE_KEYS, node)
+        if "model" not in children:
+            raise self._wrong(node, "a device by its model needs the key 'model'")
+        readers: dict[str, Callable[[yaml.Node], object]] = {
+            "model": partial(self._value, "model", values.name),
+            "count": partial(self._value, "count", devices.count),
+        }
+        given = self._each(readers, children)
+        if len(given) < len(children):
+            raise _NotedError
+        return devices.ByModel(**given).selector
 
     def _model(self, node: yaml.Node) -> ModelChoice:
         if isinstance(node, yaml.ScalarNode):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -15,6 +16,8 @@ from conftest import LONG, SMALL, Melt
 from melt.errors import Gone
 from melt.fleet import station
 from melt.fleet.conductor import conduct
+from melt.fleet.pools import Roster
+from melt.fleet.sweep import Sweep, load, save
 from melt.models.library import Library
 from melt.plan.expand import expand
 from melt.plan.ids import new_id
@@ -67,11 +70,47 @@ def test_an_interrupt_at_the_gate_starts_nothing(melt: Melt) -> None:
     assert melt.job_dirs() == []
 
 
-def test_a_run_whose_link_breaks_is_collected_and_the_sweep_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, models_dir: Path
-) -> None:
+PLAN = Plan(
+    name="two cells",
+    models=(ModelChoice(model="tiny-pydoc"),),
+    workloads=(Workload(n_prompt=16), Workload(n_gen=16)),
+    settings=(Settings(threads=1),),
+    repeat=Repeat(warmup=0, repetitions=1),
+    order="sequential",
+)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, models_dir: Path) -> Path:
+    """This process as a melt of its own; where its jobs lie."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("MELT_MODELS", str(models_dir))
+    return tmp_path / "state" / "melt" / "device" / "jobs"
+
+
+def test_an_equal_device_does_what_a_failed_one_was_to_do(tmp_path: Path, here: Path) -> None:
+    nowhere = "ssh:nobody@127.0.0.1:1"
+    specs = expand(replace(PLAN, devices=(nowhere,)), sweep_id=new_id(), new_run_id=new_id)
+    notes: list[Any] = []
+    with Store.open(tmp_path / "store") as store:
+        roster = Roster(
+            Sweep(specs[0].sweep_id, specs, ((nowhere, "local"),)),
+            keep=lambda sweep: save(store.root, sweep),
+            was_begun=lambda _: False,
+        )
+        done = conduct(specs, store, Library().resolve, observe=notes.append, stop=Event(), elsewhere=roster.move)
+        assert [bundle.start.spec.device for bundle in done.bundles] == ["local", "local"]
+        assert {bundle.stop.outcome for bundle in done.bundles} == {Outcome.OK}
+        kept = load(store.root, None)
+    assert (done.troubles, len(done.made_good)) == ([], 1)
+    assert [move.to for move in kept.moves] == ["local"]
+    assert str(done.made_good[0]) == kept.moves[0].why
+    assert [(spec.run_id, spec.device) for spec in kept.specs] == [(spec.run_id, "local") for spec in specs]
+
+
+def test_a_run_whose_link_breaks_is_collected_and_the_sweep_goes_on(
+    tmp_path: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole, begun = station.execute, []
 
     def breaking(spec: Any, artifact: Any, engine: Any, site: Any, folder: Any, **rest: Any) -> Any:
@@ -85,14 +124,7 @@ def test_a_run_whose_link_breaks_is_collected_and_the_sweep_goes_on(
         return whole(spec, artifact, engine, site, folder, **rest)
 
     monkeypatch.setattr(station, "execute", breaking)
-    plan = Plan(
-        name="broken",
-        models=(ModelChoice(model="tiny-pydoc"),),
-        workloads=(Workload(n_prompt=16), Workload(n_gen=16)),
-        settings=(Settings(threads=1),),
-        repeat=Repeat(warmup=0, repetitions=1),
-    )
-    specs = expand(plan, sweep_id=new_id(), new_run_id=new_id)
+    specs = expand(PLAN, sweep_id=new_id(), new_run_id=new_id)
     notes: list[Any] = []
     with Store.open(tmp_path / "store") as store:
         done = conduct(specs, store, Library().resolve, observe=notes.append, stop=Event())
@@ -101,4 +133,4 @@ def test_a_run_whose_link_breaks_is_collected_and_the_sweep_goes_on(
         assert store.leftovers() == []
     assert done.troubles == []
     assert begun == [specs[0].run_id, specs[0].run_id, specs[1].run_id]
-    assert list((tmp_path / "state" / "melt" / "device" / "jobs").iterdir()) == []
+    assert list(here.iterdir()) == []
