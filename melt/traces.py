@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,16 @@ class Trace:
     t_ns: Times
     columns: Mapping[str, Values]
     streams: tuple[Stream, ...] = ()
+
+    def with_columns(self, more: Sequence[tuple[Stream, Values]]) -> Trace:
+        """Return the trace with more columns behind its own; the same trace where there are none."""
+        if not more:
+            return self
+        return replace(
+            self,
+            columns={**self.columns, **{stream.name: values for stream, values in more}},
+            streams=(*self.streams, *(stream for stream, _ in more)),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

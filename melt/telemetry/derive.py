@@ -27,14 +27,7 @@ def with_derived(trace: Trace) -> Trace:
     measured = [(stream, trace.columns[stream.name]) for stream in trace.streams]
     current = [*_current(measured)]
     measured += current
-    derived = [*current, *_cpu_load(measured), *_runner_cpus(trace, measured), *_power(measured)]
-    if not derived:
-        return trace
-    return replace(
-        trace,
-        columns={**trace.columns, **{stream.name: values for stream, values in derived}},
-        streams=(*trace.streams, *(stream for stream, _ in derived)),
-    )
+    return trace.with_columns([*current, *_cpu_load(measured), *_runner_cpus(trace, measured), *_power(measured)])
 
 
 def _cpu_load(columns: list[Column]) -> Iterator[Column]:

@@ -35,14 +35,7 @@ _Column = tuple[Stream, Values]
 
 def with_renewals(trace: Trace) -> Trace:
     """Return the trace with what is derived from its moments of renewal; the same trace where there is nothing."""
-    derived = [*_soc(trace), *_system(trace)]
-    if not derived:
-        return trace
-    return replace(
-        trace,
-        columns={**trace.columns, **{stream.name: values for stream, values in derived}},
-        streams=(*trace.streams, *(stream for stream, _ in derived)),
-    )
+    return trace.with_columns([*_soc(trace), *_system(trace)])
 
 
 def renewed(values: Values) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
