@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from melt.analysis.series import Series, find
 from melt.records import Stream
+from melt.telemetry.platforms.columns import RAIL
 from melt.telemetry.renewal import SOC, counts
 from melt.traces import Trace
 
@@ -16,8 +17,6 @@ PLAUSIBLE_C = (1.0, 125.0)
 _DEVICE_SITE = re.compile(r"(^|\W)(psys|sys|system|device|vdd_in|pom_5v_in|vin|input|meter)$", re.IGNORECASE)
 _PACKAGE_SITE = re.compile(r"^(package\S*|.*\W[ep]?(socket|package)\W?\d*)$", re.IGNORECASE)
 _BATTERY_SITE = re.compile(r"^bat", re.IGNORECASE)
-RAIL = "rail "
-"""What the sites of an on-device power meter begin with."""
 _RAIL_SITE = re.compile(f"^{RAIL}")
 _SOC_SITE = re.compile(rf"^{SOC}\w+(\+\w+)+$")
 """The sum of what an Apple chip's firmware computes for its parts; each of them alone is no meter."""

@@ -15,6 +15,7 @@ from melt.analysis.figures import NOT_REACHED, Figure
 from melt.analysis.repetitions import Repetition
 from melt.analysis.series import Series, Span
 from melt.records import Metric
+from melt.telemetry.platforms.columns import RAIL
 from melt.traces import Times, Trace, Values
 
 NO_SENSOR = "no power sensor"
@@ -45,7 +46,7 @@ class Meter:
     @property
     def sites(self) -> str:
         """Where it was read. A sum of rails is worth what it sums, so all are named."""
-        sites = [s.stream.site.removeprefix(channels.RAIL) for s in self.series]
+        sites = [s.stream.site.removeprefix(RAIL) for s in self.series]
         named = self.scope == channels.RAILS or len(sites) <= _NAMED_SITES
         return ", ".join(sites) if named else f"{len(sites)} of them"
 
