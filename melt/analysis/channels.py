@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from melt.analysis.series import Series, find
 from melt.records import Stream
-from melt.telemetry.platforms.columns import RAIL
-from melt.telemetry.renewal import SOC, counts
+from melt.telemetry.renewal import counts
+from melt.telemetry.sites import RAIL, SOC
 from melt.traces import Trace
 
 PLAUSIBLE_C = (1.0, 125.0)

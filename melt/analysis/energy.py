@@ -15,7 +15,7 @@ from melt.analysis.figures import NOT_REACHED, Figure
 from melt.analysis.repetitions import Repetition
 from melt.analysis.series import Series, Span
 from melt.records import Metric
-from melt.telemetry.platforms.columns import RAIL
+from melt.telemetry.sites import RAIL
 from melt.traces import Times, Trace, Values
 
 NO_SENSOR = "no power sensor"

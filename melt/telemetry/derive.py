@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from melt.records import Stream
-from melt.telemetry.platforms.columns import RAIL
 from melt.telemetry.platforms.gauge import Reading, calibrate
+from melt.telemetry.sites import RAIL
 from melt.traces import Trace, Values
 from melt.units import UNITS
 

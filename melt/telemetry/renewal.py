@@ -15,16 +15,11 @@ from dataclasses import replace
 import numpy as np
 
 from melt.records import Stream
+from melt.telemetry.sites import SMC, SOC, SYSTEM
 from melt.traces import Times, Trace, Values
 
-SOC = "soc "
-"""What the sites of a chip's parts begin with."""
 WINDOW = "powermetrics_window"
 """The column with the seconds before a line over which its powers are means."""
-SMC = "smc"
-"""The site of a whole Mac's power as often as it was read."""
-SYSTEM = "system"
-"""The site of the same as often as it was renewed."""
 
 _PARTS = ("ane", "cpu", "dram", "gpu")
 _CLOCK = "cpu"

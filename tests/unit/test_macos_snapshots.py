@@ -20,8 +20,8 @@ from melt.targets.probe import load_snapshot
 from melt.telemetry.base import Snapshot
 from melt.telemetry.platforms import macos
 from melt.telemetry.platforms.macos_ioreport import ONE_DIE
-from melt.telemetry.renewal import SOC
 from melt.telemetry.schedule import make_schedule
+from melt.telemetry.sites import SOC
 from melt.units import UNITS
 
 FOLDER = Path(__file__).parents[1] / "data" / "snapshots" / "macos"

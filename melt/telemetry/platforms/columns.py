@@ -12,9 +12,6 @@ from melt.units import UNITS
 
 _UNNAMED_UNITS = ("1",)
 
-RAIL = "rail "
-"""What the site of a power rail begins with; those are added up where nothing measures the whole."""
-
 
 class Collector:
     """A trace in the making: one clock, one rate, and a name of its own for each column."""

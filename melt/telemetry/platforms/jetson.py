@@ -13,7 +13,8 @@ from melt.targets.jetson import is_jetson
 from melt.targets.probe import Snapshot, keyed_bytes, text_of
 from melt.telemetry.base import Discovery, FileSource
 from melt.telemetry.platforms import jetson_jtop, jetson_rails, jetson_tegrastats, nvidia
-from melt.telemetry.platforms.columns import RAIL, Collector, matching
+from melt.telemetry.platforms.columns import Collector, matching
+from melt.telemetry.sites import RAIL
 
 _DEVFREQ_GPU = "/sys/class/devfreq/*/device/load"
 _GPU_NAMES = ("gpu", "gv11b", "gp10b", "ga10b", "gb10b")

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from melt.records import Sampling
 from melt.targets.probe import Snapshot, text_of
 from melt.telemetry.base import FileSource
-from melt.telemetry.platforms.columns import RAIL, Collector, matching
+from melt.telemetry.platforms.columns import Collector, matching
+from melt.telemetry.sites import RAIL
 
 _MONITOR = "/sys/bus/i2c/devices/*-004?"
 """INA3221 and INA238 answer at the addresses from 0x40 on."""

@@ -12,7 +12,7 @@ from melt.targets.macos import virtualization
 from melt.targets.probe import Snapshot
 from melt.telemetry.base import Discovery
 from melt.telemetry.platforms import macos_ioreport, macos_macmon, macos_powermetrics, macos_state
-from melt.telemetry.renewal import SMC, SOC
+from melt.telemetry.sites import SMC, SOC
 
 GLOBS: tuple[str, ...] = ()
 

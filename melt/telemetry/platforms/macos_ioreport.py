@@ -16,7 +16,7 @@ from melt.targets.macos import settings
 from melt.targets.probe import Snapshot
 from melt.telemetry.base import PYTHON, STREAMS, LineSource
 from melt.telemetry.platforms.macos_lines import Column, Reader, at, json_object, line_source, number, period_ms
-from melt.telemetry.renewal import SOC
+from melt.telemetry.sites import SOC
 
 _LOOK = """
 import json, sys

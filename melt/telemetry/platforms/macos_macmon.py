@@ -25,7 +25,7 @@ from melt.telemetry.platforms.macos_lines import (
     line_source,
     period_ms,
 )
-from melt.telemetry.renewal import SMC, SOC
+from melt.telemetry.sites import SMC, SOC
 
 COMMANDS: Mapping[str, tuple[str, ...]] = {
     # A shell over SSH does not have Homebrew in its PATH.

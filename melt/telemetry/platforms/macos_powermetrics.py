@@ -14,7 +14,8 @@ from typing import Any
 from melt.targets.probe import Snapshot
 from melt.telemetry.base import PYTHON, STREAMS, LineSource
 from melt.telemetry.platforms.macos_lines import FASTEST_MS, Column, Reader, at, line_source, number, period_ms
-from melt.telemetry.renewal import SOC, WINDOW
+from melt.telemetry.renewal import WINDOW
+from melt.telemetry.sites import SOC
 
 _ASK = ("sudo", "-n", "powermetrics", "--samplers", "cpu_power,gpu_power,thermal", "-f", "plist")
 
