@@ -131,7 +131,7 @@ def compare(bundles: Sequence[RunBundle], by: str = "quant", metrics: Sequence[s
     alike.check_by(by)
     # Reference runs are no sessions: their cell would have three more than the others, and at chosen times.
     sessions = [bundle for bundle in bundles if not bundle.start.spec.reference]
-    ordered = sorted(sessions or bundles, key=_place)
+    ordered = _as_planned(sessions or bundles)
     alike.check_alike(ordered, by)
     members = _by_key(ordered, lambda b: alike.group_key(b.start, by))
     labels = alike.group_labels([runs[0].start for runs in members], by)
@@ -147,11 +147,16 @@ def compare(bundles: Sequence[RunBundle], by: str = "quant", metrics: Sequence[s
     )
 
 
-def _place(bundle: RunBundle) -> tuple[str, int, int, int]:
-    """Return what sorts runs by sweep, then by cell as the plan has them: the order they were run in may be random."""
-    spec = bundle.start.spec
-    cell = spec.position if spec.cell is None else spec.cell
-    return spec.sweep_id, cell, spec.position, bundle.start.started_utc_ns
+def _as_planned(bundles: Iterable[RunBundle]) -> list[RunBundle]:
+    """Sort runs by sweep, then by cell as the plan has them: the order in which they were run may be random."""
+    ordered = sorted(bundles, key=lambda b: (b.start.started_utc_ns, b.start.spec.position))
+    sweeps = list(dict.fromkeys(b.start.spec.sweep_id for b in ordered))
+
+    def place(bundle: RunBundle) -> tuple[int, int]:
+        spec = bundle.start.spec
+        return sweeps.index(spec.sweep_id), spec.position if spec.cell is None else spec.cell
+
+    return sorted(ordered, key=place)
 
 
 def _by_key(bundles: Iterable[RunBundle], key: Callable[[RunBundle], Hashable]) -> list[list[RunBundle]]:

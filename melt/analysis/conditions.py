@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from statistics import median
 
 from melt.analysis.evidence import Evidence
 from melt.analysis.series import Series, find
 from melt.analysis.statistics import variation
+from melt.analysis.trend import trend
 from melt.records import Reason
 
 MIN_REPETITIONS = 3
@@ -14,6 +16,12 @@ MIN_REPETITIONS = 3
 
 UNSTABLE_CV = 0.05
 """Repetitions inside one process differ by 1 to 2 % on a quiet machine; more than twice that has a cause."""
+
+DRIFT_SHARE = 0.03
+"""A steady change of 3 % moves a run's median by half of that: as much as chance does on a quiet machine."""
+
+DRIFT_P = 0.05
+"""How often repetitions in a chance order may be taken for a drift, over all rates of a run together."""
 
 COLD_RESIDENT_SHARE = 0.05
 """A load that finds more of its file in memory than this was not cold. The last pages of a file may stay."""
@@ -119,6 +127,25 @@ def unstable(seen: Evidence) -> Reason | None:
     return Reason(code="unstable", message=message, figures={"cv": found[worst]})
 
 
+def drift(seen: Evidence) -> Reason | None:
+    """The repetitions became steadily slower or faster: their median is that of no state the device stays in.
+
+    Of fewer than five no order is unlikely enough: five fall, or rise, all the way in one of 60 cases by chance.
+    """
+    found: dict[str, tuple[float, float]] = {}
+    for name, values in seen.rates.items():
+        change = trend(values)
+        if change is not None and change.p <= DRIFT_P / len(seen.rates):
+            found[name] = (change.slope * (len(values) - 1) / median(values), change.p)
+    worst = max(found, key=lambda name: abs(found[name][0]), default=None)
+    if worst is None or abs(found[worst][0]) < DRIFT_SHARE:
+        return None
+    share, p = found[worst]
+    phase, way = worst.removesuffix("_tps"), "fell" if share < 0 else "rose"
+    message = f"the {phase} rate {way} by {100 * abs(share):.1f} % from the first to the last repetition (p = {p:.2g})"
+    return Reason(code="drift", message=message, figures={"change": share, "p": p})
+
+
 def missed_ticks(seen: Evidence) -> Reason | None:
     """The agent could not keep its rate."""
     share = seen.overhead.missed_share
@@ -181,6 +208,7 @@ CHECKS: tuple[Check, ...] = (
     cache_not_cold,
     too_few_repetitions,
     unstable,
+    drift,
     missed_ticks,
     sampling_gap,
     journal_full,

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from melt.analysis.compare import Cell, Column, Comparison, Group, Row
+from melt.codec import to_dict
 
 _HEADERS = (
     "device_id",
@@ -57,6 +58,7 @@ def nested(comparison: Comparison) -> str:
             for group in comparison.groups
         ],
         "unmeasured": dict(comparison.unmeasured),
+        "order_effects": [to_dict(effect) for effect in comparison.order_effects],
         "notes": list(comparison.notes),
     }
     return json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from analysis_samples import MS, agent_events, at, channel, make_start, run, runner_said
 
@@ -149,6 +150,34 @@ def test_affinity():
         seen = run(events=events("0", got))
         assert codes(seen) == ["affinity_not_applied"]
         assert seen.verdict is Verdict.INVALID
+
+
+@pytest.mark.parametrize(
+    ("gaps_ms", "expected"),
+    [
+        ((10, 10.1, 10.2, 10.3, 10.4), ["drift"]),
+        ((10.4, 10.3, 10.2, 10.1, 10), ["drift"]),
+        ((10, 10.02, 10.04, 10.06, 10.08), []),  # steady, and too little to matter
+        ((10, 10.4, 10.2, 10.3, 10.1), []),  # as far apart, in no order
+        ((10, 10.2, 10.4), []),  # three are in order by chance in a third of all cases
+    ],
+)
+def test_repetitions_that_become_slower_or_faster_one_by_one(gaps_ms, expected):
+    seen = run(runner_said(gaps_ms=gaps_ms))
+    assert codes(seen) == expected
+
+
+def test_a_drift_says_how_much_and_how_sure():
+    (reason,) = run(runner_said(gaps_ms=(10, 10.1, 10.2, 10.3, 10.4))).reasons
+    assert reason.message == "the decode rate fell by 3.9 % from the first to the last repetition (p = 0.017)"
+    assert reason.figures == {"change": pytest.approx(-0.039, abs=1e-3), "p": pytest.approx(1 / 60)}
+
+
+def test_steady_repetitions_are_seldom_taken_for_a_drift():
+    draws = np.random.default_rng(11)
+    trials = 60
+    found = [codes(run(runner_said(gaps_ms=10 * draws.normal(1, 0.02, 8)))) for _ in range(trials)]
+    assert sum("drift" in reasons for reasons in found) <= 0.05 * trials
 
 
 @pytest.mark.parametrize(("uncertainty_ns", "expected"), [(None, []), (10 * MS, []), (25 * MS, ["clock_uncertain"])])

@@ -1,0 +1,132 @@
+"""Whether it mattered when in a sweep a cell was run: heat that stays, a battery that drains, neighbours that wake."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from melt.analysis.trend import Point, grouped_trend
+from melt.plan.expand import cell_key
+from melt.records import Outcome, RunSpec, Verdict
+from melt.traces import RunBundle
+
+ORDER_P = 0.05
+"""How often a chance order may be taken for an effect of it, over all devices and sweeps of a comparison together."""
+
+ORDER_SHARE = 0.01
+"""What changes a rate by less than this from the first run to the last, no session median shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class OrderEffect:
+    """What became of a device over a sweep. `change` is relative, from its first run to its last; `p` is of its trend.
+
+    `device` is the device's name, `order` that of the plan, `n_runs` how many runs tell of it.
+    """
+
+    sweep_id: str
+    device: str
+    order: str | None
+    change: float
+    p: float
+    n_runs: int
+
+
+def main_rate(spec: RunSpec) -> str:
+    """Return the metric that a cell is run for: decode where it decodes, else prefill."""
+    return "decode_tps" if spec.workload.n_gen else "prefill_tps"
+
+
+def order_effects(bundles: Iterable[RunBundle]) -> tuple[OrderEffect, ...]:
+    """Return the effects that chance does not explain. Reference runs count as runs of their cell.
+
+    Each rate is taken relative to the median of its cell on that device, and tested within its cell: cells that are
+    slower are no trend, wherever they stand.
+    """
+    found = [effect for part in _parts(bundles) if (effect := _effect(part)) is not None]
+    return tuple(e for e in found if e.p <= ORDER_P / len(found) and abs(e.change) >= ORDER_SHARE)
+
+
+def order_notes(bundles: Sequence[RunBundle], effects: Sequence[OrderEffect]) -> tuple[str, ...]:
+    """Return what a reader must know of the order: a sentence for each effect, and what the reference cells said."""
+    many = len({bundle.start.spec.sweep_id for bundle in bundles}) > 1
+    said = [_sentence(effect, many) for effect in effects]
+    return (*said, *(note for part in _parts(bundles) if (note := _reference(part, many))))
+
+
+def _parts(bundles: Iterable[RunBundle]) -> list[list[RunBundle]]:
+    """Return the runs that have a rate, by sweep and device, as they were run."""
+    parts: dict[tuple[str, str], list[RunBundle]] = {}
+    for bundle in sorted(bundles, key=lambda b: b.start.started_utc_ns):
+        good = bundle.stop.outcome is Outcome.OK and bundle.stop.verdict is not Verdict.INVALID
+        if good and _rate(bundle) is not None:
+            parts.setdefault((bundle.start.spec.sweep_id, bundle.start.device.device_id), []).append(bundle)
+    return list(parts.values())
+
+
+def _rate(bundle: RunBundle) -> float | None:
+    wanted = main_rate(bundle.start.spec)
+    values = (m.value for m in bundle.metrics if m.name == wanted and m.repetition is None)
+    return next((value for value in values if value is not None and value > 0), None)
+
+
+def _effect(part: Sequence[RunBundle]) -> OrderEffect | None:
+    first_ns = part[0].start.started_utc_ns
+    cells: dict[str, list[Point]] = {}
+    for bundle in part:
+        rate = _rate(bundle)
+        if rate is not None:
+            after_s = (bundle.start.started_utc_ns - first_ns) / 1e9
+            cells.setdefault(cell_key(bundle.start.spec), []).append((after_s, rate))
+    found = grouped_trend([_relative(points) for points in cells.values()])
+    if found is None:
+        return None
+    start = part[0].start
+    return OrderEffect(
+        sweep_id=start.spec.sweep_id,
+        device=start.device.name,
+        order=start.spec.order,
+        change=found.slope * (part[-1].start.started_utc_ns - first_ns) / 1e9,
+        p=found.p,
+        n_runs=found.n,
+    )
+
+
+def _relative(points: Sequence[Point]) -> list[Point]:
+    middle = median(rate for _, rate in points)
+    # Two runs cannot start at the same time on a device; where documents say so, one of them is kept.
+    return list({after_s: (after_s, rate / middle) for after_s, rate in points}.values())
+
+
+_MEANS: Mapping[str | None, str] = {
+    "sequential": "; the order was sequential, so part of the differences between cells is this",
+    "random": "; every block had all cells, so none is favoured, but their sessions differ by it",
+    "interleaved": "; every block had all cells, so none is favoured, but their sessions differ by it",
+}
+
+
+def _sentence(effect: OrderEffect, many: bool) -> str:
+    way = "fell" if effect.change < 0 else "rose"
+    return (
+        f"Order effect on {effect.device}{_in_sweep(effect.sweep_id, many)}: rates {way} by "
+        f"{100 * abs(effect.change):.1f} % from the first run to the last (p = {effect.p:.2g}, {effect.n_runs} runs)"
+        f"{_MEANS.get(effect.order, '')}."
+    )
+
+
+def _reference(part: Sequence[RunBundle], many: bool) -> str | None:
+    """Tell the rates of the reference runs on a device, in their order; they stand in no column."""
+    runs = [bundle for bundle in part if bundle.start.spec.reference]
+    rates = [rate for bundle in runs if (rate := _rate(bundle)) is not None]
+    if not runs or len(runs) == len(part):
+        return None
+    spec, device = runs[0].start.spec, runs[0].start.device.name
+    change = "" if len(rates) < 2 else f", {100 * (rates[-1] / rates[0] - 1):+.1f} % from the first to the last"
+    listed = ", ".join(f"{rate:.4g}" for rate in rates)
+    phase = main_rate(spec).removesuffix("_tps")
+    return f"Reference runs on {device}{_in_sweep(spec.sweep_id, many)} ({spec.label}): {phase} {listed} tok/s{change}."
+
+
+def _in_sweep(sweep_id: str, many: bool) -> str:
+    return f" in sweep {sweep_id}" if many else ""

@@ -1,0 +1,127 @@
+"""Order effects: found where a device changes over a sweep, and seldom where it does not."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from store_samples import make_bundle
+
+from melt.analysis.compare import compare
+from melt.analysis.order_effect import ORDER_P, order_effects, order_notes
+from melt.plan.expand import expand
+from melt.plan.model import ModelChoice, Plan, Reference
+from melt.records import Outcome, Repeat, Verdict, Workload
+from melt.report.comparison import render
+from melt.report.comparison_data import nested
+from melt.traces import RunBundle
+
+QUANTS = {"f16": 20.0, "q8_0": 35.0, "q4_0": 60.0}
+
+
+def sweep(rate, sessions=6, **parts) -> list[RunBundle]:
+    """The runs of three levels on a device; `rate` gives what its speed is multiplied with at a run's position."""
+    plan = Plan(
+        name="demo",
+        models=(ModelChoice(model="tiny", quants=tuple(QUANTS)),),
+        workloads=(Workload(n_gen=128),),
+        repeat=Repeat(sessions=sessions),
+        **{"order_seed": 4, **parts},
+    )
+    made = []
+    for spec in expand(plan, sweep_id="s0", new_run_id=lambda: ""):
+        run_id = f"r{spec.position}"
+        tps = QUANTS[spec.quant] * rate(spec.position)
+        bundle = make_bundle(run_id, quant=spec.quant, position=spec.position, device=spec.device, decode_tps=tps)
+        made.append(replace(bundle, start=replace(bundle.start, spec=replace(spec, run_id=run_id))))
+    return made
+
+
+def test_a_device_that_tires_is_found_and_its_loss_is_measured():
+    noise = np.random.default_rng(1).normal(1, 0.01, 18)
+    (effect,) = order_effects(sweep(lambda i: noise[i] * (1 - 0.10 * i / 17)))
+    assert (effect.device, effect.order, effect.n_runs) == ("local", "random", 18)
+    assert effect.change == pytest.approx(-0.10, abs=0.03)
+    assert effect.p < 0.001
+
+
+@pytest.mark.parametrize("order", ["random", "interleaved", "sequential"])
+def test_cells_that_differ_are_no_effect_of_the_order(order):
+    noise = np.random.default_rng(1).normal(1, 0.003, 18)
+    assert order_effects(sweep(lambda i: noise[i], order=order, order_seed=None)) == ()
+
+
+@pytest.mark.parametrize("devices", [("a",), ("a", "b", "c")])
+def test_steady_devices_are_seldom_taken_for_some_that_change(devices):
+    draws = np.random.default_rng(7)
+    bundles = sweep(lambda i: 1.0, 4, devices=devices)
+    trials, alarms = 200, 0
+    for _ in range(trials):
+        noise = draws.normal(1, 0.03, len(bundles)).tolist()
+        alarms += bool(order_effects([scaled(b, f) for b, f in zip(bundles, noise, strict=True)]))
+    assert alarms / trials <= ORDER_P + 3 * (ORDER_P * (1 - ORDER_P) / trials) ** 0.5
+
+
+def scaled(bundle: RunBundle, factor: float) -> RunBundle:
+    metrics = tuple(m if m.value is None else replace(m, value=m.value * factor) for m in bundle.metrics)
+    return replace(bundle, metrics=metrics)
+
+
+def test_a_change_too_small_to_matter_is_not_told():
+    assert order_effects(sweep(lambda i: 1 - 0.008 * i / 17)) == ()
+
+
+def test_runs_without_a_rate_and_runs_of_something_else_do_not_count():
+    bundles = sweep(lambda i: 1 - 0.10 * i / 17)
+    for i, changed in enumerate(({"outcome": Outcome.OOM}, {"verdict": Verdict.INVALID})):
+        bundles[i] = replace(bundles[i], stop=replace(bundles[i].stop, **changed))
+    (effect,) = order_effects(bundles)
+    assert effect.n_runs == 16
+    assert order_effects(bundles[:2]) == order_effects([]) == ()
+
+
+def test_the_sentence_says_what_it_means_for_the_order_that_was_run():
+    def tired(i):
+        return 1 - 0.10 * i / 17
+
+    def note(order):
+        bundles = sweep(tired, order=order, order_seed=None)
+        (sentence,) = order_notes(bundles, order_effects(bundles))
+        return sentence
+
+    assert note("sequential").startswith("Order effect on local: rates fell by ")
+    assert note("sequential").endswith("; the order was sequential, so part of the differences between cells is this.")
+    assert note("interleaved").endswith(
+        "; every block had all cells, so none is favoured, but their sessions differ by it."
+    )
+
+
+def test_a_comparison_tells_the_effect_in_words_and_figures():
+    bundles = sweep(lambda i: 1 - 0.10 * i / 17)
+    comparison = compare(bundles)
+    assert any(note.startswith("Order effect on local: rates fell by 10") for note in comparison.notes)
+    assert "Order effect on local: rates fell by" in " ".join(render(comparison, "table").split())
+    (effect,) = json.loads(nested(comparison))["order_effects"]
+    assert effect["change"] == pytest.approx(-0.10, abs=0.01)
+    assert (effect["sweep_id"], effect["n_runs"]) == ("s0", 18)
+
+
+def test_reference_runs_are_told_stand_in_no_column_and_count_for_the_effect():
+    bundles = sweep(lambda i: 1 - 0.10 * i / 20, reference=Reference(quant="q8_0"))
+    comparison = compare(bundles)
+    assert [column.n_ok for column in comparison.groups[0].columns] == [6, 6, 6]
+    assert comparison.order_effects[0].n_runs == 21
+    (note,) = (note for note in comparison.notes if note.startswith("Reference"))
+    assert note == (
+        "Reference runs on local (tiny q8_0 tg128): decode 35, 33.25, 31.5 tok/s, -10.0 % from the first to the last."
+    )
+
+
+def test_several_sweeps_are_told_apart():
+    first = sweep(lambda i: 1 - 0.10 * i / 17)
+    second = [replace(b, start=replace(b.start, spec=replace(b.start.spec, sweep_id="s1"))) for b in first]
+    effects = order_effects([*first, *second])
+    assert [effect.sweep_id for effect in effects] == ["s0", "s1"]
+    assert "on local in sweep s1:" in order_notes([*first, *second], effects)[1]
