@@ -13,7 +13,16 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from melt.errors import Gone, HostKeyError, MeltError, Offline, TransportError, TransportTimeout, Unauthorized
+from melt.errors import (
+    DeviceError,
+    Gone,
+    HostKeyError,
+    MeltError,
+    Offline,
+    TransportError,
+    TransportTimeout,
+    Unauthorized,
+)
 from melt.fleet.look import Health, look
 from melt.records import DeviceFacts
 from melt.targets.profiles import Profile, load_profiles, matching_profile
@@ -98,7 +107,11 @@ def take_inventory(
             states |= _on_adb(server)
         except TransportError as error:
             problems.append(f"no phones are listed: {error}")
-    states |= dict.fromkeys(_on_ssh(profiles), _DEVICE)
+    try:
+        states |= dict.fromkeys(_trusted(), _DEVICE)
+    except DeviceError as error:
+        problems.append(f"no trusted hosts are listed: {error}")
+    states |= dict.fromkeys(_named(profiles), _DEVICE)
     ready = [one for one, state in states.items() if state == _DEVICE]
     asked = ask_all(ready, lambda selector: _look(selector, profiles), deadline_s, waiting)
     entries = (asked.get(one) or _refused(one, state) for one, state in states.items())
@@ -179,12 +192,16 @@ def _refused(selector: str, state: str) -> Entry:
     return Entry(selector, state, reason=remedy.replace("{serial}", serial))
 
 
-def _on_ssh(profiles: Iterable[Profile]) -> list[str]:
-    """Return the SSH hosts that were trusted, and those that the lab's profiles name."""
+def _trusted() -> Iterable[str]:
+    """Return the SSH hosts that were trusted. Raises DeviceError."""
     from melt.transports.ssh_trust import trusted
 
-    named = (address for profile in profiles for address in profile.addresses if address.startswith(_SSH))
-    return list(dict.fromkeys((*(f"{_SSH}{destination}" for destination in trusted()), *named)))
+    return (f"{_SSH}{destination}" for destination in trusted())
+
+
+def _named(profiles: Iterable[Profile]) -> Iterable[str]:
+    """Return the SSH hosts that the lab's profiles name."""
+    return (address for profile in profiles for address in profile.addresses if address.startswith(_SSH))
 
 
 def _look(selector: str, profiles: Iterable[Profile]) -> Entry:

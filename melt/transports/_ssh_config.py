@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from melt.errors import DeviceError, UsageError
+from melt.errors import DeviceError, TransportTimeout, UsageError
 
 _READ_S = 20.0
 """`Match exec` in a configuration may ask a slow network."""
@@ -61,7 +61,8 @@ class Host:
 def read(destination: str) -> Host:
     """Return what the configuration says of `host`, `user@host`, `user@host:port` or an alias.
 
-    Raises UsageError for a destination that cannot be one, DeviceError where OpenSSH's client is not installed.
+    Raises UsageError for a destination that cannot be one, DeviceError where OpenSSH's client is not installed,
+    TransportTimeout where it waits for something else.
     """
     words = _words(destination)
     found: defaultdict[str, list[str]] = defaultdict(list)
@@ -155,7 +156,12 @@ def _effective(destination: str, words: tuple[str, ...]) -> str:
         )  # fmt: skip
     except FileNotFoundError:
         raise DeviceError("ssh: OpenSSH's client, which reads ~/.ssh/config, is not here: install it") from None
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except subprocess.TimeoutExpired as error:
+        # It may be the network that is asked: with its return this ends, too.
+        raise TransportTimeout(
+            f"ssh: the configuration of {destination} was not read in {_READ_S:g} s: does a `Match exec` in it hang?"
+        ) from error
+    except OSError as error:
         raise DeviceError(f"ssh: the configuration of {destination} cannot be read: {error}") from error
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"`ssh -G` ended with {done.returncode}"]

@@ -67,6 +67,18 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedServer]:
 
 
 @pytest.mark.usefixtures("server")
+def test_a_list_of_trusted_hosts_that_cannot_be_read_hides_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "melt" / "known_hosts").mkdir(parents=True)
+    assert main(["devices", "-o", "json"]) == 0
+    said = capsys.readouterr()
+    assert len(json.loads(said.out)) == 1 + len(LISTED.splitlines())
+    assert "no trusted hosts are listed: cannot read" in said.err
+
+
+@pytest.mark.usefixtures("server")
 def test_devices_that_cannot_be_used_are_listed_with_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["devices", "-o", "json"]) == 0
     listed = {device["device"]: device for device in json.loads(capsys.readouterr().out)}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from melt.errors import DeviceError, UsageError
+from melt.errors import DeviceError, TransportTimeout, UsageError
 from melt.transports import _ssh_config
 from melt.transports.registry import open_transport, resolve
 
@@ -102,6 +102,18 @@ def test_a_mistake_in_the_configuration_is_told_with_its_line(config: Path) -> N
     config.write_text("Host a\n    NoSuchSetting yes\n")
     with pytest.raises(UsageError, match=r"cannot be read: .*config.* line 2: .*nosuchsetting"):
         _ssh_config.read("a")
+
+
+def test_a_configuration_that_waits_for_the_network_may_be_read_later(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config.write_text('Match exec "sleep 5"\n')
+    monkeypatch.setattr(_ssh_config, "_READ_S", 0.2)
+    with pytest.raises(
+        TransportTimeout, match=r"of a was not read in 0\.2 s: does a `Match exec` in it hang"
+    ) as caught:
+        _ssh_config.read("a")
+    assert caught.value.retryable
 
 
 def test_without_openssh_it_is_said(config: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
