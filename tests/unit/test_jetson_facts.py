@@ -52,6 +52,7 @@ def test_an_orin_nano_names_its_jetpack_its_mode_and_its_gpu() -> None:
     [
         ("# R32 (release), REVISION: 7.1, GCID: 29818004, BOARD: t210ref", "JetPack 4.6.1 (L4T 32.7.1)"),
         ("# R35 (release), REVISION: 4.1, GCID: 33958178, BOARD: t186ref", "JetPack 5.1.2 (L4T 35.4.1)"),
+        ("# R35 (release), REVISION: 6.4, GCID: 42525158, BOARD: generic", "JetPack 5.1.6 (L4T 35.6.4)"),
         ("# R36 (release), REVISION: 3.0, GCID: 36191598, BOARD: generic", "JetPack 6.0 (L4T 36.3.0)"),
         ("# R38 (release), REVISION: 2.0, GCID: 41844464, BOARD: generic", "JetPack 7.0 (L4T 38.2.0)"),
         ("# R99 (release), REVISION: 1.0, GCID: 1, BOARD: generic", "L4T 99.1.0"),
