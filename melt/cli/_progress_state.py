@@ -65,16 +65,16 @@ class Device:
     rate_tps: float | None = None
     temperature_c: float | None = None
     battery_ratio: float | None = None
-    power_mode: str | None = None
+    power_mode: str = ""
     ends: Counter[str] = field(default_factory=Counter)
 
     @property
     def failed(self) -> int:
-        """How many of its runs had another end than `ok`."""
-        return sum(count for end, count in self.ends.items() if end not in _MEASURED)
+        """How many of its runs came to nothing; that a model does not fit is an answer."""
+        return sum(count for end, count in self.ends.items() if end not in _ANSWERS)
 
 
-_MEASURED = frozenset(Verdict)
+_ANSWERS = frozenset((*Verdict, Outcome.OOM, Outcome.UNSUPPORTED))
 
 
 class SweepState:
@@ -90,7 +90,7 @@ class SweepState:
         """Sentence -> the devices it was said of, the newest last; each is kept once."""
         self.host: Phase | None = None
         self.models: set[str] = set()
-        self.cells: set[tuple[str, str | None, str]] = set()
+        self.cells: set[tuple[str, str]] = set()
 
     @property
     def elapsed_s(self) -> float:
@@ -112,7 +112,7 @@ class SweepState:
                 self._begin(event.spec)
             case DeviceSeen():
                 device = self._device(event.device)
-                device.name, device.power_mode = clean(event.facts.name), event.facts.power_mode
+                device.name, device.power_mode = clean(event.facts.name), clean(event.facts.power_mode or "")
             case RunProgress():
                 self._progress(event)
             case Reading():
@@ -126,11 +126,11 @@ class SweepState:
 
     def note(self, text: str, device: str | None = None) -> None:
         """Keep a sentence, once however many devices it is said of."""
-        text = clean(text)
+        text, device = clean(text), clean(device or "")
         said_of = self.notes.get(text, [])
         if not said_of or (device and device not in said_of):
             self.notes.pop(text, None)
-            self.notes[text] = [*said_of, device or ""]
+            self.notes[text] = [*said_of, device]
 
     def left_s(self, device: Device) -> float | None:
         """Return how long a device is still busy, None where nobody knows."""
@@ -151,8 +151,8 @@ class SweepState:
         """Take the plan as it is now: it changes where devices stand in for each other."""
         self._left.forget_plan()
         self._todo = {spec.run_id: (spec.device, self._left.plan(spec)) for spec in event.todo}
-        self.models = {spec.model for spec in event.specs}
-        self.cells = {(spec.model, spec.quant, spec.workload.name) for spec in event.specs}
+        self.models = {clean(spec.model) for spec in event.specs}
+        self.cells = {cell_of(spec) for spec in event.specs}
         totals, waiting = (Counter(spec.device for spec in specs) for specs in (event.specs, event.todo))
         for selector in dict.fromkeys([*totals, *self.devices]):
             device = self._device(selector)
@@ -235,6 +235,11 @@ class SweepState:
 
     def _device(self, selector: str) -> Device:
         return self.devices.setdefault(selector, Device(selector))
+
+
+def cell_of(spec: RunSpec) -> tuple[str, str]:
+    """Return what tells a run's cell from others in a table: its model, and the rest of it."""
+    return clean(spec.model), clean(f"{spec.quant or ''} {spec.workload.name}")
 
 
 def _waiting(event: Waiting) -> Phase:

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
-from melt.cli._progress_state import Device, Stage, SweepState
+from melt.cli._progress_state import Device, Stage, SweepState, cell_of
 from melt.cli._progress_text import (
+    clean,
     clock,
     duration,
     first_that_fits,
@@ -28,6 +29,9 @@ _GAP = 1
 _NOTES_KEPT = 3
 """Lines that notes get although devices must be folded for them."""
 _NOTES_MOST = 8
+_NAMED = 2
+"""So many devices are named in a note, more are counted."""
+_VERDICTS = frozenset(Verdict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +95,12 @@ def _header(state: SweepState, *, ended: bool = False) -> Text:
     ends = sum((device.ends for device in devices), Counter[str]())
     done, total = sum(d.done for d in devices), sum(d.total for d in devices)
     parts = [f"{done}/{total} runs" if total else "preparing"]
-    failed = sum(device.failed for device in devices)
-    parts += [f"{failed} failed"] if failed else []
-    parts += [f"{ends[verdict]} {verdict}" for verdict in (Verdict.SUSPECT, Verdict.INVALID) if ends[verdict]]
+    parts += [f"{count} {end}" for end, count in sorted(ends.items()) if end != Verdict.VALID]
     parts.append(clock(state.elapsed_s))
     left_s = None if ended else state.sweep_left_s()
     parts += [f"about {duration(left_s)} left"] if left_s else []
     parts += state.models if len(state.models) == 1 else []
-    return Text(" | ".join(parts), "bold red" if failed else "bold")
+    return Text(" | ".join(parts), "bold red" if any(device.failed for device in devices) else "bold")
 
 
 def _columns(state: SweepState) -> list[_Column]:
@@ -119,7 +121,7 @@ def _columns(state: SweepState) -> list[_Column]:
         found.insert(-1, _Column("temp", lambda d: (_value(d.temperature_c, "°C"),), 6, 6, 5, right=True))
     if any(d.battery_ratio is not None or d.power_mode for d in devices):
         title = "power" if any(d.power_mode for d in devices) else "battery"
-        found.insert(-1, _Column(title, _power, 7, 9, 4, right=True))
+        found.insert(-1, _Column(title, _power, 7, 10, 4, right=True))
     return found
 
 
@@ -129,9 +131,9 @@ _SUMMARY = (
     _Column("valid", lambda d: (f"{d.ends[Verdict.VALID]}",), 5, 5, 8, right=True),
     _Column("suspect", lambda d: (f"{d.ends[Verdict.SUSPECT]}",), 7, 7, 7, right=True),
     _Column("invalid", lambda d: (f"{d.ends[Verdict.INVALID]}",), 7, 7, 6, right=True),
-    _Column("failed", lambda d: (f"{d.failed}",), 6, 6, 9, right=True),
+    _Column("failed", lambda d: (f"{d.failed}",), 6, 6, 8, right=True),
     _Column("took", lambda d: (_took(d),), 6, 6, 5, right=True),
-    _Column("how it ended", lambda d: (_how_it_ended(d),), 12, 60, 9),
+    _Column("how it ended", lambda d: _how_it_ended(d), 12, 60, 9),
 )
 
 
@@ -140,25 +142,27 @@ def _took(device: Device) -> str:
     return duration(device.last_s - device.first_s) if known else ""  # type: ignore[operator]
 
 
-def _how_it_ended(device: Device) -> str:
-    bad = [f"{count} {end}" for end, count in device.ends.items() if end not in frozenset(Verdict)]
-    return ", ".join([device.phase.words[0], *bad])
+def _how_it_ended(device: Device) -> tuple[str, ...]:
+    others = [f"{count} {end}" for end, count in device.ends.items() if end not in _VERDICTS]
+    ways = device.phase.words
+    if device.stage is not Stage.DONE:
+        at = (f"stopped at: {device.phase.words[0]}", f"stopped at: {device.phase.kind}")
+        ways = ("not begun",) if device.stage is Stage.WAITING else at
+    return tuple(", ".join([way, *others]) for way in ways)
 
 
 def _names(device: Device) -> tuple[str, ...]:
-    short = device.selector.rpartition(":")[2] if device.selector.count(":") == 1 else device.selector
-    with_name = f"{short} ({device.name})" if device.name and device.name != short else short
-    return (with_name, device.selector, short)
+    short = clean(device.selector).removeprefix("adb:").removeprefix("ssh:")
+    return (f"{short} ({device.name})", short) if device.name and device.name != short else (short,)
 
 
 def _cell_of(device: Device, *, several: bool) -> tuple[str, ...]:
     spec = device.running
-    return ("",) if spec is None else _cell_texts(spec.model, spec.quant, spec.workload.name, several=several)
+    return ("",) if spec is None else _cell_texts(*cell_of(spec), several=several)
 
 
-def _cell_texts(model: str, quant: str | None, workload: str, *, several: bool) -> tuple[str, ...]:
+def _cell_texts(model: str, rest: str, *, several: bool) -> tuple[str, ...]:
     """Say which cell it is; of the model a part is enough, and nothing where all runs have the same."""
-    rest = " ".join(filter(None, (quant, workload)))
     if not several:
         return (rest,)
     return (f"{model} {rest}", *(f"{shorten(model, n)} {rest}" for n in range(cell_len(model) - 1, 3, -1)), rest)
@@ -181,7 +185,7 @@ def _value(value: float | None, unit: str) -> str:
 
 def _power(device: Device) -> tuple[str, ...]:
     if device.battery_ratio is None:
-        return (device.power_mode or "",)
+        return (device.power_mode,)
     return (f"{device.battery_ratio * 100:.0f} %",)
 
 
@@ -261,10 +265,10 @@ def _said(state: SweepState) -> list[str]:
 
 
 def _note(text: str, devices: Sequence[str], *, several: bool) -> str:
-    named = [device for device in devices if device]
+    named = [device for device in devices if device and device not in text]
     if not named or not several:
         return f"note: {text}"
-    return f"note: {named[0] if len(named) == 1 else f'{len(named)} devices'}: {text}"
+    return f"note: {', '.join(named) if len(named) <= _NAMED else f'{len(named)} devices'}: {text}"
 
 
 def _newest(notes: Sequence[str], width: int, rows: int) -> list[Text]:
