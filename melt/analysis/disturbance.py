@@ -125,7 +125,7 @@ def _fastest(series: Sequence[Series], span: Span, n: int) -> float | None:
 def background_load(seen: Evidence) -> Reason | None:
     """Other programs ran on the device's CPUs meanwhile."""
     span = seen.span
-    busy = channels.cpu_busy_time(seen.traces)
+    busy = _switched_on(seen)
     own = channels.runner_cpu_time(seen.traces)
     # The last sample of the runner's own counters lies before its end, which may be just before that of the span.
     span = None if span is None else common_span((*busy, *own), span)
@@ -143,10 +143,16 @@ def background_load(seen: Evidence) -> Reason | None:
     return Reason(code="background_load", message=message, figures={"cpus": others, "of": float(len(busy))})
 
 
+def _switched_on(seen: Evidence) -> list[Series]:
+    """Return the busy seconds of the CPUs that were on: a power mode switches some off before it is measured."""
+    span = seen.span
+    return [] if span is None else [s for s in channels.cpu_busy_time(seen.traces) if len(s.inside(span))]
+
+
 def cpu_stolen(seen: Evidence) -> Reason | None:
     """The hypervisor gave this machine's CPUs to others."""
     span = seen.span
-    busy = channels.cpu_busy_time(seen.traces)
+    busy = _switched_on(seen)
     stolen_s = None if span is None else _growth(channels.stolen_time(seen.traces), span)
     if span is None or stolen_s is None or not busy:
         return None

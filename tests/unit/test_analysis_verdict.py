@@ -83,6 +83,15 @@ def test_disturbances(code, changed):
     assert "\n" not in seen.reasons[0].message
 
 
+def test_cpus_that_a_power_mode_switched_off_hide_no_background_load():
+    off = channel("cpu2_busy_s", "duration", lambda t: t * 0.0, site="cpu2", cumulative=True, drop=(5.0, 60.0))
+    loaded = channel("cpu1_busy_s", "duration", lambda t: t * 1.4, site="cpu1", cumulative=True)
+    assert codes(run(traces=[*QUIET, off])) == []
+    (reason,) = run(traces=[*with_channel(loaded), off]).reasons
+    assert reason.code == "background_load"
+    assert reason.figures["of"] == 2
+
+
 def test_cpus_that_wait_for_a_gpu_may_take_their_clock_back():
     slower = channel("cpu0_freq_hz", "frequency", lambda t: 3e9 - 6e7 * t, site="cpu0")
     start = make_start(settings=Settings(threads=2, n_gpu_layers=-1))
