@@ -93,12 +93,10 @@ def provision(
             if last.event == "done":
                 return _result(device, last)
             holder = str(last.data["job"])
-            # Who has only just begun has not written its name yet.
-            if holder:
-                if holder != job_dir:
-                    say("it is being provisioned already: following that")
-                job_dir = holder
-                following.follow(holder, other=True)
+            if holder != job_dir:
+                say("it is being provisioned already: following that")
+            job_dir = holder
+            following.follow(holder, other=True)
             if stop.wait(_AGAIN_S):
                 raise ProvisionError("stopped")
     finally:

@@ -5,7 +5,6 @@ Only llama.cpp's source and onnxruntime are played, except where the wheel is th
 
 from __future__ import annotations
 
-import fcntl
 import importlib
 import json
 import os
@@ -110,10 +109,6 @@ class Attempt:
             self._result = board.provision(**options)
         except MeltError as error:
             self._result = error
-
-    @property
-    def has_ended(self) -> bool:
-        return not self._thread.is_alive()
 
     def end(self) -> Result:
         self._thread.join(MINUTES_S)
@@ -234,16 +229,6 @@ def test_a_second_melt_follows_the_first_and_nothing_is_measured_meanwhile(board
     assert first.end().changed
     assert not second.end().changed
     assert len(board.built()) == 1
-
-
-def test_who_has_begun_without_a_name_yet_is_waited_for(board: Board) -> None:
-    lock = board.root / "provision" / "lock"
-    lock.parent.mkdir(parents=True)
-    with lock.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        attempt = Attempt(board, {})
-        eventually(lambda: len(board.jobs()) > 1 or attempt.has_ended, MINUTES_S)
-    assert attempt.end().changed
 
 
 def test_a_melt_that_was_killed_leaves_it_going_on(board: Board) -> None:
