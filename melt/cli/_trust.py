@@ -60,6 +60,8 @@ def _trust(args: argparse.Namespace) -> int:
         return 1
     ssh_trust.trust(key)
     _say(f"melt: {key.destination} is trusted: measure on it with `--device {_PREFIX}{key.destination}`")
+    if left := ssh_trust.left_after(key):
+        _say(f"melt: the key of before still stands in {', '.join(left)}, and lets in who has it: remove it there")
     return 0
 
 

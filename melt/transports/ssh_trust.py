@@ -67,6 +67,11 @@ def trust(key: OfferedKey) -> None:
     put(own_file(), f"{key.known_as} {key.algorithm} {key.key} {key.destination}")
 
 
+def left_after(key: OfferedKey) -> tuple[str, ...]:
+    """Return where keys of before stand that `trust` leaves alone, for those files are OpenSSH's."""
+    return tuple(where for where in key.stands_at if where.rpartition(":")[0] != str(own_file()))
+
+
 def trusted() -> list[str]:
     """Return the destinations whose keys were accepted, as they were written then. Raises DeviceError."""
     return comments(own_file())

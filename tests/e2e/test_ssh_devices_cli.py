@@ -89,8 +89,15 @@ def test_a_changed_key_needs_an_answer_of_its_own(melt: Melt, board: Sshd) -> No
     assert _fingerprint(board.host_key) in said
     assert "ANOTHER ONE" in said
     assert _listed(melt)["ssh:board"]["state"] == "host key changed"
-    melt("devices", "trust", "board", "--replace")
+    assert "key of before" not in melt("devices", "trust", "board", "--replace").stderr
     assert _listed(melt)["ssh:board"]["state"] == "ready"
+
+
+def test_a_key_of_before_that_melt_does_not_remove_is_told(melt: Melt, board: Sshd) -> None:
+    board.know()
+    board.new_host_key()
+    said = melt("devices", "trust", "board", "--replace").stderr
+    assert f"the key of before still stands in {board.known_hosts}:1, and lets in who has it" in said
 
 
 @pytest.mark.parametrize(("answer", "status"), [("no", 1), ("y", 1), ("", 1), ("yes", 0)])
