@@ -151,6 +151,16 @@ def test_what_cuts_clocks_for_want_of_power_or_for_heat_is_counted_and_what_does
     assert {"cpu-balanced", "tegra-heavy"} < {stream.site for stream in found(board("nano-jp4")).streams}
 
 
+def test_cpus_that_are_off_are_counted_when_a_power_mode_switches_them_on() -> None:
+    snapshot = {**board("orin-nano-jp6"), "/sys/devices/system/cpu/online": b"0-3\n"}
+    snapshot["/sys/devices/system/cpu/present"] = b"0-5\n"
+    (stat,) = (file for file in found(snapshot).files if file.path == "/proc/stat")
+    assert [stream.site for stream in stat.streams if stream.name.endswith("_busy_s")] == [f"cpu{n}" for n in range(6)]
+    values = dict(zip([s.name for s in stat.streams], stat.parse(b"cpu5 100 0 0 900\n"), strict=True))
+    assert values["cpu5_busy_s"] > 0
+    assert math.isnan(values["cpu4_busy_s"])
+
+
 def test_rails_that_no_file_tells_come_from_jtop_and_from_nobody_else() -> None:
     snapshot = board("orin-nano-jp6", "1-0040")
     snapshot["$ tegrastats"] = b"VDD_IN 4541mW/4541mW VDD_SOC 1446mW/1473mW\n"

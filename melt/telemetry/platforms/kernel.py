@@ -16,6 +16,7 @@ GLOBS: tuple[str, ...] = (
     "/proc/meminfo",
     "/proc/pressure/*",
     f"{CPU}/online",
+    f"{CPU}/present",
     f"{CPU}/cpufreq/policy*/scaling_cur_freq",
     f"{CPU}/cpufreq/policy*/affected_cpus",
     f"{CPU}/cpufreq/policy*/scaling_governor",
@@ -75,11 +76,11 @@ def frequencies(snapshot: Snapshot, sensors: Collector) -> list[FileSource]:
 
 
 def load(snapshot: Snapshot, system: Collector) -> list[FileSource]:
-    """Count the busy and total seconds of each CPU."""
+    """Count the busy and total seconds of each CPU, also of those that are off: a power mode may switch them on."""
     path = "/proc/stat"
     if path not in snapshot:
         return []
-    cpus = parse_cpulist(text_of(snapshot, f"{CPU}/online") or "")
+    cpus = parse_cpulist(text_of(snapshot, f"{CPU}/present") or text_of(snapshot, f"{CPU}/online") or "")
     if not cpus:
         lines = (text_of(snapshot, path) or "").splitlines()
         cpus = tuple(int(w[3:]) for line in lines if (w := line.partition(" ")[0])[3:].isdecimal() and w[:3] == "cpu")
