@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from statistics import median
 
 from melt.analysis.evidence import Evidence
 from melt.analysis.series import Series, find
@@ -134,9 +134,9 @@ def drift(seen: Evidence) -> Reason | None:
     """
     found: dict[str, tuple[float, float]] = {}
     for name, values in seen.rates.items():
-        change = trend(values)
+        change = trend([math.log(value) for value in values if value > 0])
         if change is not None and change.p <= DRIFT_P / len(seen.rates):
-            found[name] = (change.slope * (len(values) - 1) / median(values), change.p)
+            found[name] = (math.expm1(change.slope * (len(values) - 1)), change.p)
     worst = max(found, key=lambda name: abs(found[name][0]), default=None)
     if worst is None or abs(found[worst][0]) < DRIFT_SHARE:
         return None

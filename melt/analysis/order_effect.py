@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
 
-from melt.analysis.trend import Point, grouped_trend
+from melt.analysis.trend import grouped_trend
 from melt.plan.expand import cell_key
 from melt.records import Outcome, RunSpec, Verdict
 from melt.traces import RunBundle
@@ -41,8 +41,8 @@ def main_rate(spec: RunSpec) -> str:
 def order_effects(bundles: Iterable[RunBundle]) -> tuple[OrderEffect, ...]:
     """Return the effects that chance does not explain. Reference runs count as runs of their cell.
 
-    Each rate is taken relative to the median of its cell on that device, and tested within its cell: cells that are
-    slower are no trend, wherever they stand.
+    Each rate is compared with those of its own cell on that device only: cells that are slower are no trend, wherever
+    they stand. Changes are ratios (differences of logarithms), so that fast cells count no more than slow ones.
     """
     found = [effect for part in _parts(bundles) if (effect := _effect(part)) is not None]
     return tuple(e for e in found if e.p <= ORDER_P / len(found) and abs(e.change) >= ORDER_SHARE)
@@ -73,13 +73,14 @@ def _rate(bundle: RunBundle) -> float | None:
 
 def _effect(part: Sequence[RunBundle]) -> OrderEffect | None:
     first_ns = part[0].start.started_utc_ns
-    cells: dict[str, list[Point]] = {}
+    cells: dict[str, dict[float, float]] = {}
     for bundle in part:
         rate = _rate(bundle)
         if rate is not None:
             after_s = (bundle.start.started_utc_ns - first_ns) / 1e9
-            cells.setdefault(cell_key(bundle.start.spec), []).append((after_s, rate))
-    found = grouped_trend([_relative(points) for points in cells.values()])
+            # Two runs cannot start at the same time on a device; where documents say so, one of them is kept.
+            cells.setdefault(cell_key(bundle.start.spec), {})[after_s] = math.log(rate)
+    found = grouped_trend([list(points.items()) for points in cells.values()])
     if found is None:
         return None
     start = part[0].start
@@ -87,16 +88,10 @@ def _effect(part: Sequence[RunBundle]) -> OrderEffect | None:
         sweep_id=start.spec.sweep_id,
         device=start.device.name,
         order=start.spec.order,
-        change=found.slope * (part[-1].start.started_utc_ns - first_ns) / 1e9,
+        change=math.expm1(found.slope * (part[-1].start.started_utc_ns - first_ns) / 1e9),
         p=found.p,
         n_runs=found.n,
     )
-
-
-def _relative(points: Sequence[Point]) -> list[Point]:
-    middle = median(rate for _, rate in points)
-    # Two runs cannot start at the same time on a device; where documents say so, one of them is kept.
-    return list({after_s: (after_s, rate / middle) for after_s, rate in points}.values())
 
 
 _MEANS: Mapping[str | None, str] = {

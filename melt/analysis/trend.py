@@ -38,7 +38,7 @@ def trend(values: Sequence[float]) -> Trend | None:
 def grouped_trend(groups: Sequence[Sequence[Point]]) -> Trend | None:
     """Return the trend that groups of points have in common, each compared with its own kind only; None without pairs.
 
-    Two-sided Mann-Kendall test, of groups as Hirsch and Slack add up seasons (Water Resources Research 1982): S is the
+    Two-sided Mann-Kendall test, of groups as Hirsch, Slack and Smith add up seasons (1982, docs/metrics.md): S is the
     number of pairs that rise less that of pairs that fall. Equal values count for neither, which makes p too large
     rather than too small. The slope is the median over all pairs (Theil-Sen). Times within a group must differ.
     """
