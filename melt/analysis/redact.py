@@ -31,7 +31,7 @@ _KEYED = re.compile(
 _PRIVATE_PATH = re.compile(r"(?i)(serial[-_]?number|serial|hostname|asset_tag)$")
 _NO_SECRETS = frozenset(
     ("", "root", "shell", "nobody", "localhost", "none", "unknown", "local", "user", "users", "home", "true", "false")
-)
+) | {"admin", "debian", "jetson", "nvidia", "pi", "ubuntu"}  # users that an image comes with
 _SHORTEST = 3
 
 

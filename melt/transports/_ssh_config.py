@@ -93,7 +93,7 @@ def read(destination: str) -> Host:
         ),
         _path(revoked, tokens) if revoked else None,
         _given(found.get("hostkeyalias")),
-        tuple(jump.split(",")) if jump else (),
+        tuple(each.removeprefix("ssh://") for each in jump.split(",")) if jump else (),
         _expanded(_checked_tokens(command, tokens), tokens) if command else None,
         float(timeout) if timeout and float(timeout) > 0 else _CONNECT_S,
     )

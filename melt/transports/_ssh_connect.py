@@ -104,7 +104,7 @@ def _way(host: Host, jumps: tuple[str, ...] | None, depth: int) -> tuple[Any, Ca
 
 
 def _through(jumps: tuple[str, ...], host: Host, depth: int) -> tuple[Any, Callable[[], None]]:
-    last = jumps[-1].removeprefix("ssh://")
+    last = jumps[-1]
     # The first of several hosts is reached as its own configuration says.
     link = _entered(_ssh_config.read(last), jumps[:-1] or None, depth + 1)
     try:

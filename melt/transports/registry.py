@@ -68,6 +68,23 @@ def open_transport(selector: str) -> Transport:
     return _KINDS[kind](address)
 
 
+def names_behind(selector: str) -> dict[str, str]:
+    """Return what errors may call the hosts on the way to a device: name -> `user` or `address`.
+
+    Raises UsageError, DeviceError where OpenSSH does not tell.
+    """
+    kind, _, address = selector.partition(":")
+    if kind != "ssh":
+        return {}
+    from melt.transports._ssh_config import read
+
+    host = read(address)
+    names: dict[str, str] = {}
+    for one in (host, *map(read, host.proxy_jumps)):
+        names |= {one.destination: "address", one.hostname: "address", one.user: "user"}
+    return names
+
+
 def _ssh_aliases() -> list[str]:
     from melt.transports._ssh_config import aliases
 

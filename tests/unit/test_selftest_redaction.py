@@ -118,3 +118,21 @@ def test_snapshots_lose_what_names_a_device(file: Path) -> None:
 def test_the_address_of_a_device_is_private() -> None:
     assert {"jane", "bench-7", "bench-7:2222"} <= secrets_here("ssh:jane@bench-7:2222").keys()
     assert "R5CT30ABCDE" in secrets_here("adb:R5CT30ABCDE")
+    assert "192.0.2.7" in secrets_here("adb:192.0.2.7:5555")
+
+
+def test_what_stands_behind_an_alias_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tmp_path / "config"
+    config.write_text(
+        "Host mini\n    HostName mini.lab.example\n    User jane\n    ProxyJump joe@[2001:db8::7]:22,gate\n"
+        "Host gate\n    HostName 2001:db8::8\n"
+    )
+    monkeypatch.setenv("MELT_SSH_CONFIG", str(config))
+    redact = Redactor(secrets_here("ssh:mini"))
+    said = redact("ssh:mini: mini.lab.example port 22 gives no answer; ssh:joe@2001:db8::7 jane gate 2001:db8::8 joe")
+    for secret in ("mini", "2001", "gate", "jane", "joe"):
+        assert secret not in said
+
+
+def test_a_user_that_an_image_comes_with_is_nobody() -> None:
+    assert Redactor({"nvidia": "user"})("compatible nvidia,tegra234") == "compatible nvidia,tegra234"

@@ -14,6 +14,7 @@ from melt.analysis.selftest import Selftest
 from melt.codec import from_dict, to_dict
 from melt.errors import MeltError
 from melt.transports.base import Transport
+from melt.transports.registry import names_behind
 
 _ASKED: Mapping[str, tuple[str, ...]] = {
     "user": ("id", "-un"),
@@ -32,6 +33,8 @@ def secrets_here(selector: str) -> dict[str, str]:
     kind, _, address = selector.partition(":")
     user, _, host = address.rpartition("@") if kind == "ssh" else ("", "", address)
     names |= {address: "address", host: "address", host.partition(":")[0]: "address", user: "user"}
+    with suppress(MeltError):
+        names |= names_behind(selector)
     return names
 
 
