@@ -23,10 +23,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class SweepPlanned:
-    """It is known which runs a sweep has, and which of them, `todo`, are still to be done, in order.
-
-    Said again when that changes: runs may move to another device.
-    """
+    """It is known which runs a sweep has, and which of them, `todo`, are still to be done, in order."""
 
     specs: tuple[RunSpec, ...]
     todo: tuple[RunSpec, ...]
@@ -111,6 +108,14 @@ class RunEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class RunsMoved:
+    """Runs that were planned for `device` will be done by another one; `specs` are what they are now."""
+
+    device: str
+    specs: tuple[RunSpec, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceDone:
     """A device's part of the sweep is over, whole or not. `device` is its selector."""
 
@@ -118,6 +123,16 @@ class DeviceDone:
 
 
 Event = (
-    Note | SweepPlanned | Preparing | Waiting | RunBegan | DeviceSeen | RunProgress | Reading | RunEnded | DeviceDone
+    Note
+    | SweepPlanned
+    | Preparing
+    | Waiting
+    | RunBegan
+    | DeviceSeen
+    | RunProgress
+    | Reading
+    | RunEnded
+    | RunsMoved
+    | DeviceDone
 )
 Observer = Callable[[Event], None]

@@ -21,10 +21,6 @@ class TimeLeft:
         self._slower: dict[str, list[float]] = defaultdict(list)
         self._todo: dict[str, Counter[str]] = defaultdict(Counter)
 
-    def forget_plan(self) -> None:
-        """Count from the beginning what is to be done; what was learned stays."""
-        self._todo.clear()
-
     def plan(self, spec: RunSpec) -> str:
         """Count a run as one that is to be done, and return its cell's key."""
         key = cell_key(spec)

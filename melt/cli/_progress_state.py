@@ -20,6 +20,7 @@ from melt.events import (
     RunBegan,
     RunEnded,
     RunProgress,
+    RunsMoved,
     SweepPlanned,
     Waiting,
 )
@@ -121,6 +122,8 @@ class SweepState:
                 device.battery_ratio = event.battery_ratio if event.battery_ratio is not None else device.battery_ratio
             case RunEnded():
                 self._end(event.bundle)
+            case RunsMoved():
+                self._move(event)
             case DeviceDone():
                 self._leave(event.device)
 
@@ -148,19 +151,15 @@ class SweepState:
         return known.pop("local", 0.0) + max(known.values(), default=0.0)
 
     def _plan(self, event: SweepPlanned) -> None:
-        """Take the plan as it is now: it changes where devices stand in for each other."""
-        self._left.forget_plan()
         self._todo = {spec.run_id: (spec.device, self._left.plan(spec)) for spec in event.todo}
         self.models = {clean(spec.model) for spec in event.specs}
         self.cells = {cell_of(spec) for spec in event.specs}
         totals, waiting = (Counter(spec.device for spec in specs) for specs in (event.specs, event.todo))
-        for selector in dict.fromkeys([*totals, *self.devices]):
+        for selector, total in totals.items():
             device = self._device(selector)
-            device.total, device.done = totals[selector], totals[selector] - waiting[selector]
-            if not waiting[selector] and device.stage is Stage.WAITING:
+            device.total, device.done = total, total - waiting[selector]
+            if not waiting[selector]:
                 device.stage, device.phase = Stage.DONE, Phase.of("done before")
-            elif waiting[selector] and device.stage is Stage.DONE:
-                device.stage, device.phase = Stage.WAITING, Phase.of("waiting")
 
     def _prepare(self, event: Preparing) -> None:
         share = f" {event.done / event.total:.0%}".replace("%", " %") if event.total else ""
@@ -173,21 +172,19 @@ class SweepState:
 
     def _begin(self, spec: RunSpec) -> None:
         self.host = None
-        self._move(spec)
         device = self._device(spec.device)
         device.running, device.began_s, device.rate_tps = spec, self._now_s(), None
         self._at(spec.device, Phase.of("starting"))
 
-    def _move(self, spec: RunSpec) -> None:
-        """Follow a run to the device that does it, which need not be the one that was planned."""
-        planned, key = self._todo.get(spec.run_id, (None, ""))
-        if planned == spec.device:
-            return
-        if planned is not None:
-            self._left.drop(planned, key)
-            self.devices[planned].total -= 1
-        self._todo[spec.run_id] = (spec.device, self._left.plan(spec))
-        self._device(spec.device).total += 1
+    def _move(self, event: RunsMoved) -> None:
+        """Follow runs to the device that does them now."""
+        self._device(event.device).total -= len(event.specs)
+        for spec in event.specs:
+            self._todo[spec.run_id] = (spec.device, self._left.plan(spec))
+            device = self._device(spec.device)
+            device.total += 1
+            if device.stage is Stage.DONE:
+                device.stage, device.phase = Stage.WAITING, Phase.of("waiting")
 
     def _progress(self, event: RunProgress) -> None:
         device = next((d for d in self.devices.values() if d.running and d.running.run_id == event.run_id), None)
@@ -223,7 +220,9 @@ class SweepState:
         device = self._device(selector)
         if device.done >= device.total:
             device.phase = Phase.of("done")
-        elif device.stage is not Stage.DONE:
+        elif device.stage is Stage.WAITING:
+            device.phase = Phase.of("not begun")
+        elif device.stage is Stage.ACTIVE:
             device.phase = Phase.of(f"ended at: {device.phase.words[0]}", "ended early")
         device.stage, device.running, device.rate_tps, device.last_s = Stage.DONE, None, None, self._now_s()
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from threading import Event, Lock, Thread
 
 from melt.errors import DeviceError, MeltError
-from melt.events import DeviceDone, Note, Observer
+from melt.events import DeviceDone, Note, Observer, RunsMoved
 from melt.fleet.setbacks import SetAside
 from melt.fleet.station import Station
 from melt.records import Artifact, RunSpec
@@ -89,6 +89,7 @@ class _Fleet:
                     return
                 self.result.made_good.append(error)
                 self.station.observe(Note(f"what it has not run is run by {found[0]}", device=there))
+                self.station.observe(RunsMoved(there, tuple(found[1])))
                 there, left = found[0], deque(found[1])
 
         return work

@@ -73,22 +73,27 @@ def facts(number: int, device: str) -> DeviceSeen:
     return DeviceSeen(device, replace(known, name=name, power_mode="15W" if number % 4 == 1 else None))
 
 
-def sweep_of(n_devices: int, *, runs: int = 6, models: int = 1) -> tuple[SweepState, Clock]:
-    """Return a sweep in which every device is somewhere else."""
-    clock = Clock()
-    state = SweepState(clock)
+def events_of(n_devices: int, *, runs: int = 6, models: int = 1) -> list[Event]:
+    """Tell a sweep until every device is somewhere else."""
     devices = [selector(number) for number in range(n_devices)]
     specs = {
         device: [spec_of(device, i, MODEL if i % models == 0 else "llama-3.2-1b-instruct") for i in range(runs)]
         for device in devices
     }
     everything = tuple(spec for own in specs.values() for spec in own)
-    state.see(SweepPlanned(everything, everything))
+    told: list[Event] = [SweepPlanned(everything, everything)]
     for number, device in enumerate(devices):
-        for event in _story(number % 8, number, device, specs[device]):
-            # Nothing else lasts: each run that has ended took a minute.
-            clock.s += 60 if isinstance(event, RunEnded) else 0
-            state.see(event)
+        told += _story(number % 8, number, device, specs[device])
+    return told
+
+
+def sweep_of(n_devices: int, *, runs: int = 6, models: int = 1) -> tuple[SweepState, Clock]:
+    """Return what is known after `events_of`. Runs that have ended took a minute, nothing else lasts."""
+    clock = Clock()
+    state = SweepState(clock)
+    for event in events_of(n_devices, runs=runs, models=models):
+        clock.s += 60 if isinstance(event, RunEnded) else 0
+        state.see(event)
     clock.s += 12
     return state, clock
 

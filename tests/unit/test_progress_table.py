@@ -14,7 +14,18 @@ from rich.cells import cell_len
 
 from melt.cli._progress_state import Stage, SweepState
 from melt.cli._progress_table import View, live, summary
-from melt.events import DeviceDone, Note, Preparing, Reading, RunBegan, RunEnded, RunProgress, SweepPlanned, Waiting
+from melt.events import (
+    DeviceDone,
+    Note,
+    Preparing,
+    Reading,
+    RunBegan,
+    RunEnded,
+    RunProgress,
+    RunsMoved,
+    SweepPlanned,
+    Waiting,
+)
 from melt.records import Outcome, Verdict
 
 GOLDEN = Path(__file__).parent / "golden" / "progress"
@@ -173,15 +184,21 @@ def test_a_resumed_sweep_counts_what_is_done_already() -> None:
     assert counted == {"adb:a": (2, 4, Stage.WAITING), "adb:b": (2, 2, Stage.DONE)}
 
 
-def test_a_run_that_another_device_takes_over_is_counted_there() -> None:
-    state, _ = _planned("adb:a", "adb:b", runs=2)
-    moved = replace(spec_of("adb:a", 1), device="adb:b")
+def test_runs_that_another_device_takes_over_are_counted_there() -> None:
+    state, _ = _planned("adb:a", "adb:b", runs=3)
+    own = [spec_of("adb:b", i) for i in range(3)]
+    moved = tuple(replace(spec_of("adb:a", i), device="adb:b", run_id=f"new-{i}") for i in (1, 2))
     state.see(DeviceDone("adb:a"))
-    for spec in (spec_of("adb:b", 0), spec_of("adb:b", 1), moved, replace(moved, run_id="new")):
+    for spec in own:
+        state.see(RunEnded(ended(spec)))
+    assert state.devices["adb:b"].stage is Stage.DONE
+    state.see(RunsMoved("adb:a", moved))
+    assert state.devices["adb:b"].stage is Stage.WAITING
+    for spec in moved:
         state.see(RunBegan(spec))
         state.see(RunEnded(ended(spec)))
-    counted = {name: (device.done, device.total) for name, device in state.devices.items()}
-    assert counted == {"adb:a": (0, 1), "adb:b": (4, 4)}
+    counted = {name: (device.done, device.total, device.stage) for name, device in state.devices.items()}
+    assert counted == {"adb:a": (0, 1, Stage.DONE), "adb:b": (5, 5, Stage.DONE)}
 
 
 def test_a_run_that_is_tried_again_is_counted_once_and_failures_are_told() -> None:
