@@ -14,10 +14,12 @@ from melt.traces import Trace
 PLAUSIBLE_C = (1.0, 125.0)
 """Offline sensors say 0 or -256, broken ones several hundred; silicon is shut down before 125 °C."""
 
-_DEVICE_SITE = re.compile(r"(^|\W)(psys|sys|system|device|vdd_in|pom_5v_in|vin|input|meter)$", re.IGNORECASE)
+_DEVICE_SITE = re.compile(r"(^|\W)(psys|sys|system|device|vin|input|meter)$", re.IGNORECASE)
 _PACKAGE_SITE = re.compile(r"^(package\S*|.*\W[ep]?(socket|package)\W?\d*)$", re.IGNORECASE)
 _BATTERY_SITE = re.compile(r"^bat", re.IGNORECASE)
 _RAIL_SITE = re.compile(f"^{RAIL}")
+_MODULE_SITE = re.compile(rf"^{RAIL}(vdd_in|pom_5v_in)$", re.IGNORECASE)
+"""The input of a Jetson's module: what its carrier board takes for itself, its drives and ports is not in it."""
 _SOC_SITE = re.compile(rf"^{SOC}\w+(\+\w+)+$")
 """The sum of what an Apple chip's firmware computes for its parts; each of them alone is no meter."""
 _SOC_AND_MEMORY_SITE = re.compile(rf"^{SOC}(?=.*\bdram\b)\w+(\+\w+)+$")
@@ -29,6 +31,7 @@ BATTERY, RAILS = "battery", "sum of power rails"
 """Scopes that energy treats on their own."""
 _SCOPES = (
     ("whole device", _DEVICE_SITE),
+    ("compute module", _MODULE_SITE),
     ("CPU package", _PACKAGE_SITE),
     (BATTERY, _BATTERY_SITE),
     (RAILS, _RAIL_SITE),

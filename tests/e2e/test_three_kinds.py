@@ -79,4 +79,4 @@ def test_one_plan_over_three_kinds_of_devices(lab: tuple[Melt, VirtualPhone, Vir
     assert "Power was measured over different scopes" in text
     shown = melt("show", next(str(run["run_id"]) for run in runs if str(run["device"]).startswith(BOARD))).stdout
     assert "VDD_IN" in shown
-    assert "whole device" in shown
+    assert "compute module" in shown

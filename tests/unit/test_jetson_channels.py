@@ -60,9 +60,9 @@ def traces(snapshot: dict[str, bytes], ticks: int = 3) -> list[Trace]:
 @pytest.mark.parametrize(
     ("name", "scope", "watts"),
     [
-        ("orin-nano-jp6", "whole device", {"rail VDD_IN": 4.65888}),
-        ("nano-jp4", "whole device", {"rail POM_5V_IN": 0.997}),
-        ("xavier-nx-jp4", "whole device", {"rail VDD_IN": 3.903}),
+        ("orin-nano-jp6", "compute module", {"rail VDD_IN": 4.65888}),
+        ("nano-jp4", "compute module", {"rail POM_5V_IN": 0.997}),
+        ("xavier-nx-jp4", "compute module", {"rail VDD_IN": 3.903}),
         ("thor-jp7", "whole device", {"rail VIN": 19.78}),
         # The memory's rail is fed by VIN_SYS_5V0: with both, its power were counted twice.
         ("agx-orin-jp5", RAILS, {"rail VDD_CPU_CV": 0.39456, "rail VDD_GPU_SOC": 2.36736, "rail VIN_SYS_5V0": 4.0256}),
