@@ -6,18 +6,18 @@ from pathlib import Path
 from threading import Event
 
 from melt.codec import loads
-from melt.errors import DeviceError, TransportError
+from melt.errors import DeviceError
 from melt.events import Note, Observer, RunEnded
 from melt.fleet.finish import assemble
 from melt.records import RunStart
 from melt.session import folder as docs
 from melt.session.collect import collect
-from melt.session.connect import Reached, reach
+from melt.session.connect import Reached
 from melt.session.detach import plug_in_again
 from melt.session.execute import clean_up, note_collected
 from melt.session.folder import JobSite, read_site
 from melt.session.patience import BOOT_S, patiently
-from melt.session.relink import reach_elsewhere
+from melt.session.relink import reach_elsewhere, reach_same
 from melt.session.restored import not_restored
 from melt.store.spool import Spool
 from melt.store.store import Store
@@ -74,11 +74,12 @@ def _one(
         observe(Note(text, folder.path.name))
 
     def reached() -> Reached:
+        facts = loads(RunStart, folder.read_document(docs.START) or b"").device
         try:
-            return reach(site.device)
-        except TransportError:
-            start = loads(RunStart, folder.read_document(docs.START) or b"")
-            elsewhere = reach_elsewhere(start.device)
+            # An address may belong to another device by now, which knows nothing of the run.
+            return reach_same(site.device, facts.device_id)
+        except DeviceError:
+            elsewhere = reach_elsewhere(facts)
             if elsewhere is None:
                 raise
             return elsewhere

@@ -163,13 +163,60 @@ def test_results_folder_that_is_full(melt: Melt, small_disk: Path, tmp_path: Pat
     assert Melt(melt.env, roomy, melt.state)("store", "verify").returncode == 0
 
 
-def test_a_run_that_another_melt_left_is_not_measured_beside(melt: Melt, wait_for: Wait, tmp_path: Path) -> None:
+def test_a_run_of_nobody_here_is_not_measured_beside(melt: Melt, wait_for: Wait, tmp_path: Path) -> None:
+    process = melt.start("run", *LONG, "--quant", "q8_0")
+    wait_for("the run to be under way", lambda: _spooled(melt))
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    for lease in (melt.state / "melt" / "leases").iterdir():
+        lease.unlink()  # As on another computer, which knows nothing of who began it.
+    elsewhere = Melt(melt.env, tmp_path / "elsewhere", melt.state)
+    done = elsewhere("run", *SMALL, "--quant", "q8_0", check=1)
+    assert "a run that this melt did not start goes on there" in done.stderr
+    assert elsewhere.runs() == []
+
+
+def test_a_dead_melts_device_is_taken_over(melt: Melt, wait_for: Wait, tmp_path: Path) -> None:
     process = melt.start("run", *LONG, "--quant", "q8_0")
     wait_for("the run to be under way", lambda: _spooled(melt))
     process.send_signal(signal.SIGKILL)
     process.communicate()
     elsewhere = Melt(melt.env, tmp_path / "elsewhere", melt.state)
-    done = elsewhere("run", *SMALL, "--quant", "q8_0", check=1)
-    assert "a run that this melt did not start goes on there" in done.stderr
-    assert "measuring memory bandwidth" not in done.stderr, "that would disturb the run"
-    assert elsewhere.runs() == []
+    done = elsewhere("run", *SMALL, "--quant", "q8_0")
+    assert f"melt (process {process.pid}) left there when it died is stopped" in done.stderr
+    assert {run["outcome"] for run in elsewhere.runs()} == {"ok"}
+    resumed = melt.start("resume")
+    wait_for("the run to be done anew", lambda: len(melt.runs()) == 1 and _spooled(melt))
+    assert [run["outcome"] for run in melt.runs()] == ["aborted"]
+    resumed.send_signal(signal.SIGINT)
+    resumed.communicate(timeout=60)
+
+
+def test_a_dead_job_gets_its_end_before_another_melt_measures(melt: Melt, wait_for: Wait, tmp_path: Path) -> None:
+    process = melt.start("run", *LONG, "--quant", "q8_0")
+    wait_for("the run to be under way", lambda: _spooled(melt))
+    pids = wait_for("its processes", lambda: found if len(found := _pids(melt)) == 3 else None)
+    (job,) = melt.job_dirs()
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    os.kill(pids["guardian"], signal.SIGKILL)
+    os.kill(pids["worker"], signal.SIGKILL)
+    done = Melt(melt.env, tmp_path / "elsewhere", melt.state)("run", *SMALL, "--quant", "q8_0")
+    assert "is given its end" in done.stderr
+    assert json.loads((job / "end").read_text())["reason"] == "recovered"
+
+
+def test_a_run_is_not_sought_on_another_device_that_has_the_address_now(melt: Melt, wait_for: Wait) -> None:
+    process = melt.start("run", *LONG, "--quant", "q8_0")
+    wait_for("the run to be under way", lambda: _spooled(melt))
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    (document,) = melt.store.glob("spool/*/start.json")
+    start = json.loads(document.read_text())
+    start["device"]["device_id"] = "linux-of-another"
+    document.write_text(json.dumps(start))
+    said = melt("resume", check=None).stderr
+    assert "(linux-" in said
+    assert "not the device that was asked for" in said
+    assert document.exists(), "the run is still to be had there"
+    assert melt.runs() == []
