@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
-from threading import Event
+from dataclasses import dataclass, field, replace
+from threading import Event, Semaphore
 
 from melt.engines.registry import get as get_engine
 from melt.errors import DeviceError, EngineError, MeltError, TransportError
@@ -28,15 +28,24 @@ from melt.store.store import Store
 from melt.telemetry.platforms import platform
 from melt.traces import RunBundle
 
+_AT_THE_DESK = 2
+"""One thread computes at a time, another may wait for the disk."""
+
 
 @dataclass(frozen=True, slots=True)
 class Station:
-    """Where the runs of a device are made. Several work at once, each on a thread and a device of its own."""
+    """Where the runs of a device are made. Several work at once, each on a thread and a device of its own.
+
+    At the `desk` raw bytes become results, a few runs at a time. Devices that began together also end together: if all
+    were served at once, all would wait for the last, at every cell anew. In turn, the first is measuring again
+    meanwhile and meets nobody the next time; and only a few journals lie in memory.
+    """
 
     store: Store
     artifacts: Mapping[tuple[str, str | None], Artifact]
     observe: Observer
     stop: Event
+    desk: Semaphore = field(default_factory=lambda: Semaphore(_AT_THE_DESK))
 
     def work_off(self, device: str, todo: deque[RunSpec], done: list[RunBundle]) -> None:
         """Run what is to be done until nothing is left of it or `stop` is set; add each result to `done`.
@@ -72,7 +81,8 @@ class Station:
                     self.observe(Note(f"{error}; it is tried again", todo[0].run_id, device))
                     continue
                 broke_off = False
-                done.append(bundle)
+                # The samples are in the store, and would fill the memory in a long night.
+                done.append(replace(bundle, traces=(), attachments={}))
                 todo.popleft()
                 setbacks.ended(bundle)
 
@@ -134,8 +144,9 @@ class Station:
                 if read_site(folder) is None:
                     folder.discard()
                 raise
-            bundle = assemble(folder)
-            self.store.publish(bundle)
+            with self.desk:
+                bundle = assemble(folder)
+                self.store.publish(bundle)
             folder.discard()
         clean_up(
             site.target.transport,
