@@ -17,6 +17,12 @@ _UNITS = {"ua": "microamperes", "ma": "milliamperes"}
 _MICRO_BELOW = 1e-5
 """An ampere's share that one count may be and still be a microampere."""
 
+_UNTIL_CHARGED = {
+    "android": "unplug it, or where the phone allows it let the plan do so by `conditions: {charging: suspended}`",
+    "macos": "leave it plugged in until it is full",
+}
+"""What helps; a Mac on its battery may hold back."""
+
 
 def advice(facts: DeviceFacts, readings: Sequence[Reading]) -> list[str]:
     """Say what makes numbers scatter on this device now."""
@@ -24,11 +30,7 @@ def advice(facts: DeviceFacts, readings: Sequence[Reading]) -> list[str]:
     now = {r.stream.name: r.value for r in readings if r.value is not None}
     said = [*_clocks(facts, android)]
     if any(name.endswith("_charging") and value == 1 for name, value in now.items()):
-        help_ = (
-            "unplug it, or where the phone allows it let the plan do so by `conditions: {charging: suspended}`"
-            if android
-            else "unplug it to measure energy"
-        )
+        help_ = _UNTIL_CHARGED.get(facts.os, "unplug it to measure energy")
         said.append(f"the battery is charging, which heats the device and hides its power: {help_}")
     level = min((value for name, value in now.items() if name.endswith("_level_ratio")), default=1.0)
     if level < _LOW_BATTERY:

@@ -78,6 +78,12 @@ def test_what_disturbs_is_said_with_what_helps(name: str, value: float, said: st
     assert said not in " ".join(advice(PHONE, [reading(name, quantity, None)]))
 
 
+def test_a_mac_is_charged_to_the_end() -> None:
+    said = " ".join(advice(replace(PHONE, os="macos"), [reading("battery_charging", "state", 1.0)]))
+    assert "leave it plugged in until it is full" in said
+    assert "unplug" not in said
+
+
 def test_a_board_that_was_short_of_power_is_told_how_often() -> None:
     def alarm(number: int, times: float | None) -> Reading:
         one = reading(f"oc{number}_throttled", "count", times)
