@@ -173,6 +173,7 @@ def test_a_run_of_nobody_here_is_not_measured_beside(melt: Melt, wait_for: Wait,
     elsewhere = Melt(melt.env, tmp_path / "elsewhere", melt.state)
     done = elsewhere("run", *SMALL, "--quant", "q8_0", check=1)
     assert "a run that this melt did not start goes on there" in done.stderr
+    assert "measuring memory bandwidth" not in done.stderr, "that would disturb the run"
     assert elsewhere.runs() == []
 
 
