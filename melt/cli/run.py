@@ -103,9 +103,18 @@ def conduct_sweep(sweep: Sweep, library: Library, args: argparse.Namespace) -> i
             print_comparison(bundles, args.output)
         except IncomparableError as error:
             print(f"melt: all runs are kept, but there is no table of them: {error}", file=sys.stderr)
+        _say_order(bundles)
         for trouble in done.made_good:
             print(f"melt: {trouble}; an equal device did its runs", file=sys.stderr)
         return _report(sweep, bundles, done.troubles, stop.is_set())
+
+
+def _say_order(bundles: Sequence[RunBundle]) -> None:
+    """Say how an order that was drawn can be had again."""
+    specs = [bundle.start.spec for bundle in bundles]
+    seed = next((spec.order_seed for spec in specs if spec.order_seed is not None), None)
+    if seed is not None and len({spec.cell for spec in specs}) > 1:
+        print(f"melt: the cells ran in random order; --order-seed {seed} repeats it", file=sys.stderr)
 
 
 def _report(sweep: Sweep, bundles: Sequence[RunBundle], troubles: Sequence[Exception], stopped: bool) -> int:

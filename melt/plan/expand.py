@@ -64,15 +64,13 @@ def expand(
     next. With several devices each has an order of its own.
     Where the plan has a reference, that cell is also run before the first, in the middle and after the last run of each
     device, marked as `reference`.
-    `note` is told the seed that was drawn, and when cells that the plan asks for twice are taken once.
+    `note` is told when cells that the plan asks for twice are taken once.
     """
     by_device = {device: _cells(plan, device, note) for device in dict.fromkeys(plan.devices)}
     place = {cell: i for i, cell in enumerate(itertools.chain.from_iterable(by_device.values()))}
     seed = plan.order_seed
     if plan.order == "random" and seed is None:
         seed = new_seed()
-        if any(len(cells) > 1 for cells in by_device.values()):
-            note(f"each block has its cells in a random order; --order-seed {seed} repeats it")
     arranged: list[_Entry] = []
     for device, cells in by_device.items():
         entries = list(_ARRANGE[plan.order](cells, plan.repeat.sessions, random.Random(f"{seed} {device}")))

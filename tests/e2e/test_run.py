@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from conftest import SMALL, Melt
@@ -20,6 +21,10 @@ def test_levels_are_measured_stored_and_compared(melt: Melt) -> None:
     assert not melt.job_dirs(), "a published run leaves nothing on the device"
     assert not list((melt.store / "spool").iterdir())
     assert melt("store", "verify").returncode == 0
+    said = re.search(r"random order; --order-seed ([0-9]+) repeats it", done.stderr)
+    assert said is not None
+    shown = json.loads(melt("show", "last", "-o", "json").stdout)
+    assert (shown["start"]["spec"]["order"], shown["start"]["spec"]["order_seed"]) == ("random", int(said[1]))
 
 
 @pytest.mark.slow
