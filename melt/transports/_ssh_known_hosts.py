@@ -162,7 +162,8 @@ def _is_hash_of(hashed: str, name: str) -> bool:
 
 
 def _rewrite(file: Path, change: Callable[[list[str]], list[str]]) -> None:
-    """Replace a file's lines as a whole, while nobody else does."""
+    """Replace a file's lines as a whole, while nobody else does; a link stays one."""
+    file = file.resolve()
     temporary = file.parent / f".{secrets.token_hex(8)}.part"
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -50,6 +50,17 @@ def test_a_host_that_was_trusted_by_two_names_has_one_key(file: Path) -> None:
     assert sorted(comments(file)) == ["lab@192.0.2.7", "nano", "orin"]
 
 
+def test_a_file_that_is_a_link_stays_one_and_is_private(file: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "dotfiles" / "known_hosts"
+    kept.parent.mkdir()
+    kept.touch(0o644)
+    file.symlink_to(kept)
+    put(file, f"192.0.2.7 ssh-ed25519 {KEY} orin")
+    assert file.is_symlink()
+    assert comments(kept) == ["orin"]
+    assert kept.stat().st_mode & 0o777 == 0o600
+
+
 def test_revoked_keys_in_a_list_of_keys(file: Path) -> None:
     file.write_text(f"# stolen\nssh-ed25519 {OTHER} board 3\nssh-ed25519 {KEY}\n")
     assert [each.where for each in revoked_in(file, "ssh-ed25519", raw(KEY))] == [f"{file}:3"]
