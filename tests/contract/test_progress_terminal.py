@@ -1,114 +1,29 @@
-"""The display of a sweep in a terminal: a process of its own, a pseudo-terminal, and an emulator that reads it."""
+"""The display of a sweep in a terminal of its own: what is painted, what stays, what a change of its size does."""
 
 from __future__ import annotations
 
-import fcntl
 import os
-import pty
-import select
-import struct
-import subprocess
 import sys
-import termios
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pyte
+from terminals import Terminal
 
 PLAYER = Path(__file__).parent / "progress_play.py"
 _TESTS = PLAYER.parent.parent
 _IMPORTS = os.pathsep.join((str(_TESTS), str(_TESTS / "unit")))
-_PATIENCE_S = 60.0
-
-
-class Terminal:
-    """A terminal of some size, and the process whose stderr it is."""
-
-    def __init__(self, columns: int, rows: int, n_devices: int, env: Mapping[str, str]) -> None:
-        self._ours, theirs = pty.openpty()
-        self.screen = pyte.HistoryScreen(columns, rows, history=500)
-        self._stream = pyte.ByteStream(self.screen)
-        self.raw = b""
-        self._set_size(columns, rows)
-        self.process = subprocess.Popen(
-            [sys.executable, str(PLAYER), str(n_devices)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=theirs,
-            env={**os.environ, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8", "PYTHONPATH": _IMPORTS, **env},
-        )
-        os.close(theirs)
-
-    @property
-    def lines(self) -> list[str]:
-        """What is on the screen, without the empty lines at its end."""
-        lines = [line.rstrip() for line in self.screen.display]
-        while lines and not lines[-1]:
-            lines.pop()
-        return lines
-
-    @property
-    def scrolled_away(self) -> list[str]:
-        """What left the screen at its top."""
-        return ["".join(row[x].data for x in sorted(row)).rstrip() for row in self.screen.history.top]
-
-    def tell(self, word: str) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{word}\n".encode())
-        self.process.stdin.flush()
-
-    def resize(self, columns: int, rows: int) -> None:
-        self.screen.resize(rows, columns)
-        self._set_size(columns, rows)
-
-    def _set_size(self, columns: int, rows: int) -> None:
-        fcntl.ioctl(self._ours, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-
-    def wait_for(self, what: str, seen: Callable[[], bool]) -> None:
-        """Read what comes until the screen shows it."""
-        deadline_s = time.monotonic() + _PATIENCE_S
-        while not seen():
-            assert time.monotonic() < deadline_s, f"{what} did not come:\n" + "\n".join(self.lines)
-            if not self._read(1.0):
-                assert seen(), f"{what} did not come before the end:\n" + "\n".join(self.lines)
-
-    def finish(self) -> bytes:
-        """Let the sweep end, read the rest and return stdout."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        while self._read(_PATIENCE_S):
-            pass
-        assert self.process.stdout is not None
-        out = self.process.stdout.read()
-        assert self.process.wait(_PATIENCE_S) == 0
-        return out
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
-            assert pipe is not None
-            pipe.close()
-        os.close(self._ours)
-
-    def _read(self, within_s: float) -> bool:
-        """Read once; False at the end."""
-        if not select.select([self._ours], [], [], within_s)[0]:
-            return True
-        try:
-            data = os.read(self._ours, 65_536)
-        except OSError:  # Linux says so when the other side is closed.
-            data = b""
-        self.raw += data
-        self._stream.feed(data)
-        return bool(data)
 
 
 @contextmanager
 def terminal(columns: int, rows: int, n_devices: int, **env: str) -> Iterator[Terminal]:
-    opened = Terminal(columns, rows, n_devices, env)
+    argv = [sys.executable, str(PLAYER), str(n_devices)]
+    opened = Terminal(
+        columns,
+        rows,
+        argv,
+        {**os.environ, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8", "PYTHONPATH": _IMPORTS, **env},
+    )
     try:
         yield opened
     finally:
