@@ -9,6 +9,7 @@ from melt.codec import loads
 from melt.errors import DeviceError
 from melt.events import Note, Observer, RunEnded
 from melt.fleet.finish import assemble
+from melt.fleet.lease import lease
 from melt.records import RunStart
 from melt.session import folder as docs
 from melt.session.collect import collect
@@ -41,7 +42,10 @@ def recover(store: Store, *, observe: Observer, stop: Event) -> list[RunBundle]:
                 folder.discard()
                 continue
             try:
-                bundle = _one(store, folder, site, observe, stop, left_by="an earlier melt", within_s=0.0)
+                facts = loads(RunStart, folder.read_document(docs.START) or b"").device
+                # Another melt that comes meanwhile would take the run for nobody's.
+                with lease(facts.device_id, facts.name):
+                    bundle = _one(store, folder, site, observe, stop, left_by="an earlier melt", within_s=0.0)
             except DeviceError as error:
                 observe(Note(f"a run is left on {site.device}, which cannot be reached: {error}", folder.path.name))
             else:
@@ -96,7 +100,7 @@ def _one(
                 clean_up(device.transport, site.job_dir, say)
                 return None
             wait = "still going on: waiting for it" if state == "running" else "collected"
-            observe(Note(f"a run that was left on {site.device} is {wait}", folder.path.name))
+            observe(Note(f"a run that {left_by} left on {site.device} is {wait}", folder.path.name))
             collected = collect(agent, site.job_dir, folder.journal_path, see=lambda _: None, stop=stop)
             if (stayed := not_restored(collected, folder)) is not None:
                 say(stayed)

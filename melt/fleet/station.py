@@ -12,10 +12,11 @@ from melt.engines.registry import get as get_engine
 from melt.errors import DeviceError, EngineError, MeltError, TransportError
 from melt.events import Note, Observer, Preparing, RunBegan, RunEnded
 from melt.fleet.finish import assemble
-from melt.fleet.lease import lease
+from melt.fleet.lease import Lease, lease
 from melt.fleet.recover import recover_run
 from melt.fleet.refuse import not_run, refusal
 from melt.fleet.setbacks import Setbacks
+from melt.fleet.takeover import take_over
 from melt.records import Artifact, Outcome, Reason, RunSpec, Sampling
 from melt.session.connect import Site, connect, refresh
 from melt.session.execute import clean_up, execute
@@ -55,11 +56,17 @@ class Station:
         """
         if self.stop.is_set():
             return
+
+        def note(text: str) -> None:
+            self.observe(Note(text, device=device))
+
         with ExitStack() as held:
+            leases: list[Lease] = []
             site = connect(
                 device,
                 say=lambda text: self.observe(Preparing(text, 0, 0, device)),
-                claim=lambda facts: held.enter_context(lease(facts.device_id, facts.name)),
+                claim=lambda facts: leases.append(held.enter_context(lease(facts.device_id, facts.name))),
+                take_over=lambda found: take_over(found, leases[0].before, note),
             )
             held.callback(site.close)
             self._say_what_is_missing(site)
@@ -72,6 +79,7 @@ class Station:
                     if bundle is None:
                         site = self._free(site, held, look_again=not looked)
                         looked = False
+                        leases[0].begin(site.job_dir(todo[0].run_id))
                         bundle = self._one(todo[0], site)
                 except DeviceError as error:
                     looked, broke_off = False, True

@@ -72,11 +72,13 @@ def connect(
     *,
     say: Callable[[str], None] = lambda _: None,
     claim: Callable[[DeviceFacts], object] = lambda _: None,
+    take_over: Callable[[Site], object] = lambda _: None,
 ) -> Site:
     """Make a device ready for a sweep. Raises UsageError, TransportError, AgentError with what to do.
 
     `claim` is called once it is known which device this is, before anything is done there that would disturb another
-    measurement; what it raises ends the attempt. So does a run that goes on there: DeviceError.
+    measurement; what it raises ends the attempt. `take_over` may end what goes on there; what still goes on after that
+    ends the attempt, too: DeviceError.
     """
     say("connecting")
     device = reach(selector)
@@ -87,6 +89,7 @@ def connect(
         python = find_python(device.transport, device.root)
         target = Target(selector, device.transport, device.agent, device.root, facts, python)
         site = Site(selector, device.system, target, snapshot, *clock)
+        take_over(site)
         refuse_if_occupied(site)
         say("measuring memory bandwidth")
         bandwidth = device.agent.bandwidth(threads=max(1, len(facts.cpus)))

@@ -17,12 +17,17 @@ JOBS = "jobs"
 """The folder of all jobs, below melt's own on a device."""
 
 
-def running_jobs(transport: Transport, agent: AgentClient, root: str) -> Iterator[str]:
-    """Yield the names of the jobs that go on on a device. Raises TransportError, AgentError."""
+def jobs(transport: Transport, agent: AgentClient, root: str) -> Iterator[tuple[str, str]]:
+    """Yield the folder of every job on a device, and how it stands. Raises TransportError, AgentError."""
     folder = f"{root}/{JOBS}"
     # No folder, no jobs.
     names = transport.run(("ls", "--", folder)).stdout.decode(errors="surrogateescape").splitlines()
-    yield from (name for name in names if agent.status(f"{folder}/{name}").state == "running")
+    yield from ((f"{folder}/{name}", agent.status(f"{folder}/{name}").state) for name in names)
+
+
+def running_jobs(transport: Transport, agent: AgentClient, root: str) -> Iterator[str]:
+    """Yield the names of the jobs that go on on a device. Raises TransportError, AgentError."""
+    yield from (job.rpartition("/")[2] for job, state in jobs(transport, agent, root) if state == "running")
 
 
 def refuse_if_occupied(site: Site) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from store_samples import make_bundle
 
 from melt.errors import DeviceError, UsageError
 from melt.fleet.history import seconds_per_repetition
-from melt.fleet.lease import lease
+from melt.fleet.lease import Holder, lease
 from melt.fleet.refuse import refusal
 from melt.fleet.sweep import Sweep, load, missing, save
 from melt.plan.expand import cell_key
@@ -140,3 +141,29 @@ def test_a_device_has_one_holder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         with pytest.raises(DeviceError, match="Pixel 8 was named twice, by two addresses"), lease(_PHONE, "Pixel 8"):
             pass
     assert other() == "held"
+
+
+def test_a_lease_tells_who_comes_next_what_was_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    with lease(_PHONE, "Pixel 8") as first:
+        assert (first.epoch, first.before) == (1, Holder())
+        first.begin("/data/local/tmp/melt/jobs/a-long-name-of-a-run")
+        first.begin("/jobs/r2")
+    (path,) = (tmp_path / "melt" / "leases").iterdir()
+    with lease(_PHONE, "Pixel 8") as second:
+        assert second.epoch == 2
+        assert second.before == Holder(epoch=1, pid=os.getpid(), job_dir="/jobs/r2")
+    with lease(_PHONE, "Pixel 8") as third:
+        assert third.before.job_dir == "/jobs/r2", "as long as nobody began another one"
+        path.unlink()
+        with lease(_PHONE, "Pixel 8"), pytest.raises(DeviceError, match="the lease of Pixel 8 is lost"):
+            third.begin("/jobs/r3")
+
+
+@pytest.mark.parametrize("torn", [b"", b"4711", b"{", b'{"epoch": 1, "pid"', b'{"later": 1}'])
+def test_a_lease_that_cannot_be_read_is_a_new_one(torn: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    (tmp_path / "melt" / "leases").mkdir(parents=True)
+    (tmp_path / "melt" / "leases" / f"{_PHONE}.lock").write_bytes(torn)
+    with lease(_PHONE, "Pixel 8") as held:
+        assert (held.epoch, held.before) == (1, Holder())
