@@ -89,8 +89,8 @@ def clock(seconds: float) -> str:
 
 
 def title(spec: RunSpec) -> str:
-    """Name a run as people do: its cell, and which of the cell's sessions it is."""
-    return f"{spec.label} #{spec.block + 1}"
+    """Name a run as people do: its cell, and which of the cell's sessions it is; a reference run is none of them."""
+    return f"{spec.label} (reference)" if spec.reference else f"{spec.label} #{spec.block + 1}"
 
 
 def describe(bundle: RunBundle) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 from progress_samples import Clock, ended, spec_of
 
 from melt.cli._progress_lines import Lines
 from melt.cli._progress_state import SweepState
-from melt.cli._progress_text import clean, duration, in_ascii, knows_unicode, shorten, shorten_middle, wrap
+from melt.cli._progress_text import clean, duration, in_ascii, knows_unicode, shorten, shorten_middle, title, wrap
 from melt.events import Event, Note, Preparing, Reading, RunBegan, RunEnded, RunProgress, SweepPlanned, Waiting
 
 A = "adb:R5CT1234"
@@ -122,3 +123,9 @@ def test_texts_are_cut_by_the_cells_they_take() -> None:
     ]
     assert clean(" a\tb\n") == "a b"
     assert in_ascii("12 µs – 3×") == "12 us - 3x"
+
+
+def test_a_reference_run_is_not_called_a_session() -> None:
+    spec = spec_of("phone", 0)
+    assert title(spec) == f"{spec.label} #1"
+    assert title(replace(spec, reference=True)) == f"{spec.label} (reference)"
