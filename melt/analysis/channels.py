@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from melt.analysis.series import Series, find
 from melt.records import Stream
 from melt.telemetry.renewal import counts
-from melt.telemetry.sites import RAIL, SOC
+from melt.telemetry.sites import RAIL, SOC, SYSTEM
 from melt.traces import Trace
 
 PLAUSIBLE_C = (1.0, 125.0)
@@ -52,6 +52,11 @@ def is_runner(stream: Stream) -> bool:
 def is_battery(stream: Stream) -> bool:
     """Whether a stream is about a battery."""
     return _BATTERY_SITE.search(stream.site) is not None
+
+
+def is_renewal(stream: Stream) -> bool:
+    """Whether a stream has a value where another one changed only: a silence of it is no silence of its meter."""
+    return stream.site == SYSTEM or _SOC_SITE.match(stream.site) is not None
 
 
 def runner_rss(traces: Iterable[Trace]) -> list[Series]:

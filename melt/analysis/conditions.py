@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
+from melt.analysis.channels import is_renewal
 from melt.analysis.evidence import Evidence
 from melt.analysis.series import Series, find
 from melt.analysis.statistics import variation
@@ -161,7 +162,7 @@ def sampling_gap(seen: Evidence) -> Reason | None:
     if span is None:
         return None
     worst: tuple[float, Series] | None = None
-    for series in find(seen.traces, lambda stream: stream.rate_hz > 0):
+    for series in find(seen.traces, lambda stream: stream.rate_hz > 0 and not is_renewal(stream)):
         gap_ns = series.longest_gap_ns(span)
         if gap_ns is not None and gap_ns > series.max_gap_ns and (worst is None or gap_ns / 1e9 > worst[0]):
             worst = (gap_ns / 1e9, series)

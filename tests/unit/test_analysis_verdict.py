@@ -83,6 +83,15 @@ def test_disturbances(code, changed):
     assert "\n" not in seen.reasons[0].message
 
 
+@pytest.mark.parametrize("site", ["system", "soc ane+cpu+gpu"])
+def test_a_meter_that_said_the_same_for_a_while_was_not_silent(site):
+    """Of a Mac's meters there is a row where they were renewed: none while the power did not change."""
+    steady = channel("system_power_w", "power", lambda t: 5.0 + t, site=site, drop=(12.0, 14.0))
+    assert codes(run(traces=[*QUIET, steady])) == []
+    silent = channel("system_power_w", "power", lambda t: 5.0 + t, site="psys", drop=(12.0, 14.0))
+    assert codes(run(traces=[*QUIET, silent])) == ["sampling_gap"]
+
+
 def test_cpus_that_a_power_mode_switched_off_hide_no_background_load():
     off = channel("cpu2_busy_s", "duration", lambda t: t * 0.0, site="cpu2", cumulative=True, drop=(5.0, 60.0))
     loaded = channel("cpu1_busy_s", "duration", lambda t: t * 1.4, site="cpu1", cumulative=True)
