@@ -173,6 +173,12 @@ def test_rails_that_no_file_tells_come_from_jtop_and_from_nobody_else() -> None:
     assert seen.missing == ("no file tells of the power rails: they come from jtop, 5 times a second",)
 
 
+def test_jtop_is_asked_once_a_second_where_files_tell_the_power() -> None:
+    (source,) = found(board("orin-nano-jp6"), power_hz=100.0).lines
+    assert source.argv[-2:] == ("--interval", "1")
+    assert {stream.rate_hz for stream in source.streams} == {1.0}
+
+
 def test_without_files_and_jtop_tegrastats_is_the_last_resort() -> None:
     snapshot = board("agx-orin-jp5", "1-0040", "1-0041")
     snapshot["$ tegrastats"] = (FOLDER.parent / "tegrastats" / "agx-orin-jp5.txt").read_bytes()
