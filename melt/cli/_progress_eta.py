@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
-import statistics
 from collections import Counter, defaultdict
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from melt.plan.expand import cell_key
 from melt.records import RunSpec
+
+
+@dataclass(slots=True)
+class _Mean:
+    """The mean of what was added, None before."""
+
+    total: float = 0.0
+    count: int = 0
+
+    def add(self, value: float) -> None:
+        self.total += value
+        self.count += 1
+
+    @property
+    def value(self) -> float | None:
+        return self.total / self.count if self.count else None
 
 
 class TimeLeft:
@@ -16,9 +32,10 @@ class TimeLeft:
     def __init__(self, history: Mapping[str, float]) -> None:
         self._history = history
         self._expected_s: dict[str, float | None] = {}
-        self._of_cell: dict[str, list[float]] = defaultdict(list)
-        self._of_device: dict[str, list[float]] = defaultdict(list)
-        self._slower: dict[str, list[float]] = defaultdict(list)
+        self._of_cell: dict[str, _Mean] = defaultdict(_Mean)
+        self._of_device: dict[str, _Mean] = defaultdict(_Mean)
+        self._of_all = _Mean()
+        self._slower: dict[str, _Mean] = defaultdict(_Mean)
         self._todo: dict[str, Counter[str]] = defaultdict(Counter)
 
     def plan(self, spec: RunSpec) -> str:
@@ -36,22 +53,21 @@ class TimeLeft:
         self._todo[device][key] -= 1
         if took_s is None:
             return
-        self._of_cell[key].append(took_s)
-        self._of_device[device].append(took_s)
+        for mean in (self._of_cell[key], self._of_device[device], self._of_all):
+            mean.add(took_s)
         if expected_s := self._expected_s.get(key):
-            self._slower[device].append(took_s / expected_s)
+            self._slower[device].add(took_s / expected_s)
 
     def expected_s(self, device: str, key: str) -> float | None:
         """Return what a run of the cell takes: as before in this sweep, as in earlier ones, or as its neighbours."""
-        if key in self._of_cell:
-            return statistics.mean(self._of_cell[key])
+        seen_s = self._of_cell[key].value
+        if seen_s is not None:
+            return seen_s
         earlier_s = self._expected_s.get(key)
         if earlier_s is not None:
-            return earlier_s * statistics.median(self._slower[device] or [1.0])
-        if self._of_device[device]:
-            return statistics.mean(self._of_device[device])
-        everywhere = [took_s for times in self._of_device.values() for took_s in times]
-        return statistics.mean(everywhere) if everywhere else None
+            return earlier_s * (self._slower[device].value or 1.0)
+        nearby_s = self._of_device[device].value
+        return self._of_all.value if nearby_s is None else nearby_s
 
     def left_s(self, device: str, running: str | None, elapsed_s: float) -> float | None:
         """Return the time until all runs of a device are done; None where nothing is known of one of them.

@@ -25,6 +25,7 @@ class Screen:
         self._out = out
         self._console = Console(file=out, force_terminal=True, highlight=False, markup=False, emoji=False)
         self._painted: list[str] = []
+        self._written: dict[tuple[str, str], str] = {}
         self._size = self.size()
 
     def size(self) -> tuple[int, int]:
@@ -38,7 +39,7 @@ class Screen:
     def paint(self, lines: Sequence[Text]) -> None:
         """Show these lines instead of those painted before. Each must be narrower than the terminal."""
         size = self.size()
-        frame = [self._ansi(line) for line in lines]
+        frame = self._frame(lines)
         if size != self._size:
             # Terminals break lines anew when they get narrower: where the old ones are is not known any more.
             begin = _HOME_AND_ERASE
@@ -58,6 +59,13 @@ class Screen:
         with self._console.capture() as captured:
             self._console.print(line, soft_wrap=True, end="")
         return captured.get()
+
+    def _frame(self, lines: Sequence[Text]) -> list[str]:
+        """Write lines with their colours; most are those of the frame before."""
+        keys = [(line.plain, str(line.style)) for line in lines]
+        before = self._written
+        self._written = {key: before.get(key) or self._ansi(line) for key, line in zip(keys, lines, strict=True)}
+        return [self._written[key] for key in keys]
 
     def _write(self, text: str) -> None:
         # A terminal that went away (a window closed, a link broken) ends the display, not the sweep.

@@ -32,6 +32,8 @@ _NOTES_MOST = 8
 _NAMED = 2
 """So many devices are named in a note, more are counted."""
 _VERDICTS = frozenset(Verdict)
+_CHANGING = frozenset({"cell", "phase", "done", "tok/s", "temp", "left"})
+"""Columns of a fixed width: what they say changes all the time, and the others must not jump."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,9 @@ def _columns(state: SweepState) -> list[_Column]:
         _Column("device", _names, 8, 30, 9, cut=shorten_middle),
         _Column("cell", lambda d: _cell_of(d, several=several), 10, max(4, cell), 6),
         _Column("phase", lambda d: d.phase.words, 14, 34, 9),
-        _Column("done", lambda d: (f"{d.done}/{d.total}" if d.total else "",), max(4, counts), 11, 9, right=True),
+        _Column(
+            "done", lambda d: (f"{d.done}/{d.total}" if d.total else "",), max(4, counts), max(4, counts), 9, right=True
+        ),
         _Column("tok/s", lambda d: (_rate(d.rate_tps),), 6, 6, 8, right=True),
         _Column("left", lambda d: (_left(state, d),), 6, 6, 7, right=True),
     ]
@@ -209,10 +213,11 @@ def _widths(columns: Sequence[_Column], devices: Sequence[Device], room: int) ->
     """Give each column what it wants; where that is too much narrow the widest ones, then drop the least important."""
     wanted = []
     for column in columns:
-        longest = max((cell_len(column.texts(device)[0]) for device in devices), default=0)
-        # What changes while a sweep runs has a fixed width, or the columns would jump.
-        changes = column.title in ("cell", "phase", "tok/s", "temp", "left")
-        wanted.append(column.most if changes else max(column.least, min(column.most, longest), len(column.title)))
+        if column.title in _CHANGING:
+            wanted.append(column.most)
+        else:
+            longest = max((cell_len(column.texts(device)[0]) for device in devices), default=0)
+            wanted.append(max(column.least, min(column.most, longest), len(column.title)))
     kept = set(range(len(columns)))
     while True:
         widths = [wanted[i] if i in kept else 0 for i in range(len(columns))]
