@@ -13,10 +13,11 @@ from threading import Event as Flag
 from threading import Lock, Thread
 from typing import TextIO
 
+from melt.cli._progress_layout import View
 from melt.cli._progress_lines import Lines
 from melt.cli._progress_screen import Screen
 from melt.cli._progress_state import SweepState
-from melt.cli._progress_table import View, live, summary
+from melt.cli._progress_table import live, summary
 from melt.cli._progress_text import knows_unicode
 from melt.events import Event, Observer
 

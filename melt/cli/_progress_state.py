@@ -70,6 +70,11 @@ class Device:
     ends: Counter[str] = field(default_factory=Counter)
 
     @property
+    def took_s(self) -> float | None:
+        """How long it was busy, from the first that was heard of it to the last."""
+        return None if self.first_s is None or self.last_s is None else self.last_s - self.first_s
+
+    @property
     def failed(self) -> int:
         """How many of its runs came to nothing; that a model does not fit is an answer."""
         return sum(count for end, count in self.ends.items() if end not in _ANSWERS)

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from progress_samples import Clock, ended, selector, spec_of, sweep_of
 from rich.cells import cell_len
 
+from melt.cli._progress_layout import View
 from melt.cli._progress_state import Stage, SweepState
-from melt.cli._progress_table import View, live, summary
+from melt.cli._progress_table import live, summary
 from melt.events import (
     DeviceDone,
     Note,
