@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from melt.records import Sampling
 from melt.targets.macos import available_bytes, memory_bytes, parse_facts
 from melt.telemetry.platforms import macos_macmon, macos_powermetrics, macos_state
-from melt.telemetry.platforms.macos_lines import at, first, json_object, number, period_ms
+from melt.telemetry.platforms.json_values import at, first, json_object, number
+from melt.telemetry.platforms.macos_lines import period_ms
 
 FOLDER = Path(__file__).parents[1] / "data" / "macos"
 

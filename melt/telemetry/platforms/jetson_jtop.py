@@ -6,9 +6,8 @@ a file tells is not asked of jtop.
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from melt._layout import agents_dir
@@ -18,6 +17,7 @@ from melt.telemetry.base import STREAMS, LineSource
 from melt.telemetry.parsers import name_number
 from melt.telemetry.platforms.columns import Collector
 from melt.telemetry.platforms.jetson_rails import site_of
+from melt.telemetry.platforms.json_values import Reader, at, first, json_object
 
 _PROGRAM = "jtop_stream.py"
 _RULE_HZ, _FASTEST_HZ = 1.0, 10.0
@@ -38,7 +38,6 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
 """Ask jtop once. The program travels as an argument: nothing of melt's is on the device yet."""
 
 _Sample = Mapping[str, Any]
-_Reader = Callable[[_Sample], float]
 
 
 class Probe(NamedTuple):
@@ -51,13 +50,13 @@ class Probe(NamedTuple):
 
 class _Column(NamedTuple):
     stream: Stream
-    read: _Reader
+    read: Reader
 
 
 def probe(snapshot: Snapshot) -> Probe | None:
     """Return what jtop said in a snapshot; None when it was not asked, or its answer cannot be read."""
     for line in reversed((text_of(snapshot, "$ jtop") or "").splitlines()):
-        said = _object(line.encode())
+        said = json_object(line)
         if "message" in said:
             return Probe({}, "", str(said["message"]))
         if isinstance(said.get("python"), str):
@@ -79,7 +78,7 @@ def channels(asked: Probe, sampling: Sampling, told: Collection[str]) -> list[Li
         return []
 
     def parse(raw: bytes) -> tuple[float, ...]:
-        sample = _object(raw)
+        sample = json_object(raw)
         return tuple(column.read(sample) for column in columns)
 
     argv = (asked.python, f"{STREAMS}/{_PROGRAM}", "--interval", f"{1 / jtop.rate_hz:g}")
@@ -88,7 +87,7 @@ def channels(asked: Probe, sampling: Sampling, told: Collection[str]) -> list[Li
 
 def mode_name(raw: bytes) -> str | None:
     """Return the name of the power mode that a line tells, of which its column has a number that stands for it."""
-    name = _object(raw).get("nvpmodel")
+    name = json_object(raw).get("nvpmodel")
     return name if isinstance(name, str) else None
 
 
@@ -98,13 +97,13 @@ def _rails(sample: _Sample, jtop: Collector) -> list[_Column]:
         site = site_of(label)
         if site is not None:
             stream = jtop.stream(f"rail_{label}_power", "power", site=site, source="jtop")
-            found.append(_Column(stream, _number("rails", label, "mw", per_unit=1e3)))
+            found.append(_Column(stream, at("rails", label, "mw", per_unit=1e3)))
     return found
 
 
 def _temperatures(sample: _Sample, jtop: Collector) -> list[_Column]:
     return [
-        _Column(jtop.stream(name, "temperature", site=name, source="jtop"), _number("temps_c", name))
+        _Column(jtop.stream(name, "temperature", site=name, source="jtop"), at("temps_c", name))
         for name in _names(sample, "temps_c")
     ]
 
@@ -115,7 +114,7 @@ def _gpus(sample: _Sample, jtop: Collector, told: Collection[str]) -> list[_Colu
         ("gpu_freq", "frequency", "freq_khz", 1e-3),
     )
     return [
-        _Column(jtop.stream(base, quantity, site=name, source="jtop"), _number("gpus", name, key, per_unit=per_unit))
+        _Column(jtop.stream(base, quantity, site=name, source="jtop"), at("gpus", name, key, per_unit=per_unit))
         for name in _names(sample, "gpus")
         for base, quantity, key, per_unit in kinds
         if base not in told and key in sample["gpus"][name]
@@ -126,52 +125,36 @@ def _rest(sample: _Sample, jtop: Collector, told: Collection[str]) -> list[_Colu
     """Read the memory and its controller, the fans, and what explains most surprises: power mode and fixed clocks."""
     emc, found = _names(sample, "emc"), []
 
-    def add(base: str, quantity: str, site: str, read: _Reader) -> None:
+    def add(base: str, quantity: str, site: str, read: Reader) -> None:
         found.append(_Column(jtop.stream(base, quantity, site=site, source="jtop"), read))
 
     if "load_percent" in emc:
-        add("emc_busy", "utilization", "emc", _number("emc", "load_percent", per_unit=100))
+        add("emc_busy", "utilization", "emc", at("emc", "load_percent", per_unit=100))
     if "freq_khz" in emc and "emc_freq" not in told:
-        add("emc_freq", "frequency", "emc", _number("emc", "freq_khz", per_unit=1e-3))
+        add("emc_freq", "frequency", "emc", at("emc", "freq_khz", per_unit=1e-3))
     for fan in _names(sample, "fans") if "fan" not in told else ():
-        add("fan_duty", "utilization", fan, _number("fans", fan, "duty_percent", per_unit=100))
+        add("fan_duty", "utilization", fan, _either("fans", fan, "duty_percent", per_unit=100))
         if "rpm" in sample["fans"][fan]:
-            add("fan_rpm", "count", fan, _number("fans", fan, "rpm"))
+            add("fan_rpm", "count", fan, _either("fans", fan, "rpm"))
     if "shared" in _names(sample, "ram_kb") and "gpu_memory" not in told:
-        add("gpu_memory", "memory", "memory", _number("ram_kb", "shared", per_unit=2**-10))
+        add("gpu_memory", "memory", "memory", at("ram_kb", "shared", per_unit=2**-10))
     if "nvpmodel" in sample:
         add("nvpmodel", "state", "device", lambda now: name_number(str(now.get("nvpmodel", "")).encode())[0])
     if "jetson_clocks" in sample:
-        add("jetson_clocks", "state", "device", _number("jetson_clocks"))
+        add("jetson_clocks", "state", "device", _fixed)
     return found
 
 
-def _number(*path: str, per_unit: float = 1.0) -> _Reader:
-    """Make a reader of the number below these keys, or of the first in a list of them."""
+def _either(*path: str | int, per_unit: float = 1.0) -> Reader:
+    """Make a reader of the number behind keys, or of the first in a list there: a fan may have several."""
+    return first(at(*path, 0, per_unit=per_unit), at(*path, per_unit=per_unit))
 
-    def read(sample: _Sample) -> float:
-        value: object = sample
-        for key in path:
-            value = value.get(key) if isinstance(value, dict) else None
-        if isinstance(value, list):
-            value = next(iter(value), None)
-        try:
-            number = float(value) if isinstance(value, int | float) else math.nan
-        except OverflowError:
-            return math.nan
-        return number / per_unit if math.isfinite(number) else math.nan
 
-    return read
+def _fixed(sample: _Sample) -> float:
+    clocks = sample.get("jetson_clocks")
+    return float(clocks) if isinstance(clocks, bool) else math.nan
 
 
 def _names(sample: _Sample, part: str) -> list[str]:
     found = sample.get(part)
     return sorted(found) if isinstance(found, dict) else []
-
-
-def _object(raw: bytes) -> dict[str, Any]:
-    try:
-        found = json.loads(raw)
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -15,7 +15,8 @@ from typing import Any
 from melt.targets.macos import settings
 from melt.targets.probe import Snapshot
 from melt.telemetry.base import PYTHON, STREAMS, LineSource
-from melt.telemetry.platforms.macos_lines import Column, Reader, at, json_object, line_source, number, period_ms
+from melt.telemetry.platforms.json_values import Reader, at, json_object, number
+from melt.telemetry.platforms.macos_lines import Column, line_source, period_ms
 from melt.telemetry.sites import SOC
 
 _LOOK = """

@@ -15,16 +15,8 @@ from typing import Any
 
 from melt.targets.probe import Snapshot, text_of
 from melt.telemetry.base import LineSource
-from melt.telemetry.platforms.macos_lines import (
-    FASTEST_MS,
-    Column,
-    Reader,
-    at,
-    first,
-    json_object,
-    line_source,
-    period_ms,
-)
+from melt.telemetry.platforms.json_values import Reader, at, first, json_object
+from melt.telemetry.platforms.macos_lines import FASTEST_MS, Column, line_source, period_ms
 from melt.telemetry.sites import SMC, SOC
 
 COMMANDS: Mapping[str, tuple[str, ...]] = {

@@ -13,7 +13,8 @@ from typing import Any
 
 from melt.targets.probe import Snapshot
 from melt.telemetry.base import PYTHON, STREAMS, LineSource
-from melt.telemetry.platforms.macos_lines import FASTEST_MS, Column, Reader, at, line_source, number, period_ms
+from melt.telemetry.platforms.json_values import Reader, at, number
+from melt.telemetry.platforms.macos_lines import FASTEST_MS, Column, line_source, period_ms
 from melt.telemetry.renewal import WINDOW
 from melt.telemetry.sites import SOC
 
