@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
-from melt.errors import DeviceError
+from melt.errors import DeviceError, UsageError
 from melt.records import DeviceFacts
 from melt.session.connect import Reached, reach
 from melt.targets.agent import AgentClient
@@ -16,8 +16,12 @@ from melt.transports.base import Transport
 
 
 def reach_same(address: str, device_id: str) -> Reached:
-    """Reach a device at an address. Raises DeviceError where it is not, or another one is."""
-    device = reach(address)
+    """Reach a device at an address. Raises DeviceError where it is not, or another one is, or that is no address."""
+    try:
+        device = reach(address)
+    except UsageError as error:
+        # In the middle of a run a mistake in a profile must cost no more than this one way.
+        raise DeviceError(str(error)) from error
     try:
         found, _ = read_facts(device.system, device.transport, device.agent, address)
         if found.device_id != device_id:

@@ -49,6 +49,7 @@ class SshTransport:
         self._destination = destination
         self._name = f"ssh:{destination}"
         self._links: list[Link] = []
+        self._was_there = False
         self._connecting = threading.Lock()
 
     @property
@@ -192,10 +193,21 @@ class SshTransport:
                     self._links.remove(link)
                 elif link not in full:
                     return link, False
-            self._links.append(connect(self._destination))
+            self._links.append(self._connected())
             return self._links[-1], True
         finally:
             self._connecting.release()
+
+    def _connected(self) -> Link:
+        try:
+            link = connect(self._destination)
+        except UsageError as error:
+            # Somebody edits the configuration just now: it led to the host before, and a run may be going on there.
+            if self._was_there:
+                raise Offline(f"{self._name}: {str(error).removeprefix('ssh: ')}") from error
+            raise
+        self._was_there = True
+        return link
 
     def _end_group(self, pid: int, signal: str) -> None:
         """Send a signal to a process group. Raises TransportError."""

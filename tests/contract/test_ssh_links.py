@@ -123,6 +123,22 @@ class TestBroken:
             server.start()
         assert works(link)
 
+    def test_a_configuration_that_is_broken_meanwhile_may_be_mended(
+        self, open_link: Callable[[str], SshTransport]
+    ) -> None:
+        with serving() as server:
+            link = open_link(server.alias)
+            assert works(link)
+            config = server.config.read_text()
+            server.config.write_text(config + "    NoSuchSetting yes\n")
+            server.drop_links()
+            with pytest.raises(Offline, match=r"ssh:board: the configuration of board cannot be read.*nosuchset"):
+                works(link)
+            with pytest.raises(UsageError):
+                works(open_link(server.alias))
+            server.config.write_text(config)
+            assert works(link)
+
 
 class TestFrozen:
     def test_a_frozen_link_is_no_hang_and_thaws(self, link: SshTransport, server: Sshd) -> None:

@@ -137,7 +137,7 @@ def test_a_board_whose_key_changes_in_mid_run_is_believed_when_somebody_says_so(
 def test_a_board_is_followed_to_its_other_address(melt: Melt, board: Board, wait_for: Wait, tmp_path: Path) -> None:
     profiles = tmp_path / "profiles"
     profiles.mkdir()
-    profile = "title: a board with two ways\nmatch: {os: linux, kind: ssh}\naddresses: [ssh:wifi]\n"
+    profile = "title: a board with two ways\nmatch: {os: linux, kind: ssh}\naddresses: [ssh:no address, ssh:wifi]\n"
     (profiles / "board.yaml").write_text(profile)
     with Sshd(tmp_path / "wifi", alias="wifi", home=board.root.parent) as wifi:
         both = tmp_path / "ssh_config"
