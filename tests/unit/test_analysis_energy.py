@@ -107,6 +107,11 @@ def test_samples_that_were_not_measured_are_left_out():
     assert series_energy_j(power, (at(1), at(3))) == pytest.approx(8.0)
 
 
+def test_a_short_phase_of_a_meter_that_is_not_slow_is_interpolated():
+    power = channel("package_w", "power", lambda t: 10.0, site="psys", unit="w", rate_hz=2.5)
+    assert figures(run(traces=[power]), 1)["energy_prefill_j"] == pytest.approx(10.0), "two samples lie in its second"
+
+
 def test_energy_per_phase_of_a_run():
     # 10 W for ever: prefill lasts 1 s, decoding 127 tokens 1.27 s.
     seen = run(traces=[channel("package_w", "power", lambda t: 10.0, site="psys", unit="w")])

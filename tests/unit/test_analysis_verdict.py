@@ -312,3 +312,11 @@ def test_what_a_knob_changed_before_the_run_is_no_disturbance():
     start = replace(make_start(), knobs=(knob,))
     assert codes(run(start=start, traces=[limit, governor, jtop], events=[*told, *agent_events()])) == []
     assert codes(run(start=start, traces=[limit], events=agent_events())) == ["throttled", "knob_not_applied"][::-1]
+
+
+@pytest.mark.parametrize(("followed_s", "expected"), [(2.0, []), (6.0, ["power_mode_changed"])])
+def test_jtop_may_tell_of_a_mode_a_moment_after_it_was_set(followed_s, expected):
+    told = [replace(event, t_ns=at(9.5)) for event in (prepared("set nvpmodel", ""), prepared("check nvpmodel", "15W"))]
+    start = replace(make_start(), knobs=(Knob(name="nvpmodel", before="MAXN", asked="15W"),))
+    jtop = channel("nvpmodel", "state", lambda t: 3e9 + (t > 9.5 + followed_s), site="device")
+    assert codes(run(start=start, traces=[jtop], events=[*told, *agent_events()])) == expected

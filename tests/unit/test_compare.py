@@ -282,6 +282,12 @@ def test_a_power_mode_that_was_asked_for_makes_groups_wherever_the_board_was_bef
     assert len(compare(made).groups) == 1
 
 
+def test_clocks_that_were_asked_to_be_fixed_may_have_been_found_in_any_state():
+    base, other = bundles({"q8_0": [30], "q4_0": [40]})
+    asked = [on_a_board(one, "15W", locked=one is base, jetson_clocks=True) for one in (base, other)]
+    assert len(compare(asked).groups) == 1
+
+
 def test_power_modes_stand_side_by_side_when_asked_for():
     one, two, three = bundles({"q8_0": [30, 31, 50]})
     made = [on_a_board(one, "15W"), on_a_board(two, "15W", nvpmodel="0"), on_a_board(three, None)]

@@ -145,6 +145,11 @@ def test_power_modes(file: str, expected: str | None) -> None:
     assert facts.power_mode == expected
 
 
+def test_a_high_power_mode_that_has_a_line_of_its_own() -> None:
+    said = b"System-wide power settings:\nCurrently in use:\n lowpowermode         0\n highpowermode        1\n"
+    assert parse_facts({"$ pmset": said}, device_id_hint="x", kind="ssh").power_mode == "high power"
+
+
 def test_powermetrics_counts_cpus_in_hertz_and_the_gpu_in_megahertz() -> None:
     (source,) = macos_powermetrics.readings({"$ powermetrics": data("powermetrics/m4-max.plist")}, 10)
     line = {
