@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from melt.analysis.trend import grouped_trend
+from melt.analysis.trend import Point, block_trend
 from melt.plan.expand import cell_key
 from melt.records import Outcome, RunSpec, Verdict
 from melt.traces import RunBundle
@@ -39,10 +39,11 @@ def main_rate(spec: RunSpec) -> str:
 
 
 def order_effects(bundles: Iterable[RunBundle]) -> tuple[OrderEffect, ...]:
-    """Return the effects that chance does not explain. Reference runs count as runs of their cell.
+    """Return the effects that chance does not explain; none of a sweep with fewer than five blocks.
 
     Each rate is compared with those of its own cell on that device only: cells that are slower are no trend, wherever
     they stand. Changes are ratios (differences of logarithms), so that fast cells count no more than slow ones.
+    Reference runs count as a cell of their own.
     """
     found = [effect for part in _parts(bundles) if (effect := _effect(part)) is not None]
     return tuple(e for e in found if e.p <= ORDER_P / len(found) and abs(e.change) >= ORDER_SHARE)
@@ -73,14 +74,14 @@ def _rate(bundle: RunBundle) -> float | None:
 
 def _effect(part: Sequence[RunBundle]) -> OrderEffect | None:
     first_ns = part[0].start.started_utc_ns
-    cells: dict[str, dict[float, float]] = {}
+    cells: dict[tuple[str, bool], dict[int, Point]] = {}
     for bundle in part:
         rate = _rate(bundle)
         if rate is not None:
             after_s = (bundle.start.started_utc_ns - first_ns) / 1e9
-            # Two runs cannot start at the same time on a device; where documents say so, one of them is kept.
-            cells.setdefault(cell_key(bundle.start.spec), {})[after_s] = math.log(rate)
-    found = grouped_trend([list(points.items()) for points in cells.values()])
+            spec = bundle.start.spec
+            cells.setdefault((cell_key(spec), spec.reference), {})[spec.block] = (after_s, math.log(rate))
+    found = block_trend(list(cells.values()))
     if found is None:
         return None
     start = part[0].start
@@ -90,7 +91,7 @@ def _effect(part: Sequence[RunBundle]) -> OrderEffect | None:
         order=start.spec.order,
         change=math.expm1(found.slope * (part[-1].start.started_utc_ns - first_ns) / 1e9),
         p=found.p,
-        n_runs=found.n,
+        n_runs=len(part),
     )
 
 

@@ -44,7 +44,7 @@ def test_a_device_that_tires_is_found_and_its_loss_is_measured():
     (effect,) = order_effects(sweep(lambda i: noise[i] * (1 - 0.10 * i / 17)))
     assert (effect.device, effect.order, effect.n_runs) == ("local", "random", 18)
     assert effect.change == pytest.approx(-0.10, abs=0.03)
-    assert effect.p < 0.001
+    assert effect.p < 0.01
 
 
 @pytest.mark.parametrize("order", ["random", "interleaved", "sequential"])
@@ -56,8 +56,8 @@ def test_cells_that_differ_are_no_effect_of_the_order(order):
 @pytest.mark.parametrize("devices", [("a",), ("a", "b", "c")])
 def test_steady_devices_are_seldom_taken_for_some_that_change(devices):
     draws = np.random.default_rng(7)
-    bundles = sweep(lambda i: 1.0, 4, devices=devices)
-    trials, alarms = 100, 0
+    bundles = sweep(lambda i: 1.0, 5, devices=devices)
+    trials, alarms = 60, 0
     for _ in range(trials):
         noise = draws.normal(1, 0.03, len(bundles)).tolist()
         alarms += bool(order_effects([scaled(b, f) for b, f in zip(bundles, noise, strict=True)]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import numpy as np
@@ -11,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from melt.analysis.trend import grouped_trend, trend
+from melt.analysis.trend import Point, block_trend, trend
 
 _DISTINCT = st.lists(st.floats(1, 1000), min_size=2, max_size=24, unique=True)
 
@@ -23,7 +22,6 @@ def test_a_series_has_scipys_probability_and_slope(values: list[float]) -> None:
     expected = stats.kendalltau(range(len(values)), values, method="exact")
     assert found.p == pytest.approx(expected.pvalue)
     assert found.slope == pytest.approx(stats.theilslopes(values).slope)
-    assert found.n == len(values)
 
 
 def test_many_values_have_nearly_the_exact_probability() -> None:
@@ -37,34 +35,50 @@ def test_more_values_than_pairs_can_be_counted_of_are_averaged() -> None:
     values = np.linspace(1.0, 2.0, 100_000)
     found = trend(values.tolist())
     assert found is not None
-    assert (found.n, found.slope) == (200, pytest.approx(1e-5, rel=1e-3))
+    assert found.slope == pytest.approx(1e-5, rel=1e-3)
     assert found.p < 1e-9
 
 
-def test_the_probability_over_groups_is_that_of_all_orders_within_them() -> None:
-    sizes = (3, 2, 3)
-    scores = [
-        sum(_score(order) for order in orders)
-        for orders in itertools.product(*(itertools.permutations(range(n)) for n in sizes))
-    ]
-    for orders in (((0, 1, 2), (0, 1), (0, 1, 2)), ((0, 2, 1), (0, 1), (1, 0, 2)), ((2, 1, 0), (0, 1), (0, 1, 2))):
-        score = abs(sum(_score(order) for order in orders))
-        found = grouped_trend([[(float(i), float(v)) for i, v in enumerate(order)] for order in orders])
-        assert found is not None
-        expected = sum(abs(s) >= score for s in scores) / len(scores) if score else 1.0
-        assert found.p == pytest.approx(expected)
+def series(*values: float, first: int = 0) -> dict[int, tuple[float, float]]:
+    return {first + i: (float(first + i), value) for i, value in enumerate(values)}
 
 
-def _score(order: tuple[int, ...]) -> int:
-    return sum(1 if b > a else -1 for a, b in itertools.combinations(order, 2))
+def test_a_single_group_has_the_probability_of_a_series() -> None:
+    values = [3.0, 1.0, 4.0, 5.0, 9.0, 8.0]
+    alone, group = trend(values), block_trend([series(*values)])
+    assert alone is not None
+    assert group is not None
+    assert (group.p, group.slope) == (pytest.approx(alone.p), alone.slope)
+
+
+def test_many_blocks_have_nearly_the_probability_that_all_orders_have() -> None:
+    values = (np.random.default_rng(3).normal(size=10) + np.linspace(0, 1.5, 10)).tolist()
+    alone, group = trend(values), block_trend([series(*values)])
+    assert alone is not None
+    assert group is not None
+    assert group.p == pytest.approx(alone.p, abs=0.02)
+
+
+def test_groups_that_share_their_luck_are_as_sure_as_one_of_them() -> None:
+    values = [3.0, 1.0, 4.0, 5.0, 9.0, 8.0]
+    one, many = block_trend([series(*values)]), block_trend([series(*values)] * 20)
+    assert one is not None
+    assert many is not None
+    assert many.p == one.p
 
 
 def test_groups_are_compared_with_their_own_kind_only() -> None:
     # Each falls, while all of them together would rise.
-    found = grouped_trend([[(0.0, 1.0), (2.0, 0.9)], [(3.0, 5.0), (5.0, 4.9)], [(6.0, 9.0), (8.0, 8.9)]])
+    found = block_trend([{i: (float(i), 10.0 * i), i + 1: (i + 1.0, 10.0 * i - 1)} for i in range(6)])
     assert found is not None
-    assert found.slope == pytest.approx(-0.05)
-    assert found.p == 0.25
+    assert found.slope == -1
+
+
+def test_more_blocks_than_can_be_put_into_every_order_are_averaged() -> None:
+    found = block_trend([series(*np.linspace(1.0, 2.0, 2000).tolist()) for _ in range(3)])
+    assert found is not None
+    assert found.p < 0.001
+    assert found.slope == pytest.approx(1 / 2000, rel=0.01)
 
 
 @given(st.lists(st.sampled_from([1.0, 2.0]), min_size=2, max_size=12))
@@ -79,10 +93,11 @@ def test_equal_values_never_make_a_trend_likelier(values: list[float]) -> None:
         assert (found.p, found.slope) == (1.0, 0.0)
 
 
-@pytest.mark.parametrize("groups", [[], [[]], [[(0.0, 1.0)]], [[(0.0, 1.0)], [(1.0, 2.0)]]])
-def test_without_two_values_of_a_kind_there_is_no_trend(groups: list[list[tuple[float, float]]]) -> None:
-    assert grouped_trend(groups) is None
+@pytest.mark.parametrize("groups", [[], [{}], [series(1.0, 2.0, 3.0, 4.0)], [series(1.0, first=i) for i in range(9)]])
+def test_under_five_blocks_or_without_two_of_a_kind_there_is_no_trend(groups: list[dict[int, Point]]) -> None:
+    assert block_trend(groups) is None
     assert trend([]) is None
+    assert trend([1.0]) is None
 
 
 @pytest.mark.parametrize("n", [5, 7, 12])
@@ -93,11 +108,15 @@ def test_chance_is_called_a_trend_no_oftener_than_it_claims(n: int) -> None:
     assert share <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 2000)
 
 
-@pytest.mark.parametrize(("n_groups", "n"), [(3, 6), (6, 2), (6, 3), (12, 6)])
-def test_chance_within_groups_is_called_a_trend_no_oftener_than_it_claims(n_groups: int, n: int) -> None:
+@pytest.mark.parametrize("shared", [0.0, 1.0])
+@pytest.mark.parametrize(("n_groups", "n"), [(3, 5), (6, 6)])
+def test_chance_is_called_a_trend_no_oftener_than_it_claims_also_where_blocks_share_it(
+    n_groups: int, n: int, shared: float
+) -> None:
     draws = np.random.default_rng(7)
-    trials, alarms = 600, 0
+    trials, alarms = 200, 0
     for _ in range(trials):
-        found = grouped_trend([list(enumerate(draws.normal(size=n).tolist())) for _ in range(n_groups)])
+        luck = shared * draws.normal(size=n)
+        found = block_trend([series(*(luck + draws.normal(size=n)).tolist()) for _ in range(n_groups)])
         alarms += found is not None and found.p <= 0.05
     assert alarms / trials <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / trials)
