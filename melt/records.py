@@ -171,9 +171,8 @@ class Gate:
 class RunSpec:
     """One run that was asked for: one cell of a plan in one session.
 
-    `block` is the session's number within the sweep, from 0; `position` the place in the whole order, from 0; `cell`
-    the place of its cell in the plan as it is written, from 0. `order` is the plan's, `order_seed` what a random order
-    was drawn with. A `reference` run repeats one cell to show what becomes of the device; it is no session of the cell.
+    From 0 count `block`, the session's number, `position` in the whole order, and `cell`, the cell's place in the plan.
+    `order_seed` is what a random `order` was drawn with. A `reference` run tells of the device; it is no session.
     """
 
     run_id: str
