@@ -31,11 +31,17 @@ from melt.transports.registry import open_transport, resolve
 
 _PROGRAM = "provision.py"
 _STDOUT, _STDERR = 0, 1
-_FIND_PYTHON = (
-    'for p in python3 /usr/bin/python3 /opt/homebrew/bin/python3 /usr/local/bin/python3; do "$p" -c "" 2>/dev/null '
-    '&& command -v "$p" && exit; done; exit 1'
-)
-"""Trying beats looking: the python3 of a Mac without its developer tools is there, but does not start."""
+_FIND_PYTHON = """
+stub=
+if command -v xcode-select >/dev/null && ! xcode-select -p >/dev/null 2>&1; then stub=/usr/bin/python3; fi
+for name in python3 /usr/bin/python3 /opt/homebrew/bin/python3 /usr/local/bin/python3; do
+    found=$(command -v "$name") && [ "$found" != "$stub" ] && "$found" -c "" 2>/dev/null && echo "$found" && exit
+done
+exit 1
+"""
+"""Trying beats looking: one may be there and not start. That of a Mac without its developer tools is not even tried:
+it would open a window on the screen.
+"""
 _AGAIN_S = 1.0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import json
+import subprocess
 from pathlib import Path
 from threading import Event
 
@@ -11,7 +12,7 @@ import pytest
 
 from melt.cli.main import main
 from melt.errors import UsageError
-from melt.session.provision import provision
+from melt.session.provision import _FIND_PYTHON, provision
 from melt.targets.provision import LLAMA_CPP, ONNXRUNTIME, OTHERS, Provisioned, Said, parse_line, write_wish
 
 
@@ -65,3 +66,13 @@ def test_phones_are_refused_before_they_are_reached(capsys):
     said = capsys.readouterr()
     assert "melt build runner" in said.err
     assert not said.out
+
+
+@pytest.mark.skipif(not Path("/usr/bin/python3").exists(), reason="no python3 is here where a Mac has its stub")
+@pytest.mark.parametrize("has_tools", [True, False])
+def test_the_stub_of_a_mac_without_its_tools_is_not_called(has_tools: bool, tmp_path: Path):
+    (tmp_path / "xcode-select").write_text(f"#!/bin/sh\nexit {0 if has_tools else 2}\n")
+    (tmp_path / "xcode-select").chmod(0o755)
+    path = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    done = subprocess.run(("sh", "-c", _FIND_PYTHON), env=path, capture_output=True, text=True, check=False)
+    assert (done.stdout == "/usr/bin/python3\n") is has_tools
