@@ -9,7 +9,9 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from melt import _layout
@@ -23,6 +25,8 @@ _ARGUMENT_BYTES = 32768
 
 _SILENCE_S = 60.0
 """An agent that works on something long says so every five seconds; after so long without a word it is not there."""
+_BUILDING = Lock()
+"""A shelf of devices is reached at once."""
 _FULL = ("No space left on device", "uota exceeded")
 """What the C libraries of our agents say of ENOSPC and EDQUOT."""
 
@@ -79,7 +83,8 @@ class AgentBinaries:
         folder = _layout.agents_dir() / "bin"
         root = _layout.checkout_root()
         if root is not None:
-            _build(root / "agents")
+            with _BUILDING:
+                _build(root / "agents")
         try:
             manifest = json.loads((folder / "manifest.json").read_bytes())
             return cls(manifest["version"], folder, manifest["targets"])
@@ -347,8 +352,9 @@ def _complaint(done: Completed) -> str:
     return text or f"exit code {done.exit_code}"
 
 
+@cache
 def _build(agents: Path) -> None:
-    """Run agents/build.py, which says on stderr what it builds, and nothing when all is up to date."""
+    """Run agents/build.py, which says on stderr what it builds, and nothing when all is up to date: once a process."""
     done = subprocess.run((sys.executable, str(agents / "build.py")), capture_output=True, check=False)
     said = done.stderr.decode(errors="replace")
     if done.returncode:
