@@ -1,6 +1,6 @@
 """Measure what a controller costs with a shelf of devices: simulated devices, a clock that skips idle time.
 
-    python benchmarks/fleet.py [--devices 1,8,32,64,128,200] [--cells 4] [--cell-s 60]
+    python benchmarks/fleet.py [--devices 1,8,32,64,128,200] [--cells 4] [--cell-s 60] [--quiet]
 
 Conductor, collecting, reading of journals, live progress, analysis and the store are melt's own, on this machine's
 cores and disk; only the transport, the device behind it and the idle time are made up (benchmarks/simulated_device.py).
@@ -60,13 +60,17 @@ class Figures:
     real_s: float
 
 
-def measure(devices: int, cells: int, cell_s: float, folder: Path) -> Figures:
-    """Let the fleet work off its cells. Exits where a run did not end well, because then it cost something else."""
+def measure(devices: int, cells: int, cell_s: float, folder: Path, *, quiet: bool = False) -> Figures:
+    """Let the fleet work off its cells; `quiet`: as if nothing else ran on this machine.
+
+    Exits where a run did not end well, because then it cost something else.
+    """
+    work_ns = time.process_time_ns if quiet else time.monotonic_ns
     os.environ["XDG_STATE_HOME"] = str(folder / "state")
     # What is imported, compiled and recorded once is no cost of a device.
-    _work_off(1, 1, cell_s, folder / "before")
+    _work_off(SkippingClock(1, work_ns), 1, 1, cell_s, folder / "before")
     cpu_s, real_s = time.process_time(), time.perf_counter()
-    shelf, done, took_s = _work_off(devices, cells, cell_s, folder / "store")
+    shelf, done, took_s = _work_off(SkippingClock(devices, work_ns), devices, cells, cell_s, folder / "store")
     cpu_s, real_s = time.process_time() - cpu_s, time.perf_counter() - real_s
     bad = [b.stop.reasons for b in done.bundles if b.stop.outcome is not Outcome.OK]
     if bad or done.troubles or len(done.bundles) != devices * cells:
@@ -90,9 +94,10 @@ def measure(devices: int, cells: int, cell_s: float, folder: Path) -> Figures:
     )
 
 
-def _work_off(devices: int, cells: int, cell_s: float, store: Path) -> tuple[list[SimulatedDevice], Conducted, float]:
+def _work_off(
+    clock: SkippingClock, devices: int, cells: int, cell_s: float, store: Path
+) -> tuple[list[SimulatedDevice], Conducted, float]:
     """Conduct a sweep on new devices into a new store; return them, what came of it, and the seconds it took."""
-    clock = SkippingClock(devices)
     shelf = {f"ssh:board-{i}": SimulatedDevice(i, clock, cell_s) for i in range(devices)}
     artifact = inspect(_MODEL)
     plan = Plan(
@@ -113,10 +118,11 @@ def _work_off(devices: int, cells: int, cell_s: float, store: Path) -> tuple[lis
         return list(shelf.values()), done, (clock.now_ns() - begun_ns) / 1e9
 
 
-def apart(devices: int, cells: int, cell_s: float) -> Figures:
+def apart(devices: int, cells: int, cell_s: float, *, quiet: bool) -> Figures:
     """Measure in a process of its own, which has no memory of the sizes before."""
     print(f"fleet: {devices} devices, {cells} cells of {cell_s:g} s each", file=sys.stderr, flush=True)
     words = (sys.executable, __file__, "--one", str(devices), "--cells", str(cells), "--cell-s", str(cell_s))
+    words += ("--quiet",) if quiet else ()
     done = subprocess.run(words, check=False, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         sys.exit(f"fleet: {devices} devices could not be measured")
@@ -162,15 +168,17 @@ def main() -> int:
     parser.add_argument("--devices", default="1,8,32,64,128,200", help="sizes (default: 1,8,32,64,128,200)")
     parser.add_argument("--cells", type=int, default=4, help="cells on each device (default: 4)")
     parser.add_argument("--cell-s", type=float, default=60.0, help="how long the runner works (default: 60)")
+    parser.add_argument("--quiet", action="store_true", help="count CPU time alone, where other programs run, too")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one is not None:
         with tempfile.TemporaryDirectory(prefix="melt-fleet-") as name:
-            print(json.dumps(asdict(measure(args.one, args.cells, args.cell_s, Path(name)))))
+            print(json.dumps(asdict(measure(args.one, args.cells, args.cell_s, Path(name), quiet=args.quiet))))
         return 0
     load = os.getloadavg()[0]
-    found = [apart(int(size), args.cells, args.cell_s) for size in args.devices.split(",")]
+    found = [apart(int(size), args.cells, args.cell_s, quiet=args.quiet) for size in args.devices.split(",")]
     title = f"{args.cells} cells of {args.cell_s:g} s on each; {os.cpu_count()} cores, load {load:.1f} before"
+    title += "; CPU time of melt alone" if args.quiet else ""
     Console(width=140).print(table(found, title))
     bound = [one for one in found if one.devices == _BOUND_DEVICES]
     holds = all(one.busy_ratio >= _BUSY_RATIO and per_device_mib(one, found[0]) < _MIB_PER_DEVICE for one in bound)
