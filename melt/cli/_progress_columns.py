@@ -19,9 +19,9 @@ def live_columns(state: SweepState) -> list[Column]:
     cell = max((cell_len(_cell_texts(*cell, several=several)[0]) for cell in state.cells), default=0)
     count = max((len(f"{d.total}/{d.total}") for d in devices), default=0)
     columns = [
-        Column("device", _names, 8, 30, 9, cut=shorten_middle),
+        Column("device", _names, 12, 30, 9, cut=shorten_middle),
         Column("cell", lambda d: _cell(d, several=several), 10, max(4, cell), 6, steady=True),
-        Column("phase", lambda d: d.phase.words, 14, 34, 9, steady=True),
+        Column("phase", lambda d: d.phase.words, 16, 34, 9, steady=True),
         Column("done", lambda d: (f"{d.done}/{d.total}" if d.total else "",), 4, max(4, count), 9, right=True),
         Column("tok/s", lambda d: (_rate(d.rate_tps),), 6, 6, 8, right=True, steady=True),
     ]
@@ -35,7 +35,7 @@ def live_columns(state: SweepState) -> list[Column]:
 
 
 SUMMARY = (
-    Column("device", lambda d: _names(d), 8, 30, 9, cut=shorten_middle),
+    Column("device", lambda d: _names(d), 12, 30, 9, cut=shorten_middle),
     Column("runs", lambda d: (f"{d.done}/{d.total}",), 5, 11, 9, right=True),
     Column("valid", lambda d: (f"{d.ends[Verdict.VALID]}",), 5, 5, 8, right=True),
     Column("suspect", lambda d: (f"{d.ends[Verdict.SUSPECT]}",), 7, 7, 7, right=True),

@@ -43,7 +43,7 @@ def live(state: SweepState, view: View) -> list[Text]:
 
 def summary(state: SweepState, view: View) -> list[Text]:
     """Return what stays on the screen after the end: every note, whole, then what each device did."""
-    notes = [view.write(Text(note)) for note in _said(state)]
+    notes = [view.write(Text(line)) for note in _said(state) for line in wrap(note, view.width - 1)]
     lines = [_header(state, ended=True)]
     devices = [device for device in state.devices.values() if device.total or device.first_s is not None]
     if devices:

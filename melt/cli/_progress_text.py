@@ -58,7 +58,7 @@ def first_that_fits(texts: Sequence[str], cells: int) -> str:
 
 
 def wrap(text: str, cells: int) -> list[str]:
-    """Break a text between words into lines of so many cells; a longer word is cut."""
+    """Break a text between words into lines of so many cells; a longer word has a line of its own."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}" if lines[-1] else word
@@ -66,7 +66,7 @@ def wrap(text: str, cells: int) -> list[str]:
             lines[-1] = longer
         else:
             lines.append(f"  {word}")
-    return [shorten(line, cells) for line in lines if line]
+    return [line for line in lines if line]
 
 
 def duration(seconds: float) -> str:
