@@ -121,8 +121,8 @@ def _work_off(
 def apart(devices: int, cells: int, cell_s: float, *, quiet: bool) -> Figures:
     """Measure in a process of its own, which has no memory of the sizes before."""
     print(f"fleet: {devices} devices, {cells} cells of {cell_s:g} s each", file=sys.stderr, flush=True)
-    words = (sys.executable, __file__, "--one", str(devices), "--cells", str(cells), "--cell-s", str(cell_s))
-    words += ("--quiet",) if quiet else ()
+    words = [sys.executable, __file__, "--one", str(devices), "--cells", str(cells), "--cell-s", str(cell_s)]
+    words += ["--quiet"] if quiet else []
     done = subprocess.run(words, check=False, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         sys.exit(f"fleet: {devices} devices could not be measured")
