@@ -44,6 +44,8 @@ class TimeLeft:
         if key not in self._expected_s:
             one_s = self._history.get(key)
             repetitions = spec.repeat.warmup + spec.repeat.repetitions
+            # Nobody knows it, but a sustained workload lasts as long as it is asked to.
+            one_s = spec.workload.duration_s if one_s is None else one_s
             self._expected_s[key] = None if one_s is None else one_s * repetitions
         self._todo[spec.device][key] += 1
         return key

@@ -80,6 +80,9 @@ class Device:
         return sum(count for end, count in self.ends.items() if end not in _ANSWERS)
 
 
+_BETWEEN = Phase.of("between runs")
+_RUN_AGAIN = frozenset((Outcome.ABORTED, Outcome.DEVICE_LOST))
+"""Ends after which `melt resume` runs a cell anew."""
 _ANSWERS = frozenset((*Verdict, Outcome.OOM, Outcome.UNSUPPORTED))
 
 
@@ -215,9 +218,9 @@ class SweepState:
         measured = in_view and stop.outcome is Outcome.OK
         self._left.drop(device.selector, planned[1], self._now_s() - device.began_s if measured else None)
         device.running = None
-        device.done += 1
+        device.done += stop.outcome not in _RUN_AGAIN
         device.ends[stop.verdict if stop.outcome is Outcome.OK else stop.outcome] += 1
-        self._at(device.selector, Phase.of("between runs"))
+        self._at(device.selector, _BETWEEN)
         if device.done >= device.total:
             self._leave(device.selector)
 
@@ -227,6 +230,8 @@ class SweepState:
             device.phase = Phase.of("done")
         elif device.stage is Stage.WAITING:
             device.phase = Phase.of("not begun")
+        elif device.stage is Stage.ACTIVE and device.phase is _BETWEEN:
+            device.phase = Phase.of("ended early")
         elif device.stage is Stage.ACTIVE:
             device.phase = Phase.of(f"ended at: {device.phase.words[0]}", "ended early")
         device.stage, device.running, device.rate_tps, device.last_s = Stage.DONE, None, None, self._now_s()

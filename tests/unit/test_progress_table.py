@@ -176,6 +176,24 @@ def test_the_time_left_comes_from_earlier_sweeps_and_then_from_this_one() -> Non
     assert state.left_s(device) == pytest.approx(3 * 2 * per_run_s - 10.0)
 
 
+def test_a_sustained_run_lasts_as_long_as_it_is_asked_to() -> None:
+    state = SweepState(Clock())
+    spec = spec_of("adb:a", 0)
+    spec = replace(spec, workload=replace(spec.workload, kind="sustained", duration_s=60.0))
+    state.see(SweepPlanned((spec,), (spec,)))
+    assert state.sweep_left_s() == 60.0 * (spec.repeat.warmup + spec.repeat.repetitions)
+
+
+def test_a_run_that_must_be_made_again_is_not_done() -> None:
+    state, _ = _planned("adb:a", runs=2)
+    state.see(RunBegan(spec_of("adb:a", 0)))
+    state.see(RunEnded(ended(spec_of("adb:a", 0), Outcome.ABORTED, Verdict.INVALID)))
+    state.see(DeviceDone("adb:a"))
+    device = state.devices["adb:a"]
+    assert (device.done, device.total, device.phase.words) == (0, 2, ("ended early",))
+    assert summary(state, View(80, 24))[-1].plain.endswith("ended early, 1 aborted")
+
+
 def test_a_resumed_sweep_counts_what_is_done_already() -> None:
     state = SweepState(Clock())
     specs = [*(spec_of("adb:a", i) for i in range(4)), *(spec_of("adb:b", i) for i in range(2))]
