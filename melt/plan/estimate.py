@@ -135,7 +135,7 @@ def _time_lines(cells: tuple[CellEstimate, ...], expected_s: float | None) -> li
 
 def _gate_lines(gates: Iterable[Gate]) -> list[str]:
     asks_for_nothing = Gate(wait_s=0)
-    waits_s = [gate.wait_s for gate in gates if replace(gate, wait_s=0) != asks_for_nothing]
+    waits_s = [gate.wait_s for gate in gates if replace(gate, wait_s=0, must_fit=True) != asks_for_nothing]
     return [f"  not counted: up to {clock(max(waits_s))} of waiting for the gate before each run"] if waits_s else []
 
 
