@@ -58,7 +58,8 @@ class _Look:
         hottest = self.hottest()
         if hottest is not None:
             self.heat.append((now_s, hottest))
-        while self.heat and now_s - self.heat[0][0] > _SETTLED_WITHIN_S:
+        # One look from before the half minute stays: over a slow link looks are far apart, and must span it all the same.
+        while len(self.heat) > 1 and now_s - self.heat[1][0] >= _SETTLED_WITHIN_S:
             self.heat.popleft()
 
     def hottest(self) -> float | None:
@@ -67,8 +68,8 @@ class _Look:
         return max((v for v in seen if _PLAUSIBLE_C[0] < v < _PLAUSIBLE_C[1]), default=None)
 
     def moved_c(self) -> float | None:
-        """How much the hottest thermometer moved within the last half minute, None before there is half a minute."""
-        if not self.heat or self.heat[-1][0] - self.heat[0][0] < _SETTLED_WITHIN_S - 2 * _LOOK_EVERY_S:
+        """How much the hottest thermometer moved in the last half minute, infinity before there is half a minute."""
+        if not self.heat or self.heat[-1][0] - self.heat[0][0] < _SETTLED_WITHIN_S:
             return math.inf if self.heat else None
         return max(c for _, c in self.heat) - min(c for _, c in self.heat)
 

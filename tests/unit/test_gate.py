@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from threading import Event
@@ -9,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from store_samples import make_bundle
+from store_samples import make_bundle, make_stream
 
 from melt.errors import TransportError
 from melt.events import Note
@@ -111,6 +112,18 @@ def test_a_temperature_that_still_moves_is_not_stable() -> None:
     reason = moving.wait(Gate(temperature_stable_c=0.5, wait_s=0.4))
     assert reason is not None
     assert (reason.code, reason.figures) == ("gate_unsettled", {"gate_unsettled": 1.0})
+
+
+@pytest.mark.parametrize("every_s", [0.5, 7.0, 13.0, 29.0, 45.0])
+def test_looks_over_a_slow_link_span_the_half_minute_too(every_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate_room, "_SETTLED_WITHIN_S", 30.0)
+    look = gate_room._Look({"t": make_stream("t", "temperature", "c")})
+    said = []
+    for number in range(int(200 / every_s)):
+        look.take({"t": 40.0}, number * every_s)
+        said.append((number * every_s, look.moved_c()))
+    assert [moved for at_s, moved in said if at_s >= 30] == [0.0] * sum(at_s >= 30 for at_s, _ in said)
+    assert all(moved == math.inf for at_s, moved in said if at_s < 30)
 
 
 def test_idle_is_what_happened_between_two_looks() -> None:
