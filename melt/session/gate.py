@@ -58,7 +58,7 @@ class _Look:
         hottest = self.hottest()
         if hottest is not None:
             self.heat.append((now_s, hottest))
-        # One look from before the half minute stays: over a slow link looks are far apart, and must span it all the same.
+        # One look from before that stays: over a slow link looks are far apart, and must span the time all the same.
         while len(self.heat) > 1 and now_s - self.heat[1][0] >= _SETTLED_WITHIN_S:
             self.heat.popleft()
 
