@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from ..jetson import rootfs as jetson_rootfs
 from ..jetson.rootfs import fill_dev, share
 from ..phone import linux
 from ..phone.linux import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, bind, mount
@@ -65,10 +66,8 @@ def enter_root(folder: Path, wanted: Mapping[str, object], shared: Iterable[Path
 
 
 def python_folders() -> list[Path]:
-    """Return the folders without which this Python and its packages do not run."""
-    found = dict.fromkeys(Path(name).resolve() for name in (sys.base_prefix, sys.prefix, *sys.path) if name)
-    own = [path for path in found if path.is_dir() and not path.is_relative_to("/usr")]
-    return [path for path in own if not set(path.parents) & set(own)]
+    """Return the folders without which this Python and its packages do not run, but for /usr, which has its place."""
+    return [path for path in jetson_rootfs.python_folders() if not path.is_relative_to("/usr")]
 
 
 def _python() -> Path:
