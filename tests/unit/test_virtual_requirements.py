@@ -19,7 +19,7 @@ def _asked_anew() -> Iterator[None]:
 
 
 def test_a_missing_program_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutil, "which", lambda name: None if name == requirements.QEMU else f"/usr/bin/{name}")
+    monkeypatch.setattr(shutil, "which", lambda name, path: None if name == requirements.QEMU else f"/usr/bin/{name}")
     with pytest.raises(Unavailable, match="needs qemu-aarch64-static: install qemu-user-static"):
         requirements.require()
 
@@ -31,7 +31,7 @@ def test_another_machine_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_root_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(shutil, "which", lambda name, path: f"/usr/bin/{name}")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(Unavailable, match="needs root"):
         requirements.require()
