@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from melt.cli._adbargs import add_adb_argument
 from melt.errors import Gone, Offline, TransportError, Unauthorized, UsageError
 from melt.transports._adb_server import Server, _from_environment, refusal
-from melt.transports._adb_shell import _exit_code, checked, quoted
+from melt.transports._adb_shell import _exit_code, quoted
+from melt.transports._argv import checked
 from melt.transports.registry import resolve
 
 
@@ -30,9 +31,9 @@ def test_a_shell_hands_every_word_on_as_it_is(shell: str, words: list[str]) -> N
 
 def test_what_no_program_can_be_given_is_refused() -> None:
     with pytest.raises(UsageError, match="zero byte"):
-        checked(["printf", "a\0b"])
+        checked(["printf", "a\0b"], "adb")
     with pytest.raises(UsageError, match="at least the name"):
-        checked([])
+        checked([], "adb")
 
 
 @pytest.mark.parametrize(("said", "means"), [(0, 0), (1, 1), (127, 127), (137, -9), (143, -15), (192, -64), (255, 255)])
