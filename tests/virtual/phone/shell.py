@@ -153,7 +153,9 @@ class ShellService:
         feeder = asyncio.create_task(_feed(stream, plan, pipes.out))
         try:
             await asyncio.wait((feeder, pumps), return_when=asyncio.FIRST_COMPLETED)
-            if not pumps.done():  # the host hung up: the daemon signals the shell alone, not what it started
+            # The host hung up, perhaps while it had yet to acknowledge what a pump had sent. The daemon signals the shell
+            # alone, not what it started.
+            if not pumps.done() or isinstance(pumps.exception(), Closed):
                 self._note("sighup", service=stream.service)
                 with contextlib.suppress(ProcessLookupError):
                     process.send_signal(signal.SIGHUP)
