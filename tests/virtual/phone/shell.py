@@ -153,7 +153,7 @@ class ShellService:
         feeder = asyncio.create_task(_feed(stream, plan, pipes.out))
         try:
             await asyncio.wait((feeder, pumps), return_when=asyncio.FIRST_COMPLETED)
-            # The host hung up, perhaps while it had yet to acknowledge what a pump had sent. The daemon signals the shell
+            # The host hung up, perhaps before it acknowledged what a pump had sent. The daemon signals the shell
             # alone, not what it started.
             if not pumps.done() or isinstance(pumps.exception(), Closed):
                 self._note("sighup", service=stream.service)
