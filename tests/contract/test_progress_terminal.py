@@ -8,7 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from terminals import Terminal
+
+pytestmark = pytest.mark.slow
 
 PLAYER = Path(__file__).parent / "progress_play.py"
 _TESTS = PLAYER.parent.parent

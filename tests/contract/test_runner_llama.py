@@ -21,6 +21,8 @@ import pytest
 from melt._layout import agents_dir
 from melt.engines import registry
 
+pytestmark = pytest.mark.slow  # a model is loaded again and again
+
 _MODEL = Path(__file__).parents[2] / "melt" / "models" / "data" / "tiny-pydoc-f16.gguf"
 _DEADLINE_S = 60
 

@@ -74,8 +74,7 @@ OPENERS: dict[str, Callable[[pytest.FixtureRequest], AbstractContextManager[Tran
     "ssh": ssh,
     **{f"ssh-noisy-{shell}": ssh_as_user_of(shell) for shell in ("bash", "dash", "zsh", "fish", "tcsh")},
 }
-QUICK = ("local", "ssh")
-PARAMS = (*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in OPENERS if name not in QUICK))
+PARAMS = [pytest.param(name, marks=() if name == "local" else pytest.mark.slow) for name in OPENERS]
 
 ALL_BYTES = bytes(range(256))
 ODD_WORDS = [

@@ -16,6 +16,8 @@ from virtual.phone.testing import Adb, playing
 from melt.errors import AgentError
 from melt.targets.agent import AgentBinaries
 
+pytestmark = pytest.mark.slow
+
 TMP = "/data/local/tmp"
 
 

@@ -10,6 +10,8 @@ import pytest
 from virtual.phone import VirtualPhone
 from virtual.phone.testing import Adb, adb_server, playing
 
+pytestmark = pytest.mark.slow
+
 TMP = "/data/local/tmp"
 BATTERY = "/sys/class/power_supply/battery"
 SDOT, SMMLA = 0x4E809400, 0x4E80A400

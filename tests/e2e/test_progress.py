@@ -9,6 +9,8 @@ import pytest
 from conftest import SMALL, Melt
 from terminals import Terminal
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_log_holds_dated_lines_of_text(melt: Melt) -> None:
     done = melt("run", *SMALL, "--quant", "q8_0", "-o", "json")
@@ -20,7 +22,6 @@ def test_a_log_holds_dated_lines_of_text(melt: Melt) -> None:
     assert [word for line in lines for word in re.findall(r"\[\d/\d\]", line)] == ["[1/2]", "[2/2]"]
 
 
-@pytest.mark.slow
 def test_a_terminal_shows_the_device_at_work_and_keeps_what_it_did(melt: Melt) -> None:
     words = ("run", *SMALL, "--quant", "q8_0", "-r", "20", "-o", "json")
     it = Terminal(80, 24, melt._argv(words), {**melt.env, "TERM": "xterm", "LC_ALL": "C.UTF-8"})
