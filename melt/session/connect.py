@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from melt.records import DeviceFacts
-from melt.session.occupied import refuse_if_occupied
+from melt.session.occupied import JOBS, refuse_if_occupied
 from melt.targets.agent import AgentClient
 from melt.targets.base import Target, find_python
 from melt.targets.probe import Snapshot, take_snapshot
@@ -41,7 +41,7 @@ class Site:
 
     def job_dir(self, run_id: str) -> str:
         """Return the folder of a run on the device."""
-        return f"{self.target.root}/jobs/{run_id}"
+        return f"{self.target.root}/{JOBS}/{run_id}"
 
     def by(self, device: Reached) -> Site:
         """Return this site as it is reached by another way."""

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
@@ -72,6 +73,27 @@ class Melt:
         store = [] if verb in _WITHOUT_STORE or verb.startswith("-") else ["--store", str(self.store)]
         # `store` takes its folder after its own verb.
         return [sys.executable, "-m", "melt", verb, *rest, *store]
+
+
+class RunsOnADevice:
+    """What a test asks of a melt that measures on one device, whichever that is."""
+
+    melt: Melt
+    ends_s: ClassVar[float] = 120.0
+
+    def end(self, process: subprocess.Popen[str], exit_code: int) -> str:
+        """Wait for melt's end and return its stderr."""
+        out, err = process.communicate(timeout=self.ends_s)
+        assert "Traceback" not in err, err
+        assert process.returncode == exit_code, out + err
+        return err
+
+    def shown(self, run: str = "last") -> dict[str, Any]:
+        return dict(json.loads(self.melt("show", run, "-o", "json").stdout))
+
+    def outcomes(self) -> list[str]:
+        """In the order in which they were measured."""
+        return [str(run["outcome"]) for run in reversed(self.melt.runs())]
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Melt
+from conftest import Melt, RunsOnADevice
 from native_runners import BUILDS, build
 from virtual.phone import VirtualPhone
 from virtual.phone.testing import Adb, adb_server, playing
@@ -27,7 +26,6 @@ JOBS = "/data/local/tmp/melt/jobs"
 RUNNER = "runner.json"
 """In the command line of the runner, and of nothing else on the phone."""
 
-_ENDS_S = 120.0
 _OWN = ("settings", "props", "stay_on", "screen", "brightness", "battery_input_suspended", "fixed_performance")
 """What a run may change and must put back; clocks, heat and charge go their own way."""
 
@@ -38,7 +36,7 @@ def _cell(seconds: float, quants: str = "q8_0") -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Lab:
+class Lab(RunsOnADevice):
     """Melt, one phone, and an adb server of their own. `found` is how the phone stood before."""
 
     melt: Melt
@@ -58,25 +56,11 @@ class Lab:
             self.wait_for("a runner", lambda: process.poll() is not None or self._is_collecting(), timeout_s=60)
         if not self._is_collecting():
             process.send_signal(signal.SIGABRT)
-            pytest.fail(f"nothing runs on the phone: {process.communicate(timeout=_ENDS_S)}")
+            pytest.fail(f"nothing runs on the phone: {process.communicate(timeout=self.ends_s)}")
         return process
 
     def is_running(self) -> bool:
         return bool(self.phone.fault.kill(RUNNER, signal_number=0))
-
-    def end(self, process: subprocess.Popen[str], exit_code: int) -> str:
-        """Wait for melt's end and return its stderr."""
-        out, err = process.communicate(timeout=_ENDS_S)
-        assert "Traceback" not in err, err
-        assert process.returncode == exit_code, out + err
-        return err
-
-    def shown(self, run: str = "last") -> dict[str, Any]:
-        return dict(json.loads(self.melt("show", run, "-o", "json").stdout))
-
-    def outcomes(self) -> list[str]:
-        """In the order in which they were measured."""
-        return [str(run["outcome"]) for run in reversed(self.melt.runs())]
 
     def check_tidy(self) -> None:
         """Nothing waits to be collected, nothing runs or lies on the phone, and all is set as it was."""

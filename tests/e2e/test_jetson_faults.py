@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 from collections.abc import Callable, Iterator
@@ -12,7 +11,7 @@ from typing import Any
 
 import polars
 import pytest
-from conftest import Melt
+from conftest import Melt, RunsOnADevice
 from virtual.jetson import VirtualJetson
 from virtual.jetson.testing import playing, said
 from virtual.phone.testing import eventually
@@ -30,7 +29,6 @@ repeat: {warmup: 0, repetitions: 1}
 sampling: {power_hz: 50}
 conditions: {nvpmodel: 15W, jetson_clocks: true}
 """
-_ENDS_S = 150.0
 
 
 def _cell(seconds: float, *quants: str) -> tuple[str, ...]:
@@ -40,8 +38,10 @@ def _cell(seconds: float, *quants: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Lab:
+class Lab(RunsOnADevice):
     """Melt and one board."""
+
+    ends_s = 150.0
 
     melt: Melt
     board: VirtualJetson
@@ -53,20 +53,6 @@ class Lab:
         self.wait_for("a runner", lambda: process.poll() is not None or self._is_collecting(), timeout_s=90)
         assert process.poll() is None, process.communicate()
         return process
-
-    def end(self, process: subprocess.Popen[str], exit_code: int) -> str:
-        """Wait for melt's end and return its stderr."""
-        out, err = process.communicate(timeout=_ENDS_S)
-        assert "Traceback" not in err, err
-        assert process.returncode == exit_code, out + err
-        return err
-
-    def shown(self, run: str = "last") -> dict[str, Any]:
-        return dict(json.loads(self.melt("show", run, "-o", "json").stdout))
-
-    def outcomes(self) -> list[str]:
-        """In the order in which they were measured."""
-        return [str(run["outcome"]) for run in reversed(self.melt.runs())]
 
     def check_tidy(self) -> None:
         """Nothing waits to be collected, nothing runs or lies on the board, and its modes are as they were found."""
