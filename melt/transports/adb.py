@@ -23,6 +23,8 @@ from melt.transports.base import Completed, Progress
 _ALIVE_S = 5.0
 _CONNECT_S = 5.0
 _PLUG_S = 2.0
+_LET_GO_S, _PAUSE_S = 1.0, 0.01
+"""An adb server takes milliseconds to let go of a link; one that found the phone again by itself keeps it listed."""
 _BY_ADDRESS = re.compile(r"(.+:\d+|adb-.+\._adb-tls-connect\._tcp\.?)\Z")
 """Serials that `adb connect` takes: Wi-Fi phones."""
 _PLACE = """
@@ -173,10 +175,17 @@ class AdbTransport:
             if by_address and state not in ("authorizing", "connecting"):
                 # The server says that it is connected already while the phone is offline: first disconnect.
                 self._server.disconnect(self._serial)
+                self._forgotten(min(timeout_s, _LET_GO_S))
                 if "connected" not in self._server.connect(self._serial, timeout=min(timeout_s, _CONNECT_S)):
                     return
             self._server.wait_for(self._serial, transport="any", timeout=min(timeout_s, _PLUG_S))
             self._frozen.clear()
+
+    def _forgotten(self, timeout_s: float) -> None:
+        """Wait until the server has let go of the old link: until then it calls a phone connected that it then drops."""
+        deadline = time.monotonic() + timeout_s
+        while self._server.state(self._serial) is not None and time.monotonic() < deadline:
+            time.sleep(_PAUSE_S)  # the server tells nobody
 
 
 def _completed(words: tuple[str, ...], shell: _adb_shell.Shell) -> Completed:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -56,8 +57,15 @@ def test_a_device_that_fails_thrice_is_set_aside_and_its_runs_are_left(melt: Mel
     assert [run["outcome"] for run in melt.runs()] == ["failed"] * 3
 
 
-def test_an_interrupt_at_the_gate_starts_nothing(melt: Melt) -> None:
-    # The machine that runs these tests is never wholly idle.
+@pytest.fixture
+def busy() -> Iterator[None]:
+    """One processor of this machine is never idle."""
+    with subprocess.Popen(["sh", "-c", "while :; do :; done"]) as loop:
+        yield
+        loop.kill()
+
+
+def test_an_interrupt_at_the_gate_starts_nothing(melt: Melt, busy: None) -> None:
     process = melt.start("run", *SMALL, "--gate", "cpu_idle_min_ratio=100%")
     assert process.stderr is not None
     assert any("for the gate" in line for line in process.stderr), "it ended before it came to the gate"
