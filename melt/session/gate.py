@@ -82,7 +82,8 @@ class _Look:
                 total += value - self.before[name]
                 busy += self.values.get(other, math.nan) - self.before.get(other, math.nan)
         if not total:
-            return math.inf if not self.before and any(n.endswith("_total_s") for n in self.values) else None
+            # The first look, or one so soon after another that no tick went by.
+            return math.inf if any(n.endswith("_total_s") for n in self.values) else None
         # The two are sums of the same ticks in another order: what is no time at all may come out below zero.
         return None if math.isnan(busy) else max(0.0, 1 - busy / total)
 

@@ -74,7 +74,7 @@ def test_an_interrupt_at_the_gate_starts_nothing(melt: Melt, busy: None) -> None
     assert process.returncode == 1
     assert "Traceback" not in stderr
     (run,) = melt.runs()
-    assert run["outcome"] == "aborted"
+    assert run["outcome"] == "aborted", stderr
     assert melt.job_dirs() == []
 
 

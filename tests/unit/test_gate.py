@@ -135,6 +135,12 @@ def test_idle_is_what_happened_between_two_looks() -> None:
     assert (reason.code, reason.figures["gate_busy"]) == ("gate_busy", pytest.approx(0.4))
 
 
+def test_no_tick_between_two_looks_is_not_known_yet() -> None:
+    reason = Device(lambda look: stat(busy=60, idle=40)).wait(Gate(cpu_idle_min_ratio=0.95, wait_s=0.05))
+    assert reason is not None
+    assert reason.code == "gate_busy"
+
+
 def test_what_the_device_does_not_tell_is_said_at_once() -> None:
     files = {path: text for path, text in LAPTOP.items() if BATTERY not in path}
     device = Device(files=files)
