@@ -182,7 +182,7 @@ class AdbTransport:
             self._frozen.clear()
 
     def _forgotten(self, timeout_s: float) -> None:
-        """Wait until the server has let go of the old link: until then it calls a phone connected that it then drops."""
+        """Wait until the server let go of the old link: until then it calls a phone connected that it then drops."""
         deadline = time.monotonic() + timeout_s
         while self._server.state(self._serial) is not None and time.monotonic() < deadline:
             time.sleep(_PAUSE_S)  # the server tells nobody
