@@ -1,99 +1,15 @@
-"""The command line as a user has it: a process, with its own state, models and store."""
+"""A melt of its own for each test, and what tests of it wait for."""
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
 
 import pytest
-
-TINY = ("--model", "tiny-pydoc")
-SMALL = (*TINY, "-p", "32", "-n", "16", "-r", "2", "-t", "1")
-"""One thread: the tests share two cores, and threads of llama.cpp wait for each other by spinning."""
-
-LONG = (*TINY, "--workload", "tg128 for 600s", "-t", "1")
-"""A run that goes on for minutes unless something ends it."""
-
-_WITHOUT_STORE = ("models", "build", "devices", "doctor", "selftest")
-
-
-@dataclass(frozen=True)
-class Melt:
-    """Runs melt in a world of its own."""
-
-    env: dict[str, str]
-    store: Path
-    state: Path
-    started: list[subprocess.Popen[str]] = field(default_factory=list)
-
-    def __call__(self, *words: str, check: int | None = 0, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(self._argv(words), env=self.env, capture_output=True, text=True, timeout=timeout_s)
-        assert "Traceback" not in done.stderr, done.stderr
-        if check is not None:
-            assert done.returncode == check, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done
-
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            self._argv(words),
-            env=self.env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        self.started.append(process)
-        return process
-
-    def runs(self) -> list[dict[str, object]]:
-        out = self("runs", "-o", "json").stdout
-        return list(json.loads(out))
-
-    def job_dirs(self) -> list[Path]:
-        return list((self.state / "melt" / "device" / "jobs").glob("*"))
-
-    def clean_up(self) -> None:
-        """Leave no process behind, also when a test failed half-way."""
-        for process in self.started:
-            process.kill()
-            process.communicate()
-        for agent in (self.state / "melt" / "device" / "agents").glob("*/melt-agent"):
-            for job in self.job_dirs():
-                subprocess.run([agent, "stop", job], capture_output=True, timeout=60)
-
-    def _argv(self, words: tuple[str, ...]) -> list[str]:
-        verb, *rest = words
-        store = [] if verb in _WITHOUT_STORE or verb.startswith("-") else ["--store", str(self.store)]
-        # `store` takes its folder after its own verb.
-        return [sys.executable, "-m", "melt", verb, *rest, *store]
-
-
-class RunsOnADevice:
-    """What a test asks of a melt that measures on one device, whichever that is."""
-
-    melt: Melt
-    ends_s: ClassVar[float] = 120.0
-
-    def end(self, process: subprocess.Popen[str], exit_code: int) -> str:
-        """Wait for melt's end and return its stderr."""
-        out, err = process.communicate(timeout=self.ends_s)
-        assert "Traceback" not in err, err
-        assert process.returncode == exit_code, out + err
-        return err
-
-    def shown(self, run: str = "last") -> dict[str, Any]:
-        return dict(json.loads(self.melt("show", run, "-o", "json").stdout))
-
-    def outcomes(self) -> list[str]:
-        """In the order in which they were measured."""
-        return [str(run["outcome"]) for run in reversed(self.melt.runs())]
+from melt_rig import LONG, SMALL, TINY, Melt, RunsOnADevice  # noqa: F401
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Melt, RunsOnADevice
+from melt_rig import Melt, RunsOnADevice
 from native_runners import BUILDS, build
 from virtual.phone import VirtualPhone
 from virtual.phone.testing import Adb, adb_server, playing

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Melt
+from melt_rig import Melt
 from native_runners import BUILDS, build
 from virtual.phone import VirtualPhone
 from virtual.phone.testing import Adb, adb_server, playing

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from conftest import Melt
+from melt_rig import Melt
 from native_runners import build
 from virtual.adbd.testing import BUILD_TIMEOUT_S, real_adbd
 from virtual.phone import Unavailable, VirtualPhone, require

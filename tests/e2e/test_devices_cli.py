@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-from conftest import Melt
+from melt_rig import Melt
 from virtual.phone import VirtualPhone
 from virtual.phone.clients import AdbServer, adb_programs
 from virtual.phone.testing import CLIENTS, adb_server, playing

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from conftest import Melt
+from melt_rig import Melt
 from virtual.phone.clients import AdbServer
 from virtual.phone.testing import CLIENTS, adb_server, playing
 

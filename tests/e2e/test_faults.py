@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import LONG, SMALL, TINY, Melt
+from melt_rig import LONG, SMALL, TINY, Melt
 
 pytestmark = pytest.mark.slow
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import polars
 import pytest
-from conftest import Melt, RunsOnADevice
+from melt_rig import Melt, RunsOnADevice
 from virtual.jetson import VirtualJetson
 from virtual.jetson.testing import playing, said
 from virtual.phone.testing import eventually

@@ -6,7 +6,7 @@ import json
 import re
 
 import pytest
-from conftest import SMALL, Melt
+from melt_rig import SMALL, Melt
 from terminals import Terminal
 
 pytestmark = pytest.mark.slow

@@ -6,7 +6,7 @@ import json
 import re
 
 import pytest
-from conftest import SMALL, Melt
+from melt_rig import SMALL, Melt
 
 
 def test_levels_are_measured_stored_and_compared(melt: Melt) -> None:

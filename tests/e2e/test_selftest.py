@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Melt
+from melt_rig import Melt
 from virtual.jetson import testing as jetson
 from virtual.phone.testing import CLIENTS, adb_server, playing
 from virtual.sshd import Sshd

@@ -12,7 +12,7 @@ from threading import Event
 from typing import Any
 
 import pytest
-from conftest import LONG, SMALL, Melt
+from melt_rig import LONG, SMALL, Melt
 
 from melt.errors import Gone
 from melt.fleet import station

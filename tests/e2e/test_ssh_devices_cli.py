@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Melt
+from melt_rig import Melt
 from virtual.sshd import Sshd
 
 pytestmark = pytest.mark.slow  # each command logs in anew, and frozen hosts are waited for

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import SMALL, TINY, Melt
+from melt_rig import SMALL, TINY, Melt
 from virtual.sshd import Sshd
 
 pytestmark = pytest.mark.slow

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from conftest import Melt
+from melt_rig import Melt
 from native_runners import build
 from virtual.jetson import VirtualJetson
 from virtual.jetson.testing import playing as playing_board

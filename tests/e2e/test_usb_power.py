@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from cables import Cable
-from conftest import Melt
+from melt_rig import Melt
 from native_runners import BUILDS, build
 from virtual.phone import VirtualPhone
 from virtual.phone.testing import adb_server, playing
