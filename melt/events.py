@@ -108,11 +108,24 @@ class RunEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class RunSpared:
+    """A run that was planned is not made, since what it was to tell is known; `why` is a short phrase."""
+
+    spec: RunSpec
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunsMoved:
-    """Runs that were planned for `device` will be done by another one; `specs` are what they are now."""
+    """Runs that were planned for `device`, which failed, will be done by `to`; `specs` are what they are now.
+
+    `instead_of` are the ids that they had, in the same order. Some of those may have ended: a cell moves whole.
+    """
 
     device: str
+    to: str
     specs: tuple[RunSpec, ...]
+    instead_of: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +145,7 @@ Event = (
     | RunProgress
     | Reading
     | RunEnded
+    | RunSpared
     | RunsMoved
     | DeviceDone
 )

@@ -52,7 +52,7 @@ def style_of(device: Device) -> str:
     if device.failed:
         return "red"
     if device.stage is Stage.DONE:
-        return "green" if device.done >= device.total else "yellow"
+        return "green" if device.done >= device.total and not device.moved else "yellow"
     return "dim" if device.stage is Stage.WAITING else ""
 
 

@@ -9,8 +9,8 @@ from typing import TextIO
 
 from melt.cli._progress_state import Device, SweepState
 from melt.cli._progress_text import clean, describe, duration, in_ascii, title
-from melt.events import Event, Note, RunEnded
-from melt.traces import RunBundle
+from melt.events import Event, Note, RunEnded, RunSpared
+from melt.records import RunSpec
 
 _EVERY_S = 5.0
 """How often a device may say what it does."""
@@ -48,7 +48,9 @@ class Lines:
             case Note():
                 self._say(event.device, f"note: {event.text}")
             case RunEnded():
-                self._ended(event.bundle)
+                self._ended(event.bundle.start.spec, describe(event.bundle))
+            case RunSpared():
+                self._ended(event.spec, f"spared, {event.why}")
         if (host := self._state.host) is not None and host.kind != self._host_said:
             self._host_said = host.kind
             self._say(None, host.kind)
@@ -65,13 +67,12 @@ class Lines:
         cell = f"{title(device.running)}: " if device.running else ""
         self._say(device.selector, f"{cell}{device.phase.words[0]}")
 
-    def _ended(self, bundle: RunBundle) -> None:
-        spec = bundle.start.spec
+    def _ended(self, spec: RunSpec, how: str) -> None:
         done, total = (sum(getattr(d, name) for d in self._state.devices.values()) for name in ("done", "total"))
         counted = f"[{done}/{total}] " if total else ""
         left_s = self._state.sweep_left_s() if done < total else None
         left = f" (about {duration(left_s)} left)" if left_s else ""
-        self._say(spec.device, f"{counted}{title(spec)}: {describe(bundle)}{left}")
+        self._say(spec.device, f"{counted}{title(spec)}: {how}{left}")
 
     def _say(self, device: str | None, text: str) -> None:
         line = clean(f"{self._now()} {device or 'melt'}: {text}")

@@ -21,6 +21,7 @@ from melt.events import (
     RunEnded,
     RunProgress,
     RunsMoved,
+    RunSpared,
     SweepPlanned,
     Waiting,
 )
@@ -68,6 +69,8 @@ class Device:
     battery_ratio: float | None = None
     power_mode: str = ""
     ends: Counter[str] = field(default_factory=Counter)
+    moved: int = 0
+    """So many of its runs are another device's now; they count there."""
 
     @property
     def took_s(self) -> float | None:
@@ -83,7 +86,8 @@ class Device:
 _BETWEEN = Phase.of("between runs")
 _RUN_AGAIN = frozenset((Outcome.ABORTED, Outcome.DEVICE_LOST))
 """Ends after which `melt resume` runs a cell anew."""
-_ANSWERS = frozenset((*Verdict, Outcome.OOM, Outcome.UNSUPPORTED))
+_SPARED = "spared"
+_ANSWERS = frozenset((*Verdict, Outcome.OOM, Outcome.UNSUPPORTED, _SPARED))
 
 
 class SweepState:
@@ -93,6 +97,7 @@ class SweepState:
         self._now_s = now_s
         self._left = TimeLeft(history or {})
         self._todo: dict[str, tuple[str, str]] = {}
+        self._ended: dict[str, str] = {}
         self.began_s = now_s()
         self.devices: dict[str, Device] = {}
         self.notes: dict[str, list[str]] = {}
@@ -130,6 +135,8 @@ class SweepState:
                 device.battery_ratio = event.battery_ratio if event.battery_ratio is not None else device.battery_ratio
             case RunEnded():
                 self._end(event.bundle)
+            case RunSpared():
+                self._ends_as(event.spec, _SPARED)
             case RunsMoved():
                 self._move(event)
             case DeviceDone():
@@ -185,14 +192,24 @@ class SweepState:
         self._at(spec.device, Phase.of("starting"))
 
     def _move(self, event: RunsMoved) -> None:
-        """Follow runs to the device that does them now."""
-        self._device(event.device).total -= len(event.specs)
-        for spec in event.specs:
+        """Follow runs to the device that does them now; whatever became of them, they do not count where they were."""
+        failed, device = self._device(event.device), self._device(event.to)
+        for before, spec in zip(event.instead_of, event.specs, strict=True):
+            if (planned := self._todo.pop(before, None)) is not None:
+                self._left.drop(*planned)
+            else:
+                end = self._ended.pop(before, None)
+                failed.ends.subtract([] if end is None else [end])
+                failed.done -= end not in _RUN_AGAIN
             self._todo[spec.run_id] = (spec.device, self._left.plan(spec))
-            device = self._device(spec.device)
-            device.total += 1
-            if device.stage is Stage.DONE:
-                device.stage, device.phase = Stage.WAITING, Phase.of("waiting")
+        failed.ends = +failed.ends
+        failed.total -= len(event.specs)
+        failed.moved += len(event.specs)
+        runs = f"{failed.moved} run{'s' * (failed.moved > 1)} moved"
+        failed.phase = Phase.of(f"failed, {runs} to {clean(event.to)}", f"failed, {runs}", "failed")
+        device.total += len(event.specs)
+        if device.stage is Stage.DONE:
+            device.stage, device.phase = Stage.WAITING, Phase.of("waiting")
 
     def _progress(self, event: RunProgress) -> None:
         device = next((d for d in self.devices.values() if d.running and d.running.run_id == event.run_id), None)
@@ -210,16 +227,21 @@ class SweepState:
         spec, stop = bundle.start.spec, bundle.stop
         if stop.outcome is not Outcome.OK or stop.verdict is Verdict.INVALID:
             self.note(f"{title(spec)}: {describe(bundle)}", spec.device)
+        measured = stop.outcome is Outcome.OK
+        self._ends_as(spec, stop.verdict if measured else stop.outcome, measured=measured)
+
+    def _ends_as(self, spec: RunSpec, end: str, *, measured: bool = False) -> None:
+        """Count an end, once however often it is told."""
         planned = self._todo.pop(spec.run_id, None)
         if planned is None:
             return
         device = self._device(planned[0])
         in_view = device.running is not None and device.running.run_id == spec.run_id
-        measured = in_view and stop.outcome is Outcome.OK
-        self._left.drop(device.selector, planned[1], self._now_s() - device.began_s if measured else None)
+        self._left.drop(device.selector, planned[1], self._now_s() - device.began_s if measured and in_view else None)
         device.running = None
-        device.done += stop.outcome not in _RUN_AGAIN
-        device.ends[stop.verdict if stop.outcome is Outcome.OK else stop.outcome] += 1
+        device.done += end not in _RUN_AGAIN
+        device.ends[end] += 1
+        self._ended[spec.run_id] = end
         self._at(device.selector, _BETWEEN)
         if device.done >= device.total:
             self._leave(device.selector)

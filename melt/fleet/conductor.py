@@ -9,7 +9,7 @@ from threading import Event, Lock, Thread
 
 from melt.errors import DeviceError, MeltError
 from melt.events import DeviceDone, Note, Observer, RunsMoved
-from melt.fleet.setbacks import SetAside
+from melt.fleet.setbacks import SetAside, is_setback
 from melt.fleet.station import Station
 from melt.records import Artifact, RunSpec
 from melt.store.store import Store
@@ -21,8 +21,9 @@ Resolve = Callable[[str, str | None], Artifact]
 _HERE = "local"
 
 
-Elsewhere = Callable[[str, Sequence[RunSpec], str], tuple[str, list[RunSpec]] | None]
-"""(a device that failed, its runs that are left, why) -> an equal device and the runs to do there, None: none."""
+Elsewhere = Callable[[str, Sequence[RunSpec], str, Sequence[RunSpec]], RunsMoved | None]
+"""(a device that failed, its runs that are left, why, those it lost) -> what an equal device does, None: there is none.
+"""
 
 
 @dataclass(slots=True)
@@ -83,14 +84,14 @@ class _Fleet:
                 error = self._try(there, left)
                 if error is None:
                     return
-                found = self._next(there, left, error)
-                if found is None:
+                moved = self._next(there, left, error)
+                if moved is None:
                     self.result.troubles.append(error)
                     return
                 self.result.made_good.append(error)
-                self.station.observe(Note(f"what it has not run is run by {found[0]}", device=there))
-                self.station.observe(RunsMoved(there, tuple(found[1])))
-                there, left = found[0], deque(found[1])
+                self.station.observe(Note(f"what it has not run, or lost, is run by {moved.to}", device=there))
+                self.station.observe(moved)
+                there, left = moved.to, deque(moved.specs)
 
         return work
 
@@ -107,10 +108,12 @@ class _Fleet:
             observe(DeviceDone(device))
         return None
 
-    def _next(self, device: str, left: deque[RunSpec], error: MeltError) -> tuple[str, list[RunSpec]] | None:
-        if not left or self.station.stop.is_set() or not isinstance(error, DeviceError):
+    def _next(self, device: str, left: deque[RunSpec], error: MeltError) -> RunsMoved | None:
+        if self.station.stop.is_set() or not isinstance(error, DeviceError):
             return None
-        return self.elsewhere(device, left, str(error))
+        ended = [bundle for bundle in self.result.bundles if bundle.start.spec.device == device]
+        lost = [bundle.start.spec for bundle in ended if is_setback(bundle)]
+        return self.elsewhere(device, left, str(error), lost) if left or lost else None
 
 
 def _side_by_side(works: Sequence[Callable[[], None]]) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from threading import Lock
 
 from melt.errors import UsageError
+from melt.events import RunsMoved
 from melt.fleet.inventory import Entry, Inventory, take_inventory
 from melt.fleet.sweep import Move, Sweep
 from melt.plan.devices import ByModel, by_model
@@ -106,8 +107,8 @@ class Roster:
         self._failed: set[str] = set()
         self._lock = Lock()
 
-    def move(self, device: str, left: Sequence[RunSpec], why: str) -> tuple[str, list[RunSpec]] | None:
-        """Give what is left of a failed device's runs to an equal one and return both; None where there is none.
+    def move(self, device: str, left: Sequence[RunSpec], why: str, lost: Sequence[RunSpec] = ()) -> RunsMoved | None:
+        """Give what is left of a failed device's runs, and what it `lost`, to an equal one; None where there is none.
 
         A cell moves whole: its sessions compare only on one device, so those that are done are done again there.
         """
@@ -120,11 +121,13 @@ class Roster:
             if other is None:
                 return None
             waiting = {spec.run_id for spec in left}
-            cells = {cell_of(spec) for spec in left}
+            cells = {cell_of(spec) for spec in (*left, *lost)}
             moved: list[RunSpec] = []
+            instead_of: list[str] = []
             specs: list[RunSpec] = []
             for spec in self.sweep.specs:
                 if spec.device == device and cell_of(spec) in cells:
+                    instead_of.append(spec.run_id)
                     fresh = spec.run_id in waiting and not self._was_begun(spec.run_id)
                     spec = replace(spec, device=other, run_id=spec.run_id if fresh else new_id())
                     moved.append(spec)
@@ -132,7 +135,7 @@ class Roster:
             move = Move(device=device, to=other, why=why, run_ids=tuple(spec.run_id for spec in moved))
             self.sweep = replace(self.sweep, specs=tuple(specs), moves=(*self.sweep.moves, move))
             self._keep(self.sweep)
-            return other, moved
+            return RunsMoved(device, other, tuple(moved), tuple(instead_of))
 
 
 def _as_written(specs: Sequence[RunSpec], asked: str) -> list[RunSpec]:

@@ -21,6 +21,14 @@ class SetAside(DeviceError):
         self.device = device
 
 
+def is_setback(bundle: RunBundle) -> bool:
+    """Say whether a run came to nothing through its device: an equal one may do better, another cell may not."""
+    stop = bundle.stop
+    why = next(iter(stop.reasons), None)
+    failed_there = stop.outcome is Outcome.FAILED and why is not None and why.code in _OF_THE_DEVICE
+    return failed_there or stop.outcome is Outcome.DEVICE_LOST
+
+
 class Setbacks:
     """Counts how often in a row a device failed, be it that it was lost or that its runs could not begin or end."""
 
@@ -36,11 +44,8 @@ class Setbacks:
 
     def ended(self, bundle: RunBundle) -> None:
         """Count how a run ended. Out of memory and the like are results. Raises SetAside at the limit."""
-        stop = bundle.stop
-        why = next(iter(stop.reasons), None)
-        lost = stop.outcome is Outcome.DEVICE_LOST
-        if lost or (stop.outcome is Outcome.FAILED and why is not None and why.code in _OF_THE_DEVICE):
-            self._count(why.message if why else str(stop.outcome))
+        if is_setback(bundle):
+            self._count(bundle.stop.reasons[0].message if bundle.stop.reasons else str(bundle.stop.outcome))
         elif bundle.start.agent_version:  # Else the run was not tried, which tells nothing of the device.
             self._in_a_row = 0
 

@@ -163,8 +163,9 @@ def test_a_failed_devices_cells_move_whole_to_one_that_stands_in_and_that_is_kep
 
     moved = roster.move("adb:A", left, "it failed")
     assert moved is not None
-    other, todo = moved
-    assert other == "adb:E"
+    todo = moved.specs
+    assert moved.to == "adb:E"
+    assert moved.instead_of == tuple(spec.run_id for spec in own if cell_of(spec) in cells)
     assert len(todo) == sum(cell_of(spec) in cells for spec in own), "the sessions that were done, too"
     assert {spec.device for spec in todo} == {"adb:E"}
     known = {spec.run_id for spec in dealt}
@@ -175,7 +176,18 @@ def test_a_failed_devices_cells_move_whole_to_one_that_stands_in_and_that_is_kep
 
     busiest = roster.move("adb:E", todo, "it failed, too")
     assert busiest is not None
-    assert busiest[0] == "adb:D"
-    assert roster.move("adb:D", busiest[1], "the last one") is None
+    assert busiest.to == "adb:D"
+    assert roster.move("adb:D", busiest.specs, "the last one") is None
     assert roster.move("local", dealt[:1], "it has no equal") is None
     assert len(roster.sweep.specs) == len(dealt)
+
+
+def test_what_a_device_lost_before_it_was_given_up_is_made_anew_elsewhere() -> None:
+    dealt = deal(_specs(), [POOL])
+    roster = Roster(Sweep("s", tuple(dealt), (POOL.devices,)), keep=lambda _: None, was_begun=lambda _: False)
+    own = [spec for spec in dealt if spec.device == "adb:A"]
+    lost = next(spec for spec in own if cell_of(spec) != cell_of(own[0]))
+    moved = roster.move("adb:A", (), "three were lost", [own[0], lost])
+    assert moved is not None
+    assert {cell_of(replace(spec, device="adb:A")) for spec in moved.specs} == {cell_of(own[0]), cell_of(lost)}
+    assert not {spec.run_id for spec in moved.specs} & {spec.run_id for spec in dealt}, "they are other runs"

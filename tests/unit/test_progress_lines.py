@@ -11,7 +11,18 @@ from progress_samples import Clock, ended, spec_of
 from melt.cli._progress_lines import Lines
 from melt.cli._progress_state import SweepState
 from melt.cli._progress_text import clean, duration, in_ascii, knows_unicode, shorten, shorten_middle, title, wrap
-from melt.events import Event, Note, Preparing, Reading, RunBegan, RunEnded, RunProgress, SweepPlanned, Waiting
+from melt.events import (
+    Event,
+    Note,
+    Preparing,
+    Reading,
+    RunBegan,
+    RunEnded,
+    RunProgress,
+    RunSpared,
+    SweepPlanned,
+    Waiting,
+)
 
 A = "adb:R5CT1234"
 
@@ -61,6 +72,15 @@ def test_a_line_for_each_phase_each_note_and_each_end() -> None:
         f"00:00:27 {A}: smollm2-135m-instruct q8_0 tg128 #1: decode 2/6\n"
         f"00:00:47 {A}: [1/2] smollm2-135m-instruct q8_0 tg128 #1: "
         "prefill 512.0 tok/s, decode 31.2 tok/s (about 46 s left)\n"
+    )
+
+
+def test_a_run_that_is_spared_is_counted_as_one_that_ended() -> None:
+    log = Log()
+    specs = (spec_of(A, 0), spec_of(A, 1))
+    log.see(SweepPlanned(specs, specs), RunSpared(specs[0], "its rates are known to 2 %"))
+    assert log.text == (
+        f"00:00:00 {A}: [1/2] smollm2-135m-instruct q8_0 tg128 #1: spared, its rates are known to 2 %\n"
     )
 
 

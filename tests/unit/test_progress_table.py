@@ -24,6 +24,7 @@ from melt.events import (
     RunEnded,
     RunProgress,
     RunsMoved,
+    RunSpared,
     SweepPlanned,
     Waiting,
 )
@@ -211,13 +212,46 @@ def test_runs_that_another_device_takes_over_are_counted_there() -> None:
     for spec in own:
         state.see(RunEnded(ended(spec)))
     assert state.devices["adb:b"].stage is Stage.DONE
-    state.see(RunsMoved("adb:a", moved))
+    state.see(RunsMoved("adb:a", "adb:b", moved, ("adb:a-1", "adb:a-2")))
     assert state.devices["adb:b"].stage is Stage.WAITING
     for spec in moved:
         state.see(RunBegan(spec))
         state.see(RunEnded(ended(spec)))
     counted = {name: (device.done, device.total, device.stage) for name, device in state.devices.items()}
     assert counted == {"adb:a": (0, 1, Stage.DONE), "adb:b": (5, 5, Stage.DONE)}
+
+
+def test_what_moves_counts_nowhere_twice_whatever_became_of_it_before() -> None:
+    """Of a cell that moves whole a session was measured, one was lost, and one not begun."""
+    state, clock = _planned("adb:a", "adb:b", runs=3)
+    for number, (outcome, verdict) in enumerate([(Outcome.OK, Verdict.VALID), (Outcome.DEVICE_LOST, Verdict.INVALID)]):
+        state.see(RunBegan(spec_of("adb:a", number)))
+        clock.s += 60
+        state.see(RunEnded(ended(spec_of("adb:a", number), outcome, verdict)))
+    state.see(DeviceDone("adb:a"))
+    assert live(state, View(80, 24))[0].plain.startswith("1/6 runs | 1 device_lost | ")
+    moved = tuple(replace(spec_of("adb:a", i), device="adb:b", run_id=f"new-{i}") for i in range(3))
+    state.see(RunsMoved("adb:a", "adb:b", moved, tuple(f"adb:a-{i}" for i in range(3))))
+    assert state.sweep_left_s() == pytest.approx(6 * 60)
+    assert live(state, View(80, 24))[0].plain.startswith("0/6 runs | 0:02:00 | about 6 min left")
+    for spec in (*(spec_of("adb:b", i) for i in range(3)), *moved):
+        state.see(RunBegan(spec))
+        state.see(RunEnded(ended(spec)))
+    state.see(DeviceDone("adb:b"))
+    lines = [line.plain for line in summary(state, View(120, 24))]
+    assert lines[-4].startswith("6/6 runs | 0:02:00")
+    assert lines[-2].startswith("a ")
+    assert lines[-2].endswith("failed, 3 runs moved to adb:b")
+
+
+def test_a_spared_run_is_done_and_no_failure() -> None:
+    state, _ = _planned("adb:a", runs=2)
+    state.see(RunSpared(spec_of("adb:a", 0), "its rates are known to 2 %"))
+    device = state.devices["adb:a"]
+    assert (device.done, device.total, device.failed) == (1, 2, 0)
+    assert live(state, View(80, 24))[0].plain.startswith("1/2 runs | 1 spared | ")
+    state.see(RunSpared(spec_of("adb:a", 1), "its rates are known to 2 %"))
+    assert summary(state, View(80, 24))[-1].plain.endswith("done, 2 spared")
 
 
 def test_a_run_that_is_tried_again_is_counted_once_and_failures_are_told() -> None:
