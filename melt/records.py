@@ -358,13 +358,46 @@ class Metric:
     note: str | None = None
 
 
+class Apart(StrEnum):
+    """What lies between a session and the one before it on its device: the strongest that does."""
+
+    START = "start"
+    BOOT = "boot"
+    COOL_DOWN = "cool-down"
+    PAUSE = "pause"
+    BLOCK = "block"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A stretch of one device's work on a sweep, whose runs share their luck: the unit of statistics.
+
+    Another begins with each block, each boot and each melt that goes on with the sweep. `number` counts those of this
+    device in this sweep from 0; `uid` is its name everywhere. `apart` is `start` where nothing but a new melt separates
+    it, or nothing went before; `block` where there was nothing but the next block. `began_utc_ns` is when the gate of
+    its first run had opened; `rested_s` how long no run of this store had then been on the device; `temperature_c` the
+    hottest plausible sensor's. None: not known.
+    """
+
+    uid: str
+    sweep_id: str
+    device_id: str
+    block: int
+    number: int
+    apart: Apart
+    began_utc_ns: int
+    boot_id: str | None = None
+    rested_s: float | None = None
+    temperature_c: float | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStart:
     """Everything that was known before the runner started. Times on the host are UTC nanoseconds since 1970.
 
     `clock_offset_ns` is the host's monotonic clock minus the device's, measured over round trips;
     `clock_uncertainty_ns` is half of the shortest round trip. None: not measured. `chosen` names the settings of `spec`
-    that the plan had left to melt.
+    that the plan had left to melt. `session` None: written before melt kept sessions.
     """
 
     spec: RunSpec
@@ -381,6 +414,7 @@ class RunStart:
     clock_offset_ns: int | None = None
     clock_uncertainty_ns: int | None = None
     chosen: tuple[str, ...] = ()
+    session: Session | None = None
     version: int = FORMAT_VERSION
 
 
