@@ -7,6 +7,8 @@ What is up to date is left alone: the version is a hash of the sources, the flag
 """
 
 import argparse
+import contextlib
+import fcntl
 import hashlib
 import importlib.util
 import json
@@ -71,9 +73,22 @@ def is_current(entry, out):
     return path.is_file() and describe(path) == entry
 
 
+@contextlib.contextmanager
+def alone_in(out):
+    """Let one process at a time build into a folder: who had to wait finds what it wanted."""
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / ".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def build(targets=TARGETS, out=AGENTS / "bin", say=print):
     """Build the agent for `targets` into `out`, with a manifest. Returns the manifest. Raises BuildError."""
-    out.mkdir(parents=True, exist_ok=True)
+    with alone_in(out):
+        return _build(targets, out, say)
+
+
+def _build(targets, out, say):
     manifest_path = out / "manifest.json"
     manifest = {"version": version(), "targets": {}}
     if manifest_path.is_file():
@@ -103,10 +118,11 @@ def build_sanitized(out=AGENTS / "bin"):
     compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         raise BuildError("the sanitizer build needs gcc or clang with its sanitizer libraries")
-    out.mkdir(parents=True, exist_ok=True)
     output = out / "melt-agent-sanitized"
-    if not output.is_file() or version().encode() not in output.read_bytes():
-        compile_agent((compiler,), "macos" if sys.platform == "darwin" else "linux", (*FLAGS, *SANITIZE_FLAGS), output)
+    system = "macos" if sys.platform == "darwin" else "linux"
+    with alone_in(out):
+        if not output.is_file() or version().encode() not in output.read_bytes():
+            compile_agent((compiler,), system, (*FLAGS, *SANITIZE_FLAGS), output)
     return output
 
 
