@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from melt.analysis.channels import PLAUSIBLE_C
 from melt.records import DeviceFacts, Sampling, Stream
 from melt.targets.probe import ReadsFiles, Snapshot, take_snapshot
 from melt.targets.readers import NoFiles, OwnFiles, ShellFiles
@@ -21,12 +22,16 @@ _ONCE = "once "
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """The battery's level from 0 to 1, whether it charges, and a temperature with the sensor that says it."""
+    """The battery's level from 0 to 1, whether it charges, and a temperature with the sensor that says it.
+
+    `hottest_c` is what the hottest plausible sensor says, of whatever it may be.
+    """
 
     battery_ratio: float | None = None
     charging: bool | None = None
     temperature_c: float | None = None
     sensor: str | None = None
+    hottest_c: float | None = None
 
 
 def look(selector: str) -> tuple[DeviceFacts, Health]:
@@ -60,7 +65,7 @@ def _reader(transport: Transport) -> ReadsFiles:
 
 def health_of(channels: Platform, snapshot: Snapshot) -> Health:
     """Say how a device is, from its channels; the battery's temperature, else that of the hottest sensor."""
-    level, charging, battery, hottest = None, None, None, None
+    level, charging, battery, hottest, plausible = None, None, None, None, []
     for stream, value in _values(channels, snapshot):
         if stream.quantity == "level" and level is None:
             level = value
@@ -70,8 +75,9 @@ def health_of(channels: Platform, snapshot: Snapshot) -> Health:
             if "battery" in (stream.site, stream.name) and battery is None:
                 battery = (value, stream.site)
             hottest = max(hottest or (value, stream.site), (value, stream.site))
+            plausible += [value] if PLAUSIBLE_C[0] < value < PLAUSIBLE_C[1] else []
     temperature_c, sensor = battery or hottest or (None, None)
-    return Health(level, charging, temperature_c, sensor)
+    return Health(level, charging, temperature_c, sensor, max(plausible, default=None))
 
 
 def _values(channels: Platform, snapshot: Snapshot) -> Iterator[tuple[Stream, float]]:

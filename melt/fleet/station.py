@@ -10,14 +10,15 @@ from threading import Event, Semaphore
 
 from melt.engines.registry import get as get_engine
 from melt.errors import DeviceError, EngineError, MeltError, TransportError
-from melt.events import Note, Observer, Preparing, RunBegan, RunEnded
+from melt.events import DeviceSeen, Note, Observer, Preparing, Reading, RunBegan, RunEnded
 from melt.fleet.finish import assemble
 from melt.fleet.lease import Lease, lease
+from melt.fleet.look import health_of
 from melt.fleet.recover import recover_run
 from melt.fleet.refuse import not_run, refusal
 from melt.fleet.setbacks import Setbacks
 from melt.fleet.takeover import take_over
-from melt.records import Artifact, Outcome, Reason, RunSpec, Sampling
+from melt.records import Artifact, DeviceFacts, Outcome, Reason, RunSpec, Sampling
 from melt.session.connect import Site, connect, refresh
 from melt.session.execute import clean_up, execute
 from melt.session.folder import read_site
@@ -60,13 +61,22 @@ class Station:
         def note(text: str) -> None:
             self.observe(Note(text, device=device))
 
+        def claim(facts: DeviceFacts) -> None:
+            self.observe(DeviceSeen(device, facts))
+            leases.append(held.enter_context(lease(facts.device_id, facts.name)))
+
+        def arrive(found: Site) -> None:
+            health = health_of(platform(found.target.facts.os), found.snapshot)
+            self.observe(Reading(device, health.hottest_c, health.battery_ratio))
+            take_over(found, leases[0].before, note)
+
         with ExitStack() as held:
             leases: list[Lease] = []
             site = connect(
                 device,
                 say=lambda text: self.observe(Preparing(text, 0, 0, device)),
-                claim=lambda facts: leases.append(held.enter_context(lease(facts.device_id, facts.name))),
-                take_over=lambda found: take_over(found, leases[0].before, note),
+                claim=claim,
+                take_over=arrive,
             )
             held.callback(site.close)
             self._say_what_is_missing(site)

@@ -15,6 +15,7 @@ import pytest
 from melt_rig import LONG, SMALL, Melt
 
 from melt.errors import Gone
+from melt.events import DeviceSeen, Reading, RunBegan
 from melt.fleet import station
 from melt.fleet.conductor import conduct
 from melt.fleet.pools import Roster
@@ -111,6 +112,8 @@ def test_an_equal_device_does_what_a_failed_one_was_to_do(tmp_path: Path, here: 
         assert {bundle.stop.outcome for bundle in done.bundles} == {Outcome.OK}
         kept = load(store.root, None)
     assert (done.troubles, len(done.made_good)) == ([], 1)
+    told = [type(note) for note in notes if getattr(note, "device", "local") == "local"]
+    assert told.index(DeviceSeen) < told.index(Reading) < told.index(RunBegan), "while it is being prepared"
     assert [move.to for move in kept.moves] == ["local"]
     assert str(done.made_good[0]) == kept.moves[0].why
     assert [(spec.run_id, spec.device) for spec in kept.specs] == [(spec.run_id, "local") for spec in specs]

@@ -186,7 +186,7 @@ def test_a_shell_reads_of_this_machine_what_python_reads() -> None:
 @pytest.mark.parametrize(
     ("snapshot", "expected"),
     [
-        ("laptop-intel", Health(0.83, False, 49.05, "TCPU")),
+        ("laptop-intel", Health(0.83, False, 49.05, "TCPU", 49.05)),
         ("vm-firecracker", Health()),
     ],
 )
