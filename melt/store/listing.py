@@ -9,13 +9,15 @@ from typing import Any
 
 from sqlalchemy import Connection, column, select, table
 
-from melt.store.schema import metrics, reasons, runs, tags
+from melt.store.schema import metrics, reasons, reviews, runs, sessions, tags
 from melt.store.selection import Selection, chosen_ids, select_runs
 
 FIGURE_COLUMNS = (
     "run_id",
     "sweep_id",
     "session_id",
+    "session",
+    "apart",
     "cell_key",
     "block",
     "started_utc_ns",
@@ -46,10 +48,15 @@ _PREFILL, _DECODE = "prefill_tps", "decode_tps"
 
 @dataclass(frozen=True, slots=True)
 class RunLine:
-    """What a list says of a run. Rates are in tokens per second over the whole run, None: not measured."""
+    """What a list says of a run. Rates are in tokens per second over the whole run, None: not measured.
+
+    `session` is the session's number on its device in its sweep, `apart` what lies before it; None in old records.
+    """
 
     run_id: str
     sweep_id: str
+    session: int | None
+    apart: str | None
     cell_key: str
     block: int
     started_utc_ns: int
@@ -73,6 +80,8 @@ class RunLine:
 _LINE = (
     runs.c.run_id,
     runs.c.sweep_id,
+    sessions.c.number.label("session"),
+    sessions.c.apart,
     runs.c.cell_key,
     runs.c.block,
     runs.c.started_utc_ns,
@@ -98,9 +107,10 @@ def list_runs(connection: Connection, selection: Selection) -> list[RunLine]:
     figures = select(metrics.c.run_id, metrics.c.name, metrics.c.value).where(*wanted)
     rates = {(run_id, name): value for run_id, name, value in connection.execute(figures)}
     codes, names = defaultdict(list), defaultdict(list)
-    why = select(reasons.c.run_id, reasons.c.code).where(reasons.c.run_id.in_(chosen))
-    for run_id, code in connection.execute(why.order_by(reasons.c.run_id, reasons.c.position)):
-        codes[run_id].append(code)
+    for told, order in ((reasons, reasons.c.position), (reviews, reviews.c.code)):
+        why = select(told.c.run_id, told.c.code).where(told.c.run_id.in_(chosen))
+        for run_id, code in connection.execute(why.order_by(told.c.run_id, order)):
+            codes[run_id].append(code)
     tagged = select(tags.c.run_id, tags.c.tag).where(tags.c.run_id.in_(chosen))
     for run_id, tag in connection.execute(tagged.order_by(tags.c.tag)):
         names[run_id].append(tag)
@@ -112,7 +122,9 @@ def list_runs(connection: Connection, selection: Selection) -> list[RunLine]:
             reasons=tuple(codes[row.run_id]),
             tags=tuple(names[row.run_id]),
         )
-        for row in connection.execute(select_runs(selection, *_LINE))
+        for row in connection.execute(
+            select_runs(selection, *_LINE).join(sessions, sessions.c.session_id == runs.c.session_id)
+        )
     ]
 
 

@@ -8,14 +8,23 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from sqlalchemy import BigInteger, Boolean, Double, Integer, Table, select
+from sqlalchemy import BigInteger, Boolean, ColumnElement, Double, Integer, Table, select
 
 from melt.store import schema
 from melt.store.files import store_error
 from melt.store.selection import Selection, chosen_ids
 from melt.store.store import Store
 
-TABLES = (schema.runs, schema.metrics, schema.windows, schema.reasons, schema.traces, schema.tags)
+TABLES = (
+    schema.runs,
+    schema.sessions,
+    schema.metrics,
+    schema.windows,
+    schema.reasons,
+    schema.reviews,
+    schema.traces,
+    schema.tags,
+)
 _ROWS = 50_000
 _TYPES = ((BigInteger, pa.int64()), (Integer, pa.int64()), (Boolean, pa.bool_()), (Double, pa.float64()))
 
@@ -34,7 +43,7 @@ def write_mirror(store: Store, folder: Path, selection: Selection) -> list[Path]
 
 def _write(store: Store, table: Table, path: Path, selection: Selection) -> Path:
     fields = pa.schema([pa.field(c.name, _type(c.type), nullable=bool(c.nullable)) for c in table.columns])
-    query = select(table).where(table.c.run_id.in_(chosen_ids(selection)))
+    query = select(table).where(_chosen(table, selection))
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with (
@@ -51,6 +60,14 @@ def _write(store: Store, table: Table, path: Path, selection: Selection) -> Path
     finally:
         temporary.unlink(missing_ok=True)
     return path
+
+
+def _chosen(table: Table, selection: Selection) -> ColumnElement[bool]:
+    runs = schema.runs.c
+    if table is schema.sessions:
+        own = select(runs.session_id).where(runs.run_id.in_(chosen_ids(selection)))
+        return table.c.session_id.in_(own)
+    return table.c.run_id.in_(chosen_ids(selection))
 
 
 def _batch(records: Iterable[dict[str, Any]], fields: pa.Schema) -> pa.RecordBatch:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -14,8 +13,10 @@ from sqlalchemy import Connection, Row, Table, insert, select, update
 from melt.codec import dumps, loads, to_dict
 from melt.errors import StoreError
 from melt.plan.expand import cell_key
-from melt.records import Metric, RunStart, RunStop, Window
+from melt.records import Metric, Reason, RunStart, RunStop, Window
 from melt.store import schema
+from melt.store.reviews import reviewed, row_of
+from melt.store.sessions import ensure_session
 from melt.traces import RunBundle
 
 Values = dict[str, Any]
@@ -52,16 +53,12 @@ def insert_run(connection: Connection, bundle: RunBundle, digest: str) -> None:
     _insert_or_update(connection, schema.artifacts, "sha256", _artifact_row(start))
     _insert_or_update(connection, schema.devices, "device_id", _device_row(start))
     _ensure_sweep(connection, start)
-    session_id = _ensure_session(connection, start)
+    session_id = ensure_session(connection, start)
     row = _run_row(bundle, session_id, digest)
     connection.execute(insert(schema.runs), row)
     insert_rows(connection, schema.metrics, run_id, map(to_dict, _stored(bundle.metrics)))
     insert_rows(connection, schema.windows, run_id, map(to_dict, bundle.windows))
-    reasons = (
-        {"code": r.code, "message": r.message, "figures_json": json.dumps(r.figures, sort_keys=True)}
-        for r in bundle.stop.reasons
-    )
-    insert_rows(connection, schema.reasons, run_id, reasons)
+    insert_rows(connection, schema.reasons, run_id, map(row_of, bundle.stop.reasons))
 
 
 def insert_rows(connection: Connection, table: Table, run_id: str, rows: Iterable[Values]) -> None:
@@ -91,11 +88,17 @@ def window_of(row: Row[Any]) -> Window:
     )
 
 
-def bundle_of(start_json: str, stop_json: str, windows: Iterable[Row[Any]], metrics: Iterable[Row[Any]]) -> RunBundle:
-    """Rebuild a bundle, without its traces and files. Raises StoreError."""
+def bundle_of(
+    start_json: str,
+    stop_json: str,
+    windows: Iterable[Row[Any]],
+    metrics: Iterable[Row[Any]],
+    doubts: Iterable[Reason] = (),
+) -> RunBundle:
+    """Rebuild a bundle, without its traces and files; `doubts` are those of reviews. Raises StoreError."""
     return RunBundle(
         start=loads(RunStart, start_json),
-        stop=loads(RunStop, stop_json),
+        stop=reviewed(loads(RunStop, stop_json), doubts),
         windows=tuple(map(window_of, windows)),
         metrics=tuple(map(metric_of, metrics)),
     )
@@ -164,23 +167,6 @@ def _ensure_sweep(connection: Connection, start: RunStart) -> None:
     if connection.execute(select(table.c.sweep_id).where(table.c.sweep_id == sweep_id)).first() is None:
         row = {"sweep_id": sweep_id, "plan": start.spec.plan, "started_utc_ns": start.started_utc_ns}
         connection.execute(insert(table), row)
-
-
-def _ensure_session(connection: Connection, start: RunStart) -> int:
-    """Return the id of the run's session: one block of one sweep on one boot of one device."""
-    table = schema.sessions
-    row = {
-        "sweep_id": start.spec.sweep_id,
-        "device_id": start.device.device_id,
-        "block": start.spec.block,
-        "boot_id": start.device.boot_id,
-    }
-    same = [table.c[name].is_not_distinct_from(value) for name, value in row.items()]
-    known = connection.execute(select(table.c.session_id).where(*same)).scalar()
-    if known is not None:
-        return int(known)
-    inserted = connection.execute(insert(table), row).inserted_primary_key
-    return int(inserted[0]) if inserted else 0
 
 
 def _run_row(bundle: RunBundle, session_id: int, digest: str) -> Values:

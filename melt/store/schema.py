@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Boolean, Column, Double, ForeignKey, Index, Integer, MetaData, Table, Text
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest migration: a database at this revision needs no Alembic to be opened."""
 
 metadata = MetaData(
@@ -67,7 +67,14 @@ sessions = Table(
     Column("device_id", Text, ForeignKey("devices.device_id"), nullable=False),
     Column("block", Integer, nullable=False),
     Column("boot_id", Text),
+    Column("uid", Text),
+    Column("number", Integer),
+    Column("apart", Text),
+    Column("began_utc_ns", BigInteger),
+    Column("rested_s", Double),
+    Column("temperature_c", Double),
     Index(None, "sweep_id", "device_id", "block"),
+    Index(None, "uid", unique=True),
 )
 
 runs = Table(
@@ -158,6 +165,19 @@ reasons = Table(
     Column("code", Text, nullable=False),
     Column("message", Text, nullable=False),
     Column("figures_json", Text, nullable=False),
+    Index(None, "code"),
+    sqlite_with_rowid=False,
+)
+
+reviews = Table(
+    "reviews",
+    metadata,
+    _of_run(),
+    Column("code", Text, primary_key=True),
+    Column("message", Text, nullable=False),
+    Column("figures_json", Text, nullable=False),
+    Column("made_utc_ns", BigInteger, nullable=False),
+    Column("melt_version", Text, nullable=False),
     Index(None, "code"),
     sqlite_with_rowid=False,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +15,7 @@ import zstandard
 from sqlalchemy import Row, Table, delete, func, insert, select
 
 from melt.errors import StoreError, UsageError
+from melt.records import Reason, Session
 from melt.store import schema
 from melt.store.database import Database
 from melt.store.files import store_error
@@ -22,8 +23,10 @@ from melt.store.layout import Layout
 from melt.store.listing import FIGURE_COLUMNS, RunLine, figure_rows, list_runs
 from melt.store.parquet import read_trace
 from melt.store.publish import publish
+from melt.store.reviews import replace_reviews, reviews_of
 from melt.store.rows import bundle_of
 from melt.store.selection import Selection, begins_with, chosen_ids, select_runs
+from melt.store.sessions import last_session, last_used_utc_ns
 from melt.store.spool import Spool, leftovers
 from melt.traces import RunBundle, Trace
 
@@ -119,6 +122,14 @@ class Store:
                 connection.execute(insert(schema.tags), new)
 
     def untag(self, run_id: str, tags: Iterable[str]) -> None:
+    def review(self, code: str, run_ids: Collection[str], reasons: Mapping[str, Reason]) -> None:
+        """Make `reasons`, by run, all that reviews of this code say of these published runs. Raises StoreError.
+
+        Their documents stay as they are; who reads the runs is told both, and a verdict that is no better.
+        """
+        with self.database.write() as connection:
+            replace_reviews(connection, code, run_ids, reasons)
+
         """Take tags from a run; those it has not are passed over. Raises UsageError, StoreError."""
         full = self.resolve(run_id)
         table = schema.tags.c
@@ -147,9 +158,11 @@ class Store:
                 found = {row.run_id: row for row in connection.execute(query.where(table.run_id.in_(batch)))}
                 windows = _parts(connection, schema.windows, batch)
                 metrics = _parts(connection, schema.metrics, batch)
+                doubts = reviews_of(connection, batch)
             for run_id in batch:
                 row = found[run_id]
-                yield bundle_of(row.start_json, row.stop_json, windows[run_id], metrics[run_id])
+                parts = windows[run_id], metrics[run_id], doubts.get(run_id, ())
+                yield bundle_of(row.start_json, row.stop_json, *parts)
 
     def listing(self, selection: Selection | None = None) -> list[RunLine]:
         """Return the selected runs as lines of a list, newest first: quick over tens of thousands of runs."""
@@ -193,6 +206,16 @@ class Store:
             named = ", ".join(found[:3]) + ", …" * (len(found) > 3)
             raise UsageError(f"{wanted!r} is the beginning of several {kind}s: {named}")
         return wanted if wanted in found else str(found[0])
+
+    def last_session(self, sweep_id: str, device_id: str) -> Session | None:
+        """Return the session of a device in a sweep with the highest number, None where none has one."""
+        with self.database.read() as connection:
+            return last_session(connection, sweep_id, device_id)
+
+    def last_used_utc_ns(self, device_id: str) -> int | None:
+        """Return when the newest run on a device had ended that was started there, None where there is none."""
+        with self.database.read() as connection:
+            return last_used_utc_ns(connection, device_id)
 
     def collectors(self, run: str) -> list[str]:
         """Return the names of a run's traces. Raises UsageError."""

@@ -17,6 +17,7 @@ from melt.records import RunStart, RunStop
 from melt.store import schema
 from melt.store.files import lock_folder, store_error
 from melt.store.publish import JOURNAL
+from melt.store.reviews import reviewed, reviews_of
 from melt.store.store import Store
 
 
@@ -90,11 +91,13 @@ def _check_documents(connection: Connection) -> Iterator[Finding]:
     columns = (table.run_id, table.outcome, table.verdict, table.start_json, table.stop_json)
     for row in connection.execute(select(*columns).order_by(table.run_id)):
         try:
+    doubts = reviews_of(connection, set(connection.execute(select(schema.reviews.c.run_id)).scalars()))
             start, stop = loads(RunStart, row.start_json), loads(RunStop, row.stop_json)
         except StoreError as error:
             yield Finding(row.run_id, str(error))
             continue
-        told = (start.spec.run_id, stop.run_id, stop.outcome.value, stop.verdict.value)
+        verdict = reviewed(stop, doubts.get(row.run_id, ())).verdict
+        told = (start.spec.run_id, stop.run_id, stop.outcome.value, verdict.value)
         if told != (row.run_id, row.run_id, row.outcome, row.verdict):
             yield Finding(row.run_id, "its documents and its columns say different things")
 
