@@ -122,6 +122,12 @@ class Store:
                 connection.execute(insert(schema.tags), new)
 
     def untag(self, run_id: str, tags: Iterable[str]) -> None:
+        """Take tags from a run; those it has not are passed over. Raises UsageError, StoreError."""
+        full = self.resolve(run_id)
+        table = schema.tags.c
+        with self.database.write() as connection:
+            connection.execute(delete(schema.tags).where(table.run_id == full, table.tag.in_(list(tags))))
+
     def review(self, code: str, run_ids: Collection[str], reasons: Mapping[str, Reason]) -> None:
         """Make `reasons`, by run, all that reviews of this code say of these published runs. Raises StoreError.
 
@@ -129,12 +135,6 @@ class Store:
         """
         with self.database.write() as connection:
             replace_reviews(connection, code, run_ids, reasons)
-
-        """Take tags from a run; those it has not are passed over. Raises UsageError, StoreError."""
-        full = self.resolve(run_id)
-        table = schema.tags.c
-        with self.database.write() as connection:
-            connection.execute(delete(schema.tags).where(table.run_id == full, table.tag.in_(list(tags))))
 
     # Reading
 

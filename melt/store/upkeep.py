@@ -89,9 +89,9 @@ def collect_garbage(store: Store, *, journals: bool = False, dry_run: bool = Fal
 def _check_documents(connection: Connection) -> Iterator[Finding]:
     table = schema.runs.c
     columns = (table.run_id, table.outcome, table.verdict, table.start_json, table.stop_json)
+    doubts = reviews_of(connection, set(connection.execute(select(schema.reviews.c.run_id)).scalars()))
     for row in connection.execute(select(*columns).order_by(table.run_id)):
         try:
-    doubts = reviews_of(connection, set(connection.execute(select(schema.reviews.c.run_id)).scalars()))
             start, stop = loads(RunStart, row.start_json), loads(RunStop, row.stop_json)
         except StoreError as error:
             yield Finding(row.run_id, str(error))
