@@ -64,6 +64,7 @@ def _report(done: subprocess.CompletedProcess[bytes]) -> RunnerReport:
         ("i8mm", "max", "MATMUL_INT8"),
     ],
 )
+@pytest.mark.usefixtures("needs_llama_cpp")
 def test_a_variant_runs_on_the_cpus_that_it_is_for_and_says_what_the_python_runner_says(
     runners, job, variant, cpu, feature
 ):
@@ -74,7 +75,6 @@ def test_a_variant_runs_on_the_cpus_that_it_is_for_and_says_what_the_python_runn
     assert report.used["variant"] == variant
     assert (feature or "NEON") in str(report.used["cpu_features"])
     assert feature is not None or "DOTPROD" not in str(report.used["cpu_features"])
-    pytest.importorskip("llama_cpp")
     python = subprocess.run(
         [sys.executable, agents_dir() / "runners" / "llama_cpp.py", job], capture_output=True, check=True
     )

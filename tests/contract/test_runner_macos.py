@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -31,9 +30,7 @@ builtins.open = open_
 
 
 @pytest.fixture
-def finished(tmp_path: Path) -> subprocess.CompletedProcess[bytes]:
-    if importlib.util.find_spec("llama_cpp") is None:
-        pytest.skip("llama-cpp-python is not installed (extra: llama)")
+def finished(needs_llama_cpp: None, tmp_path: Path) -> subprocess.CompletedProcess[bytes]:
     (tmp_path / "sitecustomize.py").write_text(NO_LINUX)
     job = {
         "model": str(MODEL),

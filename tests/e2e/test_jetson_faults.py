@@ -7,9 +7,9 @@ import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-import polars
 import pytest
 from melt_rig import Melt, RunsOnADevice
 from virtual.jetson import VirtualJetson
@@ -118,7 +118,7 @@ def test_a_board_that_starts_anew_loses_one_run_only(lab: Lab) -> None:
     lab.check_tidy()
 
 
-def test_a_jtop_that_is_restarted_in_mid_run_is_heard_again(lab: Lab) -> None:
+def test_a_jtop_that_is_restarted_in_mid_run_is_heard_again(lab: Lab, polars: ModuleType) -> None:
     lab.board.wait_jtop()
     process = lab.start(*_cell(12))
     lab.board.stop_jtop()

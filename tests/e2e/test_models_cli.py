@@ -13,9 +13,7 @@ import pytest
 
 from melt.models.catalog import DATA_DIR
 
-pytestmark = pytest.mark.slow
-
-pytest.importorskip("llama_cpp")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("needs_llama_cpp")]
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
-import polars
 import pytest
 from store_samples import make_bundle, make_trace
 
@@ -132,7 +132,7 @@ def test_export_for_llama_bench(melt: Melt, filled: Path) -> None:
     assert "llama-bench knows: 1" in err
 
 
-def test_export_parquet(melt: Melt, filled: Path, tmp_path: Path) -> None:
+def test_export_parquet(melt: Melt, filled: Path, tmp_path: Path, polars: ModuleType) -> None:
     melt("export", "-f", "parquet", "-o", tmp_path / "mirror", "--outcome", "ok", store=filled)
     runs = polars.read_parquet(tmp_path / "mirror" / "runs.parquet")
     assert runs["run_id"].to_list() == ["run-0", "run-1"]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 import os
 import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import gguf
 import pytest
@@ -76,8 +78,8 @@ def assert_agrees_with_reference(path: Path) -> None:
     assert header.data_offset == reference.data_offset
 
 
-def test_block_sizes_are_those_of_ggml() -> None:
-    ggml = pytest.importorskip("llama_cpp._ggml").libggml
+def test_block_sizes_are_those_of_ggml(llama_cpp: ModuleType) -> None:
+    ggml = importlib.import_module("._ggml", llama_cpp.__name__).libggml
     ggml.ggml_blck_size.restype = ctypes.c_int64
     ggml.ggml_type_size.restype = ctypes.c_size_t
     ggml.ggml_type_name.restype = ctypes.c_char_p
@@ -90,8 +92,7 @@ def test_block_sizes_are_those_of_ggml() -> None:
         )
 
 
-def test_levels_are_those_of_llama_cpp() -> None:
-    llama_cpp = pytest.importorskip("llama_cpp")
+def test_levels_are_those_of_llama_cpp(llama_cpp: ModuleType) -> None:
     theirs = {
         name.removeprefix("LLAMA_FTYPE_").removeprefix("MOSTLY_").removeprefix("ALL_"): value
         for name, value in vars(llama_cpp).items()

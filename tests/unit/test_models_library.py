@@ -128,8 +128,8 @@ def test_the_embedded_model_is_at_hand_without_work(models_root: Path) -> None:
     assert not (models_root / "quantized").exists()
 
 
+@pytest.mark.usefixtures("needs_llama_cpp")
 def test_a_level_is_predicted_then_made_then_known() -> None:
-    pytest.importorskip("llama_cpp")
     library = Library()
     assert library.peek("tiny-pydoc", "q8_0") is None
     predicted = library.expected_size_bytes("tiny-pydoc", "q8_0")
@@ -296,8 +296,8 @@ def test_a_hub_file_that_is_not_there_offline_is_a_sentence(hub_env: dict[str, s
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("needs_llama_cpp")
 def test_smollm2_comes_from_its_wheel_and_is_quantized() -> None:
-    pytest.importorskip("llama_cpp")
     library = Library()
     try:
         published = library.resolve("smollm2-135m-instruct", None)

@@ -22,9 +22,7 @@ from melt.models.inspect import inspect
 from melt.models.quantize import expected_size, find_quantized, quantize, quantized_path
 from melt.records import Artifact
 
-pytestmark = pytest.mark.slow
-
-pytest.importorskip("llama_cpp")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("needs_llama_cpp")]
 
 
 @pytest.fixture(autouse=True)

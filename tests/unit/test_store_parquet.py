@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 from decimal import Decimal
 from pathlib import Path
+from types import ModuleType
 
-import duckdb
 import numpy as np
-import polars
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -50,7 +49,7 @@ def test_every_bit_comes_back(tmp_path_factory: pytest.TempPathFactory, values: 
     assert back.collector == "sensors"
 
 
-def test_types_follow_the_unit(tmp_path: Path) -> None:
+def test_types_follow_the_unit(duckdb: ModuleType, tmp_path: Path) -> None:
     """A column with whole degrees in one run and halves in the next must not become an integer in the first."""
     path = tmp_path / "t.parquet"
     for values in ([45.0, 46.0], [45.5, np.nan]):
@@ -62,7 +61,7 @@ def test_types_follow_the_unit(tmp_path: Path) -> None:
         assert described[1] == "DECIMAL(18,3)"
 
 
-def test_other_programs_read_the_same(tmp_path: Path) -> None:
+def test_other_programs_read_the_same(duckdb: ModuleType, polars: ModuleType, tmp_path: Path) -> None:
     trace = make_trace(300)
     path = tmp_path / "sensors.parquet"
     path.write_bytes(encode_trace(trace))

@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 import math
+from types import ModuleType
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 
 from melt.analysis.trend import Point, block_trend, trend
 
 _DISTINCT = st.lists(st.floats(1, 1000), min_size=2, max_size=24, unique=True)
 
 
-@given(_DISTINCT)
-def test_a_series_has_scipys_probability_and_slope(values: list[float]) -> None:
+@given(values=_DISTINCT)
+def test_a_series_has_scipys_probability_and_slope(scipy_stats: ModuleType, values: list[float]) -> None:
     found = trend(values)
     assert found is not None
-    expected = stats.kendalltau(range(len(values)), values, method="exact")
+    expected = scipy_stats.kendalltau(range(len(values)), values, method="exact")
     assert found.p == pytest.approx(expected.pvalue)
-    assert found.slope == pytest.approx(stats.theilslopes(values).slope)
+    assert found.slope == pytest.approx(scipy_stats.theilslopes(values).slope)
 
 
-def test_many_values_have_nearly_the_exact_probability() -> None:
+def test_many_values_have_nearly_the_exact_probability(scipy_stats: ModuleType) -> None:
     values = np.random.default_rng(3).normal(size=60) + np.linspace(0, 0.8, 60)
     found = trend(values.tolist())
     assert found is not None
-    assert found.p == pytest.approx(stats.kendalltau(range(60), values, method="exact").pvalue, rel=0.05)
+    assert found.p == pytest.approx(scipy_stats.kendalltau(range(60), values, method="exact").pvalue, rel=0.05)
 
 
 def test_more_values_than_pairs_can_be_counted_of_are_averaged() -> None:
