@@ -72,7 +72,10 @@ def recover_run(store: Store, run_id: str, observe: Observer, stop: Event) -> Ru
 def _one(
     store: Store, folder: Spool, site: JobSite, observe: Observer, stop: Event, *, left_by: str, within_s: float
 ) -> RunBundle | None:
-    """Publish a run; None where it never began on the device: it is then asked for again as if it were new."""
+    """Publish a run; None where it never began on the device: it is then asked for again as if it were new.
+
+    What is all home needs no device to become a result. The folder goes when nothing of the run lies on the device.
+    """
 
     def say(text: str) -> None:
         observe(Note(text, folder.path.name))
@@ -90,27 +93,41 @@ def _one(
 
     # Its port may have been cut by the melt that died; after that it takes seconds to be there.
     within_s = max(within_s, _PLUGGED_IN_S if plug_in_again(folder, say) else 0.0)
-    device = patiently(reached, stop=stop, say=say, within_s=within_s)
+    bundle = None
+    if store.is_published(folder.run_id):
+        bundle = store.bundle(folder.run_id)
+    elif folder.read_document(docs.COLLECTED) is not None:
+        bundle = _publish(store, folder, observe)
+    try:
+        device = patiently(reached, stop=stop, say=say, within_s=within_s)
+    except DeviceError as error:
+        if bundle is None:
+            raise
+        say(f"what the run left on {site.device} is removed by the next melt that finds it: {error}")
+        return bundle
     agent = device.agent
     try:
-        if folder.read_document(docs.COLLECTED) is None:
+        if bundle is None:
             state = agent.status(site.job_dir).state
-            if state == "absent" and _is_empty(folder.journal_path):
-                folder.discard()
-                clean_up(device.transport, site.job_dir, say)
-                return None
-            wait = "still going on: waiting for it" if state == "running" else "collected"
-            observe(Note(f"a run that {left_by} left on {site.device} is {wait}", folder.path.name))
-            collected = collect(agent, site.job_dir, folder.journal_path, see=lambda _: None, stop=stop)
-            if (stayed := not_restored(collected, folder)) is not None:
-                say(stayed)
-            note_collected(folder, collected)
-        bundle = assemble(folder)
-        store.publish(bundle)
-        folder.discard()
-        clean_up(device.transport, site.job_dir, say)
+            if state != "absent" or not _is_empty(folder.journal_path):
+                wait = "still going on: waiting for it" if state == "running" else "collected"
+                observe(Note(f"a run that {left_by} left on {site.device} is {wait}", folder.run_id))
+                collected = collect(agent, site.job_dir, folder.journal_path, see=lambda _: None, stop=stop)
+                if (stayed := not_restored(collected, folder)) is not None:
+                    say(stayed)
+                note_collected(folder, collected)
+                bundle = _publish(store, folder, observe)
+        # One that never began is begun anew under its name, also where nothing could be removed now.
+        if clean_up(device.transport, site.job_dir, stop, say) or bundle is None:
+            folder.discard()
     finally:
         device.transport.close()
+    return bundle
+
+
+def _publish(store: Store, folder: Spool, observe: Observer) -> RunBundle:
+    bundle = assemble(folder)
+    store.publish(bundle)
     observe(RunEnded(bundle))
     return bundle
 

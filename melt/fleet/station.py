@@ -165,12 +165,15 @@ class Station:
             with self.desk:
                 bundle = assemble(folder)
                 self.store.publish(bundle)
-            folder.discard()
-        clean_up(
-            site.target.transport,
-            site.job_dir(spec.run_id),
-            lambda text: self.observe(Note(text, spec.run_id, site.selector)),
-        )
+            cleaned = clean_up(
+                site.target.transport,
+                site.job_dir(spec.run_id),
+                self.stop,
+                lambda text: self.observe(Note(text, spec.run_id, site.selector)),
+            )
+            # Last of all: whoever is killed before leaves a note of what lies on the device.
+            if cleaned:
+                folder.discard()
         return bundle
 
     def _say_what_is_missing(self, site: Site) -> None:

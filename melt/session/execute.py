@@ -29,6 +29,8 @@ from melt.telemetry.platforms import platform
 from melt.transports.base import Transport
 
 _EVIDENCE_BYTES = 8_192
+_CLEAN_UP_S = 20.0
+"""A link that fell at the end of a run is mostly back by then; nothing waits for what is not."""
 
 
 def execute(
@@ -128,9 +130,14 @@ def note_collected(folder: RunFolder, collected: Collected) -> None:
     folder.write_document(docs.COLLECTED, json.dumps(asdict(collected)).encode())
 
 
-def clean_up(transport: Transport, job_dir: str, say: Callable[[str], None]) -> None:
-    """Remove a run's folder from the device, once its result is published, and say so where that cannot be."""
+def clean_up(transport: Transport, job_dir: str, stop: Event, say: Callable[[str], None]) -> bool:
+    """Remove a run's folder from the device, once its result is published; say where that cannot be, and return False.
+
+    Who gets False keeps the run's folder here, from which the next melt knows what it has to remove.
+    """
     try:
-        transport.run(["rm", "-rf", "--", job_dir])
+        patiently(lambda: transport.run(["rm", "-rf", "--", job_dir]), stop=stop, within_s=_CLEAN_UP_S)
     except TransportError as error:
-        say(f"what the run left on the device is not removed: {error}")
+        say(f"what the run left on the device is removed by the next melt that finds it: {error}")
+        return False
+    return True

@@ -102,15 +102,9 @@ class Store:
     def leftovers(self) -> list[Spool]:
         """Take the folders of runs whose process died, each locked for this process; oldest first.
 
-        A run that had been published before its folder could be removed is not given again: the folder is removed.
+        One that `is_published` is among them where it could not be removed: its job may still lie on its device.
         """
-        kept = []
-        for folder in leftovers(self.layout.spool):
-            if self._exists(folder.run_id):
-                folder.discard()
-            else:
-                kept.append(folder)
-        return kept
+        return leftovers(self.layout.spool)
 
     def tag(self, run_id: str, tags: Iterable[str]) -> None:
         """Add tags to a run; those it has already stay. Raises UsageError, StoreError."""
@@ -137,6 +131,12 @@ class Store:
             replace_reviews(connection, code, run_ids, reasons)
 
     # Reading
+
+    def is_published(self, run_id: str) -> bool:
+        """Whether a run, by its full id, is part of the store."""
+        query = select(schema.runs.c.run_id).where(schema.runs.c.run_id == run_id)
+        with self.database.read() as connection:
+            return connection.execute(query).first() is not None
 
     def run_ids(self, selection: Selection | None = None) -> list[str]:
         """Return the ids of the selected runs, newest first."""
@@ -269,11 +269,6 @@ class Store:
         """Return the id of the sweep with the newest run, None in an empty store."""
         with self.database.read() as connection:
             return connection.execute(select_runs(Selection(limit=1), schema.runs.c.sweep_id)).scalar()
-
-    def _exists(self, run_id: str) -> bool:
-        query = select(schema.runs.c.run_id).where(schema.runs.c.run_id == run_id)
-        with self.database.read() as connection:
-            return connection.execute(query).first() is not None
 
     def _path_of(self, table: Table, run_id: str, key: str, wanted: str) -> Path:
         with self.database.read() as connection:

@@ -53,6 +53,8 @@ def verify(store: Store) -> Iterator[Finding]:
         for garbage in _unnamed(connection, store):
             yield Finding(_relative(store, garbage.path), f"{garbage.why}; `melt store gc` removes it", harmful=False)
     for folder in sorted(store.layout.spool.glob("[!.]*")):
+        if store.is_published(folder.name):
+            continue
         yield Finding(_relative(store, folder), "a run that is going on, or that `melt resume` finishes", harmful=False)
 
 
@@ -138,18 +140,22 @@ def _unnamed(connection: Connection, store: Store) -> list[Garbage]:
         else:
             strays = (f for f in sorted(entry.iterdir()) if _relative(store, f) not in paths)
             found += [Garbage(f, _size(f), "a file that no record names") for f in strays]
-    for entry in sorted(store.layout.spool.glob(".*")):
-        found += _abandoned(entry)
+    for entry in sorted(store.layout.spool.iterdir()):
+        if entry.name.startswith("."):
+            found += _abandoned(entry)
+        elif entry.name in named:
+            # The next melt removes it, with what lies on the device; unless the device is gone for good.
+            found += _abandoned(entry, "a note that something of a published run still lies on its device")
     return found
 
 
-def _abandoned(folder: Path) -> list[Garbage]:
-    """Return a temporary folder whose owner is dead; nothing while the owner lives."""
+def _abandoned(folder: Path, why: str = "a temporary folder whose owner is gone") -> list[Garbage]:
+    """Return a folder whose owner is dead; nothing while the owner lives."""
     lock = lock_folder(folder)
     if lock is None:
         return []
     os.close(lock)
-    return [Garbage(folder, _size(folder), "a temporary folder whose owner is gone")]
+    return [Garbage(folder, _size(folder), why)]
 
 
 def _journals(connection: Connection, store: Store) -> list[Garbage]:

@@ -14,6 +14,7 @@ from melt.errors import StoreError, UsageError
 from melt.records import Metric, Outcome, Verdict
 from melt.store.selection import Selection, since_utc_ns
 from melt.store.store import Store
+from melt.store.upkeep import collect_garbage, verify
 from melt.traces import RunBundle
 
 
@@ -247,10 +248,16 @@ def test_spool_keeps_documents(store: Store) -> None:
     store.spool("r0").discard()
 
 
-def test_a_published_run_is_no_leftover(store: Store) -> None:
-    """Killed between publishing and removing the spool: it must not be recovered into a second, different result."""
+def test_a_published_run_left_in_the_spool_is_told_from_one_that_is_not(store: Store) -> None:
+    """Killed between publishing and removing the job: it must not be recovered into a second, different result."""
     store.spool("r0").close()
     store.spool("r1").close()
     store.publish(make_bundle("r0"))
-    assert [spool.run_id for spool in store.leftovers()] == ["r1"]
-    assert not (store.layout.spool / "r0").exists()
+    held = store.leftovers()
+    assert [(spool.run_id, store.is_published(spool.run_id)) for spool in held] == [("r0", True), ("r1", False)]
+    assert collect_garbage(store) == [], "somebody sees to them"
+    for spool in held:
+        spool.close()
+    assert [finding.where for finding in verify(store)] == ["spool/r0", "spool/r1"]
+    assert [garbage.path.name for garbage in collect_garbage(store)] == ["r0"]
+    assert [path.name for path in store.layout.spool.iterdir()] == ["r1"]
