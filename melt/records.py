@@ -360,7 +360,11 @@ class Window:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """A figure of a run. `repetition` None: of the whole run. `value` None: not measured, and `note` says why."""
+    """A figure of a run. `repetition` None: of the whole run. `value` None: not measured, and `note` says why.
+
+    `uncertainty`, in the unit of the value, is what it may be off by to either side in 95 of 100 cases; None: nobody
+    worked it out. `figures` are the numbers behind it.
+    """
 
     name: str
     value: float | None
@@ -368,6 +372,8 @@ class Metric:
     repetition: int | None = None
     source: str = "runner"
     note: str | None = None
+    uncertainty: float | None = None
+    figures: dict[str, float] = field(default_factory=dict)
 
 
 class Apart(StrEnum):

@@ -36,8 +36,10 @@ FIGURE_COLUMNS = (
     "position",
     "metric",
     "value",
+    "uncertainty",
     "unit",
     "repetition",
+    "source",
     "note",
 )
 """The columns of the view `figures`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -56,7 +57,7 @@ def insert_run(connection: Connection, bundle: RunBundle, digest: str) -> None:
     session_id = ensure_session(connection, start)
     row = _run_row(bundle, session_id, digest)
     connection.execute(insert(schema.runs), row)
-    insert_rows(connection, schema.metrics, run_id, map(to_dict, _stored(bundle.metrics)))
+    insert_rows(connection, schema.metrics, run_id, map(_metric_row, _stored(bundle.metrics)))
     insert_rows(connection, schema.windows, run_id, map(to_dict, bundle.windows))
     insert_rows(connection, schema.reasons, run_id, map(row_of, bundle.stop.reasons))
 
@@ -71,7 +72,14 @@ def insert_rows(connection: Connection, table: Table, run_id: str, rows: Iterabl
 def metric_of(row: Row[Any]) -> Metric:
     """Rebuild a metric from its row."""
     return Metric(
-        name=row.name, value=row.value, unit=row.unit, repetition=row.repetition, source=row.source, note=row.note
+        name=row.name,
+        value=row.value,
+        unit=row.unit,
+        repetition=row.repetition,
+        source=row.source,
+        note=row.note,
+        uncertainty=row.uncertainty,
+        figures=json.loads(row.figures_json) if row.figures_json else {},
     )
 
 
@@ -114,6 +122,12 @@ def _stored(metrics: Iterable[Metric]) -> list[Metric]:
         )
         for m in metrics
     ]
+
+
+def _metric_row(metric: Metric) -> Values:
+    row: Values = to_dict(metric)
+    figures = row.pop("figures")
+    return {**row, "figures_json": json.dumps(figures, sort_keys=True, allow_nan=False) if figures else None}
 
 
 def _lines(records: Iterable[Window | Metric]) -> str:

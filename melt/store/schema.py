@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Boolean, Column, Double, ForeignKey, Index, Integer, MetaData, Table, Text
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest migration: a database at this revision needs no Alembic to be opened."""
 
 metadata = MetaData(
@@ -138,6 +138,8 @@ metrics = Table(
     Column("repetition", Integer),
     Column("source", Text, nullable=False),
     Column("note", Text),
+    Column("uncertainty", Double),
+    Column("figures_json", Text),
     Index(None, "name", "run_id"),
     sqlite_with_rowid=False,
 )
