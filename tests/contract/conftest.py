@@ -1,10 +1,10 @@
-"""What contracts are held against: the agent that ships and one that watches itself, adb servers of each version."""
+"""What contracts are held against: the agent that ships and one that watches itself, adb of each version, SSH."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from virtual.phone.clients import AdbServer
 from virtual.phone.testing import CLIENT_PARAMS, Adb, adb_server
 
 from melt.targets.agent import AgentBinaries
+from melt.transports.ssh import SshTransport
 
 BUILD = Path(__file__).resolve().parents[2] / "agents" / "build.py"
 
@@ -54,3 +55,17 @@ def server(request: pytest.FixtureRequest) -> Iterator[AdbServer]:
 def adb(server: AdbServer, phone: VirtualPhone) -> Adb:
     """The client of that server, for the phone that the test's own module plays."""
     return Adb(server, phone)
+
+
+@pytest.fixture
+def open_ssh() -> Iterator[Callable[[str], SshTransport]]:
+    """Open transports that are closed at the end."""
+    opened: list[SshTransport] = []
+
+    def opens(destination: str) -> SshTransport:
+        opened.append(SshTransport(destination))
+        return opened[-1]
+
+    yield opens
+    for transport in opened:
+        transport.close()

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from melt.transports.base import Transport
+
 from .phone.requirements import Unavailable
 from .sshd import Sshd
 
@@ -22,6 +24,10 @@ _START_UP_FILES = {
     ".config/fish/config.fish": "set -gx LANG xx_YY.ODD\n" + _NOISE,
     ".tcshrc": "setenv LANG xx_YY.ODD\necho 'Welcome'\nsh -c 'echo a warning >&2'\n",
 }
+
+
+QUICK_S = 8.0
+"""More than any of what a link does takes, less than anybody would call hanging."""
 
 
 @contextlib.contextmanager
@@ -67,3 +73,8 @@ def write_noise(home: Path) -> None:
     for name, text in _START_UP_FILES.items():
         (home / name).parent.mkdir(parents=True, exist_ok=True)
         (home / name).write_text(text)
+
+
+def works(link: Transport) -> bool:
+    """Whether a program runs there, soon."""
+    return link.run(["echo", "here"], timeout_s=QUICK_S).stdout == b"here\n"
