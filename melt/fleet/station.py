@@ -16,9 +16,10 @@ from melt.fleet.lease import Lease, lease
 from melt.fleet.look import health_of
 from melt.fleet.recover import recover_run
 from melt.fleet.refuse import not_run, refusal
+from melt.fleet.sessions import Sessions
 from melt.fleet.setbacks import Setbacks
 from melt.fleet.takeover import take_over
-from melt.records import Artifact, DeviceFacts, Outcome, Reason, RunSpec, Sampling
+from melt.records import Artifact, DeviceFacts, Outcome, Reason, RunSpec, Sampling, Session
 from melt.session.connect import Site, connect, refresh
 from melt.session.execute import clean_up, execute
 from melt.session.folder import read_site
@@ -48,6 +49,7 @@ class Station:
     observe: Observer
     stop: Event
     desk: Semaphore = field(default_factory=lambda: Semaphore(_AT_THE_DESK))
+    sessions: dict[str, Sessions] = field(default_factory=dict)
 
     def work_off(self, device: str, todo: deque[RunSpec], done: list[RunBundle]) -> None:
         """Run what is to be done until nothing is left of it or `stop` is set; add each result to `done`.
@@ -86,7 +88,9 @@ class Station:
             while todo and not self.stop.is_set():
                 try:
                     bundle = recover_run(self.store, todo[0].run_id, self.observe, self.stop) if broke_off else None
-                    if bundle is None:
+                    if bundle is not None:
+                        self._sessions(todo[0], site).rests()
+                    else:
                         site = self._free(site, held, look_again=not looked)
                         looked = False
                         leases[0].begin(site.job_dir(todo[0].run_id))
@@ -126,17 +130,26 @@ class Station:
         )
 
     def _one(self, spec: RunSpec, site: Site) -> RunBundle:
-        artifact = self.artifacts[spec.model, spec.quant]
+        artifact, sessions = self.artifacts[spec.model, spec.quant], self._sessions(spec, site)
         self.observe(RunBegan(spec))
-        bundle = self._without_a_run(spec, artifact, site)
+        bundle = self._without_a_run(spec, artifact, site, sessions.watching(self.observe))
+        session = sessions.of(spec, site)
         if bundle is not None:
+            bundle = replace(bundle, start=replace(bundle.start, session=session))
             self.store.publish(bundle)
         else:
-            bundle = self._run(spec, artifact, site)
+            bundle = self._run(spec, artifact, site, session)
         self.observe(RunEnded(bundle))
         return bundle
 
-    def _without_a_run(self, spec: RunSpec, artifact: Artifact, site: Site) -> RunBundle | None:
+    def _sessions(self, spec: RunSpec, site: Site) -> Sessions:
+        """Return the sessions of a device, which may do parts of a sweep one after the other."""
+        device_id = site.target.facts.device_id
+        if device_id not in self.sessions:
+            self.sessions[device_id] = Sessions.known(self.store, spec.sweep_id, device_id)
+        return self.sessions[device_id]
+
+    def _without_a_run(self, spec: RunSpec, artifact: Artifact, site: Site, observe: Observer) -> RunBundle | None:
         facts = site.target.facts
         bundle = refusal(spec, artifact, facts)
         if bundle is not None:
@@ -147,17 +160,18 @@ class Station:
             return not_run(
                 spec, artifact, facts, Outcome.UNSUPPORTED, Reason(code="unsupported_device", message=str(error))
             )
-        closed = wait_for_gate(spec.gate, site, self.observe, self.stop)
+        closed = wait_for_gate(spec.gate, site, observe, self.stop)
         if closed is None:
             return None
         outcome = Outcome.ABORTED if closed.code == INTERRUPTED else Outcome.SKIPPED
         return not_run(spec, artifact, facts, outcome, closed)
 
-    def _run(self, spec: RunSpec, artifact: Artifact, site: Site) -> RunBundle:
+    def _run(self, spec: RunSpec, artifact: Artifact, site: Site, session: Session) -> RunBundle:
         engine = get_engine(spec.engine).for_device(site.target.facts)
         with self.store.spool(spec.run_id) as folder:
             try:
-                execute(spec, artifact, engine, site, folder, observe=self.observe, stop=self.stop)
+                execute(spec, artifact, engine, site, folder, session=session, observe=self.observe, stop=self.stop)
+                self._sessions(spec, site).rests()
             except MeltError:
                 if read_site(folder) is None:
                     folder.discard()

@@ -11,7 +11,7 @@ from threading import Event
 from melt.engines.base import Engine
 from melt.errors import DeviceError, TransportError
 from melt.events import DeviceSeen, Note, Observer, Preparing
-from melt.records import Artifact, RunSpec
+from melt.records import Artifact, RunSpec, Session
 from melt.session import folder as docs
 from melt.session.collect import Collected, collect
 from melt.session.connect import Site
@@ -40,10 +40,11 @@ def execute(
     site: Site,
     folder: RunFolder,
     *,
+    session: Session | None = None,
     observe: Observer,
     stop: Event,
 ) -> Collected:
-    """Run a cell once and bring its journal home into `folder`.
+    """Run a cell once, as part of a session, and bring its journal home into `folder`.
 
     Everything that makes a result of it later is written to `folder` before the runner starts. Raises UsageError,
     DeviceError, TransportError, StoreError; whatever was collected until then stays in `folder`, the run itself on the
@@ -63,7 +64,9 @@ def execute(
     if cut is not None:
         # A tool or a hub that is missing is found out before anything starts.
         is_on(cut.power)
-    ready = patiently(lambda: prepare(spec, artifact, engine, site, folder, pushed, say=say), stop=stop, say=say)
+    ready = patiently(
+        lambda: prepare(spec, artifact, engine, site, folder, pushed, session=session, say=say), stop=stop, say=say
+    )
     agent = site.target.agent
     # When the link breaks here the run may have begun: collecting finds out.
     with suppress(TransportError):

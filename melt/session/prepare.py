@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from melt import __version__
 from melt.codec import dumps
 from melt.engines.base import Command, Engine
-from melt.records import Artifact, RunSpec, RunStart, Stream
+from melt.records import Artifact, RunSpec, RunStart, Session, Stream
 from melt.session import folder as docs
 from melt.session.connect import Site
 from melt.session.deploy import deploy, make_folder
@@ -47,6 +47,7 @@ def prepare(
     folder: RunFolder,
     progress: Progress | None = None,
     *,
+    session: Session | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Prepared:
     """Bring to the device what the run needs, and write to `folder` what makes a result of it later.
@@ -97,6 +98,7 @@ def prepare(
         clock_offset_ns=site.clock_offset_ns,
         clock_uncertainty_ns=site.clock_uncertainty_ns,
         chosen=chosen,
+        session=session,
     )
     folder.write_document(docs.SNAPSHOT, dump_snapshot(site.snapshot))
     folder.write_document(docs.START, dumps(start).encode())
