@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
+
+import pytest
+
+from melt.cli.main import main
 
 TINY = ("--model", "tiny-pydoc")
 SMALL = (*TINY, "-p", "32", "-n", "16", "-r", "2", "-t", "1")
@@ -29,15 +35,28 @@ class Melt:
     started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def __call__(self, *words: str, check: int | None = 0, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(self._argv(words), env=self.env, capture_output=True, text=True, timeout=timeout_s)
+        done = subprocess.run(self.argv(words), env=self.env, capture_output=True, text=True, timeout=timeout_s)
         assert "Traceback" not in done.stderr, done.stderr
         if check is not None:
             assert done.returncode == check, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
+    def here(self, *words: str, check: int = 0) -> subprocess.CompletedProcess[str]:
+        """Run it in this process: a second quicker, for what it says before it measures anything."""
+        argv, out, err = self.argv(words), io.StringIO(), io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+            for name, value in self.env.items():
+                patch.setenv(name, value)
+            try:
+                status = main(argv[argv.index("melt") + 1 :])
+            except SystemExit as stopped:
+                status = stopped.code
+        assert status == check, f"exit {status}\n{out.getvalue()}\n{err.getvalue()}"
+        return subprocess.CompletedProcess(argv, status, out.getvalue(), err.getvalue())
+
     def start(self, *words: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            self._argv(words),
+            self.argv(words),
             env=self.env,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -63,7 +82,8 @@ class Melt:
             for job in self.job_dirs():
                 subprocess.run([agent, "stop", job], capture_output=True, timeout=60)
 
-    def _argv(self, words: tuple[str, ...]) -> list[str]:
+    def argv(self, words: tuple[str, ...]) -> list[str]:
+        """Return the command line of its process."""
         verb, *rest = words
         store = [] if verb in _WITHOUT_STORE or verb.startswith("-") else ["--store", str(self.store)]
         # `store` takes its folder after its own verb.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from melt_rig import LONG, SMALL, TINY, Melt
@@ -53,6 +55,11 @@ def test_interrupted_then_resumed(melt: Melt, wait_for: Wait) -> None:
     assert [run["outcome"] for run in melt.runs()] == ["aborted"]
 
 
+def _sweep(melt: Melt) -> dict[str, Any]:
+    (found,) = json.loads(melt("sweeps", "last", "-o", "json").stdout)
+    return dict(found)
+
+
 def test_a_resumed_sweep_ends_well_although_a_run_was_aborted(melt: Melt, wait_for: Wait) -> None:
     process = melt.start("run", *TINY, "--quant", "q8_0,q4_0", "--workload", "tg128 for 3s", "-t", "1", "-r", "1")
     wait_for("the first run to be under way", lambda: _spooled(melt))
@@ -69,7 +76,13 @@ def test_resume_runs_only_what_is_missing(melt: Melt, wait_for: Wait) -> None:
     process.send_signal(signal.SIGKILL)
     process.communicate()
     before = {run["run_id"] for run in melt.runs()}
-    melt("resume")
+    assert _sweep(melt)["state"] == "to resume"
+    said = melt("resume").stderr
+    found = re.search(r"goes on: (\d+) of 18 runs kept(?:, (\d+) runs? collected just now)?, (\d+) left", said)
+    assert found is not None, said
+    kept, collected, left = (int(number or 0) for number in found.groups())
+    assert (kept, kept + left) == (len(before) + collected, 18)
+    assert (_sweep(melt)["state"], _sweep(melt)["done"]) == ("complete", 18)
     after = melt.runs()
     assert before <= {run["run_id"] for run in after}
     assert len(after) == 18
@@ -131,7 +144,7 @@ def test_results_folder_that_cannot_be(melt: Melt, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     for where in (tmp_path / "file", Path("/proc/melt-results")):
         done = subprocess.run(
-            [*melt._argv(("run", *SMALL))[:-1], str(where)], env=melt.env, capture_output=True, text=True
+            [*melt.argv(("run", *SMALL))[:-1], str(where)], env=melt.env, capture_output=True, text=True
         )
         assert done.returncode in (1, 2)
         assert str(where) in done.stderr

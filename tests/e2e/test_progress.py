@@ -24,7 +24,7 @@ def test_a_log_holds_dated_lines_of_text(melt: Melt) -> None:
 
 def test_a_terminal_shows_the_device_at_work_and_keeps_what_it_did(melt: Melt) -> None:
     words = ("run", *SMALL, "--quant", "q8_0", "-r", "20", "-o", "json")
-    it = Terminal(80, 24, melt._argv(words), {**melt.env, "TERM": "xterm", "LC_ALL": "C.UTF-8"})
+    it = Terminal(80, 24, melt.argv(words), {**melt.env, "TERM": "xterm", "LC_ALL": "C.UTF-8"})
     try:
         it.wait_for(
             "a row with its phase",

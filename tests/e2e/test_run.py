@@ -53,7 +53,7 @@ def test_tables_go_to_stdout_and_progress_to_stderr(melt: Melt) -> None:
 
 @pytest.mark.parametrize("form", ["table", "md", "json", "jsonl", "csv"])
 def test_dry_run_measures_nothing(melt: Melt, form: str) -> None:
-    done = melt("run", *SMALL, "--quant", "q8_0,q4_0", "--dry-run", "-o", form)
+    done = melt.here("run", *SMALL, "--quant", "q8_0,q4_0", "--dry-run", "-o", form)
     assert "q4_0" in done.stdout
     assert not melt.job_dirs()
 
@@ -85,7 +85,7 @@ def test_prompt_files_and_sustained_workloads(melt: Melt, tmp_path) -> None:
     ],
 )
 def test_what_cannot_be_gets_one_sentence(melt: Melt, words: tuple[str, ...], said: str) -> None:
-    done = melt("run", *words, check=2)
+    done = melt.here("run", *words, check=2)
     assert said in done.stderr
     assert done.stdout == ""
 
@@ -97,7 +97,7 @@ def test_a_damaged_model_is_named(melt: Melt, tmp_path) -> None:
     for name, data in {"short.gguf": whole[:200_000], "magic.gguf": b"FUGG" + whole[4:], "empty.gguf": b""}.items():
         path = tmp_path / name
         path.write_bytes(data)
-        done = melt("run", "--model", str(path), check=2)
+        done = melt.here("run", "--model", str(path), check=2)
         assert name in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1
 
