@@ -16,6 +16,7 @@ VERBS = (
     "resume",
     "compare",
     "runs",
+    "sweeps",
     "show",
     "export",
     "models",

@@ -119,9 +119,12 @@ class Roster:
             # One that stands in has nothing to do yet.
             other = min((one for one in pool if one not in self._failed), key=lambda one: busy[one], default=None)
             if other is None:
+                self._add(Move(device=device, to=None, why=why, run_ids=tuple(s.run_id for s in (*left, *lost))))
                 return None
             waiting = {spec.run_id for spec in left}
-            cells = {cell_of(spec) for spec in (*left, *lost)}
+            # By their ids: what was lost had been begun, with the threads that were chosen for the device.
+            gone = waiting | {spec.run_id for spec in lost}
+            cells = {cell_of(spec) for spec in self.sweep.specs if spec.run_id in gone}
             moved: list[RunSpec] = []
             instead_of: list[str] = []
             specs: list[RunSpec] = []
@@ -132,10 +135,15 @@ class Roster:
                     spec = replace(spec, device=other, run_id=spec.run_id if fresh else new_id())
                     moved.append(spec)
                 specs.append(spec)
-            move = Move(device=device, to=other, why=why, run_ids=tuple(spec.run_id for spec in moved))
-            self.sweep = replace(self.sweep, specs=tuple(specs), moves=(*self.sweep.moves, move))
-            self._keep(self.sweep)
+            self.sweep = replace(self.sweep, specs=tuple(specs))
+            self._add(Move(device=device, to=other, why=why, run_ids=tuple(spec.run_id for spec in moved)))
             return RunsMoved(device, other, tuple(moved), tuple(instead_of))
+
+    def _add(self, move: Move) -> None:
+        """Keep a move; it replaces what was said of a device that nobody stood in for until now."""
+        earlier = (one for one in self.sweep.moves if (one.device, one.to) != (move.device, None))
+        self.sweep = replace(self.sweep, moves=(*earlier, move))
+        self._keep(self.sweep)
 
 
 def _as_written(specs: Sequence[RunSpec], asked: str) -> list[RunSpec]:

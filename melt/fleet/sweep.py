@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from melt.codec import from_dict, to_dict
 from melt.errors import StoreError, UsageError
@@ -16,13 +22,22 @@ from melt.store.store import Store
 
 _FOLDER = "sweeps"
 
+_LOOKED_AT_S = 0.5
+"""Who only asks whether a sweep is held has its lock for an instant."""
+
+MADE_ANEW = frozenset((Outcome.ABORTED, Outcome.DEVICE_LOST))
+"""Ends that tell nothing of a cell: what ended so is lacking, and `melt resume` makes it anew."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Move:
-    """Runs that another device does than was meant, since that one failed; `run_ids` are what they are called now."""
+    """Runs that another device does than was meant, since that one failed; `run_ids` are what they are called now.
+
+    `to` None: no equal device was there, they are left for `melt resume`.
+    """
 
     device: str
-    to: str
+    to: str | None
     why: str
     run_ids: tuple[str, ...]
 
@@ -39,7 +54,7 @@ class Sweep:
 
 def save(root: Path, sweep: Sweep) -> None:
     """Keep a sweep, whole or not at all. Raises StoreError."""
-    path = root / _FOLDER / f"{sweep.sweep_id}.json"
+    path = _path(root, sweep.sweep_id)
     text = json.dumps(to_dict(sweep), indent=1)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,26 +65,84 @@ def save(root: Path, sweep: Sweep) -> None:
 
 def load(root: Path, sweep_id: str | None) -> Sweep:
     """Return a sweep by its id or the beginning of it, the newest for None. Raises UsageError."""
-    known = sorted(path.stem for path in (root / _FOLDER).glob("*.json"))
+    known = known_ids(root)
     found = [name for name in known if name.startswith(sweep_id)] if sweep_id else known[-1:]
     if not found:
         raise UsageError(f"no sweep {sweep_id!r} in {root}" if sweep_id else f"{root} has no sweep to resume")
     if len(found) > 1:
         raise UsageError(f"{sweep_id!r} is the beginning of {len(found)} sweeps: {', '.join(found)}")
-    path = root / _FOLDER / f"{found[0]}.json"
     try:
-        return from_dict(Sweep, json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, StoreError) as error:
+        return from_dict(Sweep, read_plain(root, found[0]))
+    except StoreError as error:
+        raise StoreError(f"{_path(root, found[0])}: not a sweep document: {error}") from error
+
+
+def known_ids(root: Path) -> list[str]:
+    """Return the ids of the sweeps that have a document, oldest first."""
+    return sorted(path.stem for path in (root / _FOLDER).glob("*.json"))
+
+
+def read_plain(root: Path, sweep_id: str) -> dict[str, Any]:
+    """Return a sweep's document as plain JSON, unchecked: ten times as fast as `load`. Raises StoreError."""
+    path = _path(root, sweep_id)
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
         raise StoreError(f"{path}: not a sweep document: {error}") from error
+
+
+@contextmanager
+def held(root: Path, sweep_id: str) -> Iterator[None]:
+    """Hold a sweep for this process; the lock goes away with the process. Raises UsageError where another has it."""
+    path = _path(root, sweep_id).with_suffix(".lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise store_error("make", path, error) from error
+    try:
+        deadline_s = time.monotonic() + _LOOKED_AT_S
+        while not _locked(lock, fcntl.LOCK_EX):
+            if time.monotonic() > deadline_s:
+                raise UsageError(f"another melt is at work on the sweep {sweep_id}: wait for it, or stop it")
+            time.sleep(_LOOKED_AT_S / 20)
+        yield
+    finally:
+        os.close(lock)
+
+
+def is_held(root: Path, sweep_id: str) -> bool:
+    """Say whether a melt is at work on a sweep."""
+    try:
+        lock = os.open(_path(root, sweep_id).with_suffix(".lock"), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        # Shared: two who look do not take each other for one who works.
+        return not _locked(lock, fcntl.LOCK_SH)
+    finally:
+        os.close(lock)
+
+
+def _locked(lock: int, how: int) -> bool:
+    try:
+        fcntl.flock(lock, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _path(root: Path, sweep_id: str) -> Path:
+    return root / _FOLDER / f"{sweep_id}.json"
 
 
 def missing(sweep: Sweep, store: Store) -> tuple[Sweep, tuple[RunSpec, ...]]:
     """Say which runs a sweep still lacks. An aborted or lost run is asked for anew, under a new id."""
-    outcomes = {b.start.spec.run_id: b.stop.outcome for b in store.bundles(Selection(sweep=sweep.sweep_id))}
+    outcomes = {line.run_id: line.outcome for line in store.listing(Selection(sweep=sweep.sweep_id))}
     specs, todo = [], []
     for spec in sweep.specs:
         outcome = outcomes.get(spec.run_id)
-        if outcome in (Outcome.ABORTED, Outcome.DEVICE_LOST):
+        if outcome in MADE_ANEW:
             spec = replace(spec, run_id=new_id())
         specs.append(spec)
         if spec.run_id not in outcomes:

@@ -179,6 +179,9 @@ def test_a_failed_devices_cells_move_whole_to_one_that_stands_in_and_that_is_kep
     assert busiest.to == "adb:D"
     assert roster.move("adb:D", busiest.specs, "the last one") is None
     assert roster.move("local", dealt[:1], "it has no equal") is None
+    assert roster.move("local", dealt[:1], "again") is None
+    unmoved = [(move.device, move.why) for move in roster.sweep.moves if move.to is None]
+    assert unmoved == [("adb:D", "the last one"), ("local", "again")]
     assert len(roster.sweep.specs) == len(dealt)
 
 
