@@ -79,16 +79,19 @@ def conduct_sweep(sweep: Sweep, library: Library, args: argparse.Namespace) -> i
     from melt.fleet.conductor import conduct
     from melt.fleet.pools import Roster
     from melt.fleet.recover import recover
-    from melt.fleet.sweep import missing, save
+    from melt.fleet.sweep import held, missing, save
     from melt.store.store import Store
 
     with (
         Store.open(store_root(args)) as store,
+        held(store.root, sweep.sweep_id),
         stop_on_interrupt("stopping after what is being measured is safe") as stop,
     ):
         with progress(_earlier_rates(store)) as observe:
-            recover(store, observe=observe, stop=stop)
-            sweep, todo = missing(sweep, store)
+            collected = recover(store, observe=observe, stop=stop)
+            asked = sweep
+            sweep, todo = missing(asked, store)
+            _say_what_is_kept(asked, todo, collected, observe)
             observe(SweepPlanned(sweep.specs, todo))
             save(store.root, sweep)
             spool = store.layout.spool
@@ -107,6 +110,24 @@ def conduct_sweep(sweep: Sweep, library: Library, args: argparse.Namespace) -> i
         for trouble in done.made_good:
             print(f"melt: {trouble}; an equal device did its runs", file=sys.stderr)
         return _report(sweep, bundles, done.troubles, stop.is_set())
+
+
+def _say_what_is_kept(asked: Sweep, todo: Sequence[RunSpec], collected: Sequence[RunBundle], observe: Observer) -> None:
+    """Say of a sweep that is gone on with what it has, what was just brought home, and what is left."""
+    from melt.events import Note
+    from melt.report.words import counted
+
+    ids = {spec.run_id for spec in asked.specs}
+    kept = len(ids) - len(todo)
+    brought = sum(bundle.start.spec.run_id in ids for bundle in collected)
+    again = sum(spec.run_id not in ids for spec in todo)
+    if not kept and not brought:
+        return
+    text = f"the sweep {asked.sweep_id} goes on: {kept} of {counted(len(ids), 'run')} kept"
+    text += f", {counted(brought, 'run')} collected just now" if brought else ""
+    text += f", {len(todo)} left" if todo else ", nothing is left to run"
+    text += f", {again} of them made anew since they were stopped or lost" if again else ""
+    observe(Note(text))
 
 
 def _say_order(bundles: Sequence[RunBundle]) -> None:
