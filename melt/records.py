@@ -128,12 +128,16 @@ class Repeat:
 class Sampling:
     """How often channels are read, in Hz. `sensors_hz` for sysfs, `process_hz` for the runner's own /proc files.
 
-    `power_hz` is for power rails that can be read faster than other sensors; None: like those.
+    `power_hz` is for power rails that can be read faster than other sensors; None: like those. `baseline_s` is how long
+    the device rests before the runner starts and after it ended, where its power is measured. `energy` is `required`
+    where a run without a believable energy is of no use, else `optional`.
     """
 
     sensors_hz: float = 10.0
     process_hz: float = 10.0
     power_hz: float | None = None
+    baseline_s: float = 2.0
+    energy: str = "optional"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

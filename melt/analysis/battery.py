@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from melt.analysis import channels
-from melt.analysis.series import Series, Span, find
+from melt.analysis.integrate import integrate
+from melt.analysis.series import Series, Span, common_span, find
+from melt.records import Calibration, Reason
 from melt.traces import Trace
 
 CHARGED = "the battery was being charged, so its power is not the device's: unplug it, or let the plan suspend charging"
@@ -18,6 +20,8 @@ AGREES_WITHIN = 5.0
 """Units are a factor of 1000 apart. Counters move in steps and gauges average: a factor of 2 proves nothing."""
 MOST_A = 25.0
 """No phone's battery gives so much, and laptops' say their unit."""
+WRONG_WAY_SHARE = 0.05
+"""A state lags behind a plug by a second or two; more charge than that on the wrong way is not chance."""
 MIN_DROP_C = 10.8
 """3 mAh. Counters move in steps of about 1 mAh: fewer than three of them are no slope."""
 
@@ -39,39 +43,68 @@ def has_riddle(traces: Sequence[Trace]) -> bool:
     return bool(find(traces, lambda s: s.name.endswith("_current_raw"))) and not has_gauge(traces)
 
 
-def contradiction(traces: Sequence[Trace]) -> str | None:
-    """Say how the current is absurd, or disagrees with the charge that the battery lost; None where it does not.
+def contradiction(traces: Sequence[Trace], calibrations: Sequence[Calibration] = ()) -> Reason | None:
+    """Say how the current is absurd, or disagrees with the battery's state or the charge that it lost; None: it is not.
 
     A unit concluded from one reading is off by a factor of 1000 or right. Its size while the battery alone fed the
-    device tells which, and so does the charge counter where it fell far enough.
+    device tells which, and so does the charge counter where it fell far enough. `calibrations` say which way a current
+    is counted.
     """
     currents = find(traces, lambda s: s.quantity == "current" and channels.is_battery(s))
     charges = find(traces, lambda s: s.quantity == "charge" and channels.is_battery(s))
     alone = channels.discharging(traces)
     if not (currents and alone):
         return None
-    spans = _spans_alone(alone[0])
-    most_a = max((float(np.abs(part).max()) for s in spans if len(part := currents[0].inside(s))), default=0.0)
-    if most_a > MOST_A:
-        return f"the battery's current came to {most_a:.3g} A, which no battery of a phone gives: it is misread"
-    if not charges:
-        return None
-    drop_c, used_c = 0.0, 0.0
-    for span in spans:
-        charge = charges[0].inside(span)
-        found = currents[0].around(span)
-        if len(charge) > 1 and found is not None:
-            t_s = (found[0] - found[0][0]) / 1e9
-            drop_c += float(charge[0] - charge[-1])
-            used_c += abs(float(np.sum((found[1][1:] + found[1][:-1]) / 2 * np.diff(t_s))))
-    if drop_c < MIN_DROP_C or 1 / AGREES_WITHIN < used_c / drop_c < AGREES_WITHIN:
-        return None
+    spans = spans_alone(alone[0])
+    sign_is_known = any(c.certain and c.column == currents[0].stream.name for c in calibrations)
     return (
-        f"the battery's current came to {used_c:.3g} C where its charge counter fell by {drop_c:.3g} C: one is misread"
+        _absurd(currents[0], spans)
+        or _wrong_way(currents[0], spans, sign_is_known=sign_is_known)
+        or (_off_the_counter(currents[0], charges[0], spans) if charges else None)
     )
 
 
-def _spans_alone(discharging: Series) -> list[Span]:
+def _absurd(current: Series, spans: Sequence[Span]) -> Reason | None:
+    most_a = max((float(np.abs(part).max()) for s in spans if len(part := current.inside(s))), default=0.0)
+    if most_a <= MOST_A:
+        return None
+    message = f"the battery's current came to {most_a:.3g} A, which no battery of a phone gives: it is misread"
+    return Reason(code="energy_misread", message=message, figures={"current_a": most_a})
+
+
+def _wrong_way(current: Series, spans: Sequence[Span], *, sign_is_known: bool) -> Reason | None:
+    """While it discharges, a battery's current flows one way; out, where it is known which way is counted positive."""
+    values = np.concatenate([np.zeros(0), *(current.inside(span) for span in spans)])
+    inward, outward = float(-values[values < 0].sum()), float(values[values > 0].sum())
+    wrong = inward if sign_is_known else min(inward, outward)
+    if wrong <= WRONG_WAY_SHARE * (inward + outward):
+        return None
+    share = wrong / (inward + outward)
+    message = (
+        f"{100 * share:.0f} % of the battery's current flowed the wrong way while the battery fed the device: its sign "
+        "or its state is wrong"
+    )
+    return Reason(code="energy_misread", message=message, figures={"wrong_way_share": share})
+
+
+def _off_the_counter(current: Series, charge: Series, spans: Sequence[Span]) -> Reason | None:
+    drop_c, used_c = 0.0, 0.0
+    for span in spans:
+        counted = charge.inside(span)
+        both = common_span((current,), span)
+        found = None if both is None else current.around(both)
+        if len(counted) > 1 and found is not None:
+            drop_c += float(counted[0] - counted[-1])
+            used_c += abs(integrate(*found, (int(found[0][0]), int(found[0][-1]))))
+    if drop_c < MIN_DROP_C or 1 / AGREES_WITHIN < used_c / drop_c < AGREES_WITHIN:
+        return None
+    message = (
+        f"the battery's current came to {used_c:.3g} C where its charge counter fell by {drop_c:.3g} C: one is misread"
+    )
+    return Reason(code="energy_misread", message=message, figures={"current_c": used_c, "counter_c": drop_c})
+
+
+def spans_alone(discharging: Series) -> list[Span]:
     """Return the spans from each first to each last sample that says that the battery alone feeds the device."""
     alone = np.concatenate(([False], discharging.values == 1.0, [False]))
     edges = np.flatnonzero(alone[1:] != alone[:-1])

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from melt.analysis import channels
-from melt.analysis.energy import Meter, find_meter, series_energy_j, without_meter
+from melt.analysis.integrate import Grade, Integral, integral
+from melt.analysis.meter import Meter, find_meter, without_meter
 from melt.analysis.selftest import Finding, absent, verdict
 from melt.analysis.series import Series, Span, common_span, find
 from melt.traces import Trace
@@ -23,7 +24,7 @@ def check_power(traces: Sequence[Trace], rest: Span, burst: Span) -> Finding:
     listed = _table(traces, rest, burst)
     meter = find_meter(traces)
     if meter is None:
-        return absent(f"no energy: {without_meter(traces)}", raw=listed)
+        return absent(f"no energy: {without_meter(traces).message}", raw=listed)
     # A program needs a moment to start, and a meter may renew its values every other second.
     rest, burst = (common_span(meter.series, span) or span for span in (rest, burst))
     idle_w, busy_w = _mean_w(meter, rest), _mean_w(meter, burst)
@@ -83,8 +84,8 @@ def _table(traces: Sequence[Trace], rest: Span, burst: Span) -> str | None:
 
 
 def _watts(series: Series, span: Span) -> str:
-    energy_j = series_energy_j(series, span)
-    return "-" if energy_j is None else f"{energy_j / _length_s(span):.3f} W"
+    found = integral(series, span, Grade())
+    return f"{found.power_w:.3f} W" if isinstance(found, Integral) else "-"
 
 
 def _length_s(span: Span) -> float:

@@ -6,10 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from melt.analysis.bandwidth import mbu
-from melt.analysis.energy import Meter, energy, find_meter, without_meter
+from melt.analysis.baseline import find_baseline
+from melt.analysis.charge import counted_energy, disagreement
+from melt.analysis.energy import Account, energy, idle_power, phase_energy
+from melt.analysis.energy_checks import energy_reasons
 from melt.analysis.evidence import Evidence
 from melt.analysis.figures import NOT_REACHED, Figure, median_figure, to_metric
 from melt.analysis.memory import engine_memory, peak_memory
+from melt.analysis.meter import find_meter, without_meter
 from melt.analysis.names import METRICS
 from melt.analysis.outcome import outcome
 from melt.analysis.overhead import Overhead, overhead, overhead_figures
@@ -47,8 +51,8 @@ class _Material:
     traces: tuple[Trace, ...]
     repetitions: tuple[Repetition, ...]
     windows: tuple[Window, ...]
-    meter: Meter | None
-    no_meter: str
+    account: Account
+    counted: Figure
     overhead: Overhead
     max_rss_bytes: float | None
 
@@ -76,8 +80,8 @@ def evaluate(
         traces=tuple(traces),
         repetitions=measured,
         windows=windows,
-        meter=find_meter(traces),
-        no_meter=without_meter(traces),
+        account=_account(start, traces, events),
+        counted=counted_energy(traces, _measured_span(measured)),
         overhead=overhead(events),
         max_rss_bytes=_max_rss_bytes(report, events),
     )
@@ -96,6 +100,7 @@ def evaluate(
                 rates={name: _values(per_repetition, name) for name in _RATES},
                 overhead=material.overhead,
                 torn=torn,
+                energy=_energy_reasons(material),
             )
         )
         verdict, reasons = judgement.verdict, judgement.reasons
@@ -131,7 +136,7 @@ def _repetition_figures(material: _Material, repetition: Repetition) -> dict[str
     if span is not None:
         figures["peak_rss_bytes"] = peak_memory(material.traces, span)
         figures |= thermal(material.traces, span)
-        figures |= energy(material.meter, repetition, material.no_meter)
+        figures |= energy(material.account, repetition)
     return figures
 
 
@@ -150,7 +155,32 @@ def _summary_figures(material: _Material, per_repetition: Sequence[Mapping[str, 
     if span is not None:
         figures |= thermal(material.traces, span)
     figures |= overhead_figures(material.overhead)
+    figures |= phase_energy(material.account, "load", [w for w in material.windows if w.phase == "load"])
+    figures["power_idle_w"] = idle_power(material.account)
+    figures["energy_counter_j"] = material.counted
     return figures
+
+
+def _account(start: RunStart, traces: Sequence[Trace], events: Sequence[Event]) -> Account:
+    meter = find_meter(traces, start.calibrations)
+    if meter is None:
+        why = without_meter(traces, start.calibrations)
+        return Account(why, why)
+    return Account(meter, find_baseline(meter, events))
+
+
+def _energy_reasons(material: _Material) -> tuple[Reason, ...]:
+    """Return what speaks against the energy of a run, and against its cross-check by the charge counter."""
+    required = material.start.spec.sampling.energy == "required"
+    found = energy_reasons(material.account, material.repetitions, required=required)
+    apart = disagreement(material.account.meter, material.counted, _measured_span(material.repetitions))
+    return found if apart is None else (*found, apart)
+
+
+def _measured_span(repetitions: Sequence[Repetition]) -> Span | None:
+    """From the first measured repetition to the end of the last."""
+    spans = [span for r in repetitions if (span := r.span) is not None]
+    return (min(s[0] for s in spans), max(s[1] for s in spans)) if spans else None
 
 
 def _whole_span(material: _Material) -> Span | None:

@@ -8,14 +8,17 @@ from dataclasses import dataclass
 from melt.analysis.overhead import Overhead
 from melt.analysis.repetitions import Repetition
 from melt.analysis.series import Span
-from melt.records import RunStart
+from melt.records import Reason, RunStart
 from melt.telemetry.journal import Event
 from melt.traces import Trace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """A run that came to its end. `repetitions` are the measured ones; `rates` has their throughput by metric name."""
+    """A run that came to its end. `repetitions` are the measured ones; `rates` has their throughput by metric name.
+
+    `energy` is what speaks against its power and energy.
+    """
 
     start: RunStart
     used: Mapping[str, object]
@@ -25,6 +28,7 @@ class Evidence:
     rates: Mapping[str, tuple[float, ...]]
     overhead: Overhead
     torn: bool
+    energy: tuple[Reason, ...] = ()
 
     @property
     def span(self) -> Span | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from melt.analysis.names import METRICS
 from melt.analysis.statistics import median_of
@@ -14,11 +14,16 @@ NOT_REACHED = "the run ended before it"
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """`value` None: not measured, and `note` says why in a few words; otherwise `note` is a remark, or None."""
+    """`value` None: not measured, and `note` says why in a few words; otherwise `note` is a remark, or None.
+
+    `uncertainty` is what the value may be off by, at 95 %, `figures` the numbers behind it.
+    """
 
     value: float | None
     note: str | None = None
     source: str = "runner"
+    uncertainty: float | None = None
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 Figures = Mapping[str, Figure]
@@ -33,15 +38,25 @@ def to_metric(name: str, figure: Figure, repetition: int | None = None) -> Metri
         repetition=repetition,
         source=figure.source,
         note=figure.note,
+        uncertainty=figure.uncertainty,
+        figures=dict(figure.figures),
     )
 
 
 def median_figure(figures: Sequence[Figure], none_note: str = NOT_REACHED) -> Figure:
     """Return the median of those that were measured, with the first one's source and note; else the first of all.
 
-    `none_note` says why there are none.
+    Its uncertainty and figures are medians too: what is wrong with a meter is not averaged away. `none_note` says why
+    there are none.
     """
     if not figures:
         return Figure(None, none_note)
     kept = [f for f in figures if f.value is not None]
-    return replace(kept[0], value=median_of(f.value for f in kept)) if kept else figures[0]
+    if not kept:
+        return figures[0]
+    return replace(
+        kept[0],
+        value=median_of(f.value for f in kept),
+        uncertainty=median_of(f.uncertainty for f in kept),
+        figures={key: median_of(f.figures.get(key) for f in kept) or 0.0 for key in kept[0].figures},
+    )

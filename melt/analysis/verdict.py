@@ -23,8 +23,9 @@ class Judgement:
 def judge(evidence: Evidence) -> Judgement:
     """Hold everything that was seen against what a believable run looks like."""
     found = (check(evidence) for check in (*conditions.CHECKS, *state.CHECKS, *disturbance.CHECKS))
-    reasons = tuple(reason for reason in found if reason is not None)
+    reasons = (*(reason for reason in found if reason is not None), *evidence.energy)
     if not reasons:
         return Judgement(Verdict.VALID, ())
-    invalid = any(reason.code in INVALID for reason in reasons)
+    without_energy = evidence.start.spec.sampling.energy == "required" and bool(evidence.energy)
+    invalid = without_energy or any(reason.code in INVALID for reason in reasons)
     return Judgement(Verdict.INVALID if invalid else Verdict.SUSPECT, reasons)

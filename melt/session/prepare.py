@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -75,7 +74,7 @@ def prepare(
         env=dict(command.env),
         affinity=spec.settings.affinity,
         timeout_s=spec.settings.timeout_s,
-        linger_s=linger_s(discovery.streams),
+        linger_s=linger_s(discovery.streams, spec.sampling.baseline_s),
         groups=schedule.groups,
         streams=tuple(replace(one, argv=placed(one.argv, placement.streams_dir, target)) for one in schedule.streams),
         polls=tuple(replace(one, argv=placed(one.argv, placement.streams_dir, target)) for one in schedule.polls),
@@ -124,13 +123,14 @@ def _push_job(site: Site, folder: RunFolder, job_dir: str, command: Command, job
         site.target.transport.push(folder.path / name, f"{job_dir}/{name}")
 
 
-def linger_s(streams: Iterable[Stream]) -> float:
+def linger_s(streams: Iterable[Stream], baseline_s: float = 0.0) -> float:
     """Return how long to sample beyond both ends, in seconds; 0 where no energy is measured.
 
-    A window's energy is integrated only if samples enclose it. What is not electrical is not waited for.
+    A window's energy is integrated only if samples enclose it, and `baseline_s` is how long the device shall be seen at
+    rest. What is not electrical is not waited for.
     """
     rates_hz = [stream.rate_hz for stream in streams if stream.quantity in _ELECTRICAL]
-    return _LINGER_TICKS / min(rates_hz, default=math.inf)
+    return max(baseline_s, _LINGER_TICKS / min(rates_hz)) if rates_hz else 0.0
 
 
 def _settle(spec: RunSpec, site: Site, knobs: KnobPlan) -> RunSpec:

@@ -62,7 +62,7 @@ def counter(charge_c) -> Trace:
 def test_a_current_that_the_charge_counter_contradicts_is_not_believed(raw_per_a, drop_c_per_s, believed):
     """0.75 A for a minute is 45 C. A counter that stands still contradicts nothing."""
     current = column("battery_current_a", "current", lambda t: 0.75 * raw_per_a, "a")
-    done = run(traces=[battery(lambda t: 0 * t + 1), current, counter(lambda t: 9000 - drop_c_per_s * t)])
+    done = run(traces=[battery(lambda t: 0 * t + 1, rate_hz=10.0), current, counter(lambda t: 9000 - drop_c_per_s * t)])
     assert (figures(done)["power_mean_w"] is not None) is believed
     assert believed or "misread" in notes(done)["power_mean_w"]
 
@@ -81,17 +81,17 @@ def test_charging_between_two_stretches_on_the_battery_contradicts_nothing():
 
     current = column("battery_current_a", "current", lambda t: np.where(alone(t), 0.75, -2.0), "a")
     charge = counter(lambda t: 9000 - 0.75 * t + np.clip(t - 25, 0, 20) * 2.75)
-    assert figures(run(traces=[battery(alone), current, charge]))["power_mean_w"] == pytest.approx(3.0)
+    assert figures(run(traces=[battery(alone, rate_hz=10.0), current, charge]))["power_mean_w"] == pytest.approx(3.0)
 
 
 def test_charging_that_was_suspended_before_the_measured_part_does_no_harm():
-    done = run(traces=[battery(lambda t: (t > 6) * 1.0)])
+    done = run(traces=[battery(lambda t: (t > 6) * 1.0, rate_hz=10.0)])
     assert figures(done)["power_mean_w"] == pytest.approx(3.0)
 
 
 def test_a_repetition_on_the_charger_has_no_energy_and_the_others_have():
     """The second of three repetitions begins at 14 s."""
-    done = run(traces=[battery(lambda t: 1.0 - ((t > 13.5) & (t < 17.5)))])
+    done = run(traces=[battery(lambda t: 1.0 - ((t > 13.5) & (t < 17.5)), rate_hz=10.0)])
     assert [figures(done, repetition)["power_mean_w"] for repetition in (0, 1, 2)] == [
         pytest.approx(3.0),
         None,

@@ -27,3 +27,10 @@ def _stream(quantity: str, rate_hz: float) -> Stream:
 )
 def test_two_samples_of_the_slowest_meter_enclose_a_run(streams: list[tuple[str, float]], expected_s: float) -> None:
     assert linger_s(_stream(*stream) for stream in streams) == pytest.approx(expected_s)
+
+
+@pytest.mark.parametrize(("streams", "expected_s"), [([("power", 10.0)], 5.0), ([("energy", 0.2)], 10.0), ([], 0.0)])
+def test_the_device_is_seen_at_rest_where_its_power_is_measured(
+    streams: list[tuple[str, float]], expected_s: float
+) -> None:
+    assert linger_s([_stream(*stream) for stream in streams], baseline_s=5.0) == pytest.approx(expected_s)

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from melt.analysis import channels
-from melt.analysis.energy import NO_SENSOR, STOOD_STILL, find_meter, without_meter
 from melt.analysis.memory import FOOTPRINT
+from melt.analysis.meter import NO_SENSOR, STOOD_STILL, find_meter, without_meter
 from melt.records import Sampling
 from melt.targets.probe import load_snapshot
 from melt.telemetry.decode import decode
@@ -98,7 +98,7 @@ def test_the_ends_of_a_run_are_enclosed_by_publications() -> None:
 def test_counters_that_stand_still_are_no_meter_and_it_is_said_why() -> None:
     found = traces("ioreport", lambda t_s: {**counters(0)(0.0), "gpu_mj": int(t_s * 1e3)})
     assert find_meter(found) is None
-    assert without_meter(found) == STOOD_STILL
+    assert without_meter(found).message == STOOD_STILL
     assert notes(run(traces=found))["power_mean_w"] == STOOD_STILL
 
 
@@ -127,7 +127,7 @@ def test_power_of_the_whole_mac_comes_before_the_chips_model_and_at_the_rate_of_
 def test_a_key_of_the_smc_that_stands_still_is_no_meter() -> None:
     found = traces("macmon", lambda _: {**macmon(0.0), "cpu_power": 5.0}, snapshot="macbook-air-m2")
     assert find_meter(found) is None
-    assert without_meter(found) == NO_SENSOR, "what macmon says of the chip is power, which nothing counts"
+    assert without_meter(found).message == NO_SENSOR, "what macmon says of the chip is power, which nothing counts"
 
 
 def test_powers_of_powermetrics_are_means_over_the_time_before_their_line() -> None:
