@@ -60,6 +60,9 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
     _single(repeat, ("-r", "--repetitions"), "repetitions", "N", "measured repetitions in a run (default: 5)")
     _single(repeat, ("--warmup",), "warmup", "N", "repetitions before them that do not count (default: 1)")
     _single(repeat, ("--sessions",), "sessions", "N", "runs of each cell, a process of its own each (default: 1)")
+    _single(repeat, ("--until-ci",), "until_ci", "SHARE", "instead: sessions until each rate is known to such as 2%%")
+    _single(repeat, ("--min-sessions",), "min", "N", "sessions that a cell has in any case then (default: 3)")
+    _single(repeat, ("--max-sessions",), "max", "N", "sessions that a cell has at most then (default: 20)")
     _single(repeat, ("--order",), "order", "WORD", "random (default), interleaved or sequential")
     _single(repeat, ("--order-seed",), "order_seed", "N", "repeat the random order of an earlier sweep")
     repeat.add_argument(
@@ -99,7 +102,7 @@ def plan_from_args(args: argparse.Namespace) -> Plan:
         prompt_gen=_texts(given, "prompt_gen"),
         depth=_texts(given, "depth"),
         settings={field: _texts(given, field) for _, field, _, _ in _SETTINGS},
-        repeat=_given(given, "warmup", "repetitions", "sessions"),
+        repeat=_given(given, "warmup", "repetitions", "sessions", "until_ci", "min", "max"),
         sampling=_given(given, "sensors_hz", "process_hz"),
         conditions=_texts(given, "conditions"),
         gate=_texts(given, "gate"),

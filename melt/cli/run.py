@@ -79,6 +79,7 @@ def conduct_sweep(sweep: Sweep, library: Library, args: argparse.Namespace) -> i
     from melt.fleet.conductor import conduct
     from melt.fleet.pools import Roster
     from melt.fleet.recover import recover
+    from melt.fleet.settled import Settled
     from melt.fleet.sweep import held, missing, save
     from melt.store.store import Store
 
@@ -92,6 +93,8 @@ def conduct_sweep(sweep: Sweep, library: Library, args: argparse.Namespace) -> i
             asked = sweep
             sweep, todo = missing(asked, store)
             _say_what_is_kept(asked, todo, collected, observe)
+            settled = Settled.of(sweep, _bundles(store, sweep))
+            todo = tuple(spec for spec in todo if settled.why_spared(spec) is None)
             observe(SweepPlanned(sweep.specs, todo))
             save(store.root, sweep)
             spool = store.layout.spool
@@ -99,7 +102,9 @@ def conduct_sweep(sweep: Sweep, library: Library, args: argparse.Namespace) -> i
                 sweep, keep=lambda now: save(store.root, now), was_begun=lambda run_id: (spool / run_id).exists()
             )
             resolve = _resolver(library, observe)
-            done = conduct(todo, store, resolve, observe=observe, stop=stop, elsewhere=roster.move)
+            done = conduct(
+                todo, store, resolve, observe=observe, stop=stop, elsewhere=roster.move, settled=settled
+            )
         sweep = roster.sweep
         bundles = _bundles(store, sweep)
         try:
@@ -139,7 +144,9 @@ def _say_order(bundles: Sequence[RunBundle]) -> None:
 
 
 def _report(sweep: Sweep, bundles: Sequence[RunBundle], troubles: Sequence[Exception], stopped: bool) -> int:
+    from melt.cli._sessions_text import what_sessions_told
     from melt.errors import UsageError
+    from melt.fleet.settled import Settled
     from melt.records import Outcome
 
     for trouble in troubles:
@@ -147,14 +154,21 @@ def _report(sweep: Sweep, bundles: Sequence[RunBundle], troubles: Sequence[Excep
     ended = {b.start.spec.run_id for b in bundles if b.stop.outcome not in (Outcome.ABORTED, Outcome.DEVICE_LOST)}
     if troubles and not bundles and all(isinstance(trouble, UsageError) for trouble in troubles):
         return UsageError.exit_code
-    lacking = len(sweep.specs) - len(ended)
+    settled = Settled.of(sweep, bundles)
+    asked = [spec for spec in sweep.specs if spec.run_id in ended or settled.why_spared(spec) is None]
+    told = what_sessions_told(sweep.specs, settled)
+    if told:
+        print(f"melt: {told}", file=sys.stderr)
+    lacking = len(asked) - len(ended)
     if lacking:
         why = "stopped" if stopped else "ended early"
         print(
-            f"melt: {why}: {len(ended)} of {len(sweep.specs)} runs are kept; go on with: melt resume {sweep.sweep_id}",
+            f"melt: {why}: {len(ended)} of {len(asked)} runs are kept; go on with: melt resume {sweep.sweep_id}",
             file=sys.stderr,
         )
-    return int(bool(lacking or troubles) or not _ended_as_asked([b.stop.outcome for b in bundles]))
+    needed = {spec.run_id for spec in asked}
+    outcomes = [b.stop.outcome for b in bundles if b.start.spec.run_id in needed]
+    return int(bool(lacking or troubles) or not _ended_as_asked(outcomes))
 
 
 def _ended_as_asked(outcomes: Collection[Outcome]) -> bool:

@@ -17,6 +17,6 @@ def job_file(spec: RunSpec, artifact: Artifact, model_path: str) -> bytes:
         "n_ctx_train": artifact.n_ctx_train,
         "workload": asdict(spec.workload),
         "settings": asdict(spec.settings),
-        "repeat": asdict(spec.repeat),
+        "repeat": {"warmup": spec.repeat.warmup, "repetitions": spec.repeat.repetitions},
     }
     return json.dumps(job, indent=1, ensure_ascii=False).encode()

@@ -10,6 +10,7 @@ from threading import Event, Lock, Thread
 from melt.errors import DeviceError, MeltError
 from melt.events import DeviceDone, Note, Observer, RunsMoved
 from melt.fleet.setbacks import SetAside, is_setback
+from melt.fleet.settled import Settled
 from melt.fleet.station import Station
 from melt.records import Artifact, RunSpec
 from melt.store.store import Store
@@ -46,6 +47,7 @@ def conduct(
     observe: Observer,
     stop: Event,
     elsewhere: Elsewhere = lambda *_: None,
+    settled: Settled | None = None,
 ) -> Conducted:
     """Run the specs on their devices, all devices at once, those of a device in order.
 
@@ -53,14 +55,16 @@ def conduct(
     lost ends its own part only: what it collected stays in the spool. One that fails again and again is set aside: what
     it has not run is done by an equal device where `elsewhere` names one, else left for `melt resume`. This machine, if
     it is among the devices, comes last and alone, because looking after the others costs it time that would be missing
-    in its own numbers.
+    in its own numbers. Where a cell is to be known to some precision, no more of its sessions are run than it takes;
+    `settled` knows those that the sweep has already.
     """
     artifacts = {key: resolve(*key) for key in dict.fromkeys((s.model, s.quant) for s in specs)}
     by_device: dict[str, deque[RunSpec]] = {}
     for spec in specs:
         by_device.setdefault(spec.device, deque()).append(spec)
     result = Conducted()
-    fleet = _Fleet(Station(store, artifacts, observe, stop), elsewhere, result)
+    station = Station(store, artifacts, observe, stop, settled=settled or Settled())
+    fleet = _Fleet(station, elsewhere, result)
     _side_by_side([fleet.work(device, todo) for device, todo in by_device.items() if device != _HERE])
     _side_by_side([fleet.work(device, todo) for device, todo in by_device.items() if device == _HERE])
     return result
@@ -113,6 +117,7 @@ class _Fleet:
             return None
         ended = [bundle for bundle in self.result.bundles if bundle.start.spec.device == device]
         lost = [bundle.start.spec for bundle in ended if is_setback(bundle)]
+        lost = [spec for spec in lost if self.station.settled.why_spared(spec) is None]
         return self.elsewhere(device, left, str(error), lost) if left or lost else None
 
 

@@ -10,7 +10,7 @@ from threading import Event, Semaphore
 
 from melt.engines.registry import get as get_engine
 from melt.errors import DeviceError, EngineError, MeltError, TransportError
-from melt.events import DeviceSeen, Note, Observer, Preparing, Reading, RunBegan, RunEnded
+from melt.events import DeviceSeen, Note, Observer, Preparing, Reading, RunBegan, RunEnded, RunSpared
 from melt.fleet.finish import assemble
 from melt.fleet.lease import Lease, lease
 from melt.fleet.look import health_of
@@ -18,6 +18,7 @@ from melt.fleet.recover import recover_run
 from melt.fleet.refuse import not_run, refusal
 from melt.fleet.sessions import Sessions
 from melt.fleet.setbacks import Setbacks
+from melt.fleet.settled import Settled
 from melt.fleet.takeover import take_over
 from melt.records import Artifact, DeviceFacts, Outcome, Reason, RunSpec, Sampling, Session
 from melt.session.connect import Site, connect, refresh
@@ -49,6 +50,7 @@ class Station:
     observe: Observer
     stop: Event
     desk: Semaphore = field(default_factory=lambda: Semaphore(_AT_THE_DESK))
+    settled: Settled = field(default_factory=Settled)
     sessions: dict[str, Sessions] = field(default_factory=dict)
 
     def work_off(self, device: str, todo: deque[RunSpec], done: list[RunBundle]) -> None:
@@ -105,8 +107,22 @@ class Station:
                 broke_off = False
                 # The samples are in the store, and would fill the memory in a long night.
                 done.append(replace(bundle, traces=(), attachments={}))
-                todo.popleft()
+                self._count(todo.popleft(), bundle, todo)
                 setbacks.ended(bundle)
+
+    def _count(self, spec: RunSpec, bundle: RunBundle, todo: deque[RunSpec]) -> None:
+        """Count a run that has ended, and take out of `todo` what need not be made after it."""
+        self.settled.add(spec, bundle)
+        if self.settled.why_spared(spec) is None:
+            return
+        left = list(todo)
+        todo.clear()
+        for other in left:
+            why = self.settled.why_spared(other)
+            if why is None:
+                todo.append(other)
+            else:
+                self.observe(RunSpared(other, why))
 
     def _free(self, site: Site, held: ExitStack, *, look_again: bool) -> Site:
         """Return the device as it is now, at another of its addresses where it is not at this one any more."""

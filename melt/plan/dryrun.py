@@ -11,7 +11,8 @@ from dataclasses import dataclass, fields
 from melt.plan.expand import Cell
 from melt.records import Conditions, Settings
 
-_COLUMNS = ("device", "model", "quant", "engine", "workload", "settings", "conditions", "runs", "expected_s", "basis")
+_IN_TABLE = ("device", "model", "quant", "engine", "workload", "settings", "conditions", "runs", "expected_s")
+_COLUMNS = (*_IN_TABLE, "basis", "runs_min", "expected_min_s")
 _NUMBERS = ("runs", "expected_s")
 
 Row = dict[str, str | int | float | None]
@@ -19,11 +20,16 @@ Row = dict[str, str | int | float | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellEstimate:
-    """One cell of a dry run. `expected_s` is for all its runs; `basis` is `earlier`, `guess` or `unknown`."""
+    """One cell of a dry run. `expected_s` is for all its runs; `basis` is `earlier`, `guess` or `unknown`.
+
+    `runs_min` and `expected_min_s` are for those that are made whatever the first ones tell.
+    """
 
     cell: Cell
     runs: int
+    runs_min: int
     expected_s: float | None
+    expected_min_s: float | None
     basis: str
 
     def row(self) -> Row:
@@ -39,19 +45,24 @@ class CellEstimate:
             "runs": self.runs,
             "expected_s": None if self.expected_s is None else round(self.expected_s, 1),
             "basis": self.basis,
+            "runs_min": self.runs_min,
+            "expected_min_s": None if self.expected_min_s is None else round(self.expected_min_s, 1),
         }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DryRun:
-    """What a plan asks for. `expected_s` and `bytes_to_push` are None when a part of them is unknown.
+    """What a plan asks for at most. `expected_s` and `bytes_to_push` are None when a part of them is unknown.
 
+    `runs_min` and `expected_min_s` are what it asks for at least, less only where sessions depend on a precision.
     `order_seed` is what a random order was drawn with. `lines` says the same in sentences, and what is only a guess.
     """
 
     cells: tuple[CellEstimate, ...]
     runs: int
+    runs_min: int
     expected_s: float | None
+    expected_min_s: float | None
     bytes_to_push: int | None
     lines: tuple[str, ...]
     order: str | None = None
@@ -62,6 +73,7 @@ class DryRun:
         rows = [cell.row() for cell in self.cells]
         if form == "json":
             totals = {"runs": self.runs, "expected_s": self.expected_s, "bytes_to_push": self.bytes_to_push}
+            totals |= {"runs_min": self.runs_min, "expected_min_s": self.expected_min_s}
             order = {"order": self.order, "order_seed": self.order_seed}
             whole = {"cells": rows, **totals, **order, "notes": self.lines}
             return json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
@@ -92,6 +104,12 @@ def clock(seconds: float) -> str:
     return f"{whole_s // 3600} h {whole_s % 3600 // 60:02} min"
 
 
+def span(least_s: float, most_s: float) -> str:
+    """Write from how long to how long something may take; once where both read the same."""
+    least, most = clock(least_s), clock(most_s)
+    return most if least == most else f"{least} to {most}"
+
+
 def _csv(rows: Sequence[Row]) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, _COLUMNS, lineterminator="\n")
@@ -102,7 +120,7 @@ def _csv(rows: Sequence[Row]) -> str:
 
 def _table(rows: Sequence[Row], *, markdown: bool) -> str:
     """Lay out the cells in columns; a column in which nothing is said is left out."""
-    columns = [name for name in _COLUMNS if name != "basis" and any(row[name] not in (None, "") for row in rows)]
+    columns = [name for name in _IN_TABLE if any(row[name] not in (None, "") for row in rows)]
     heads = ["expected" if name == "expected_s" else name for name in columns]
     lines = [heads, *([_shown(row, name, markdown) for name in columns] for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
@@ -125,5 +143,7 @@ def _shown(row: Row, name: str, markdown: bool) -> str:
     if value is None:
         return "-"
     if name == "expected_s":
-        return ("~" if row["basis"] == "guess" else "") + clock(float(value))
+        return ("~" if row["basis"] == "guess" else "") + span(float(row["expected_min_s"] or 0), float(value))
+    if name == "runs" and row["runs_min"] != value:
+        return f"{row['runs_min']}-{value}"
     return str(value).replace("|", "\\|") if markdown else str(value)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from melt.plan.dryrun import CellEstimate, DryRun, clock
+from melt.plan.dryrun import CellEstimate, DryRun, clock, span
 from melt.plan.expand import cell_of
-from melt.records import Gate, RunSpec, Workload
+from melt.records import Gate, Repeat, RunSpec, Workload
 from melt.units import human
 
 GUESSED_BANDWIDTH_BYTES_PER_S = 5e9
@@ -40,12 +41,13 @@ def estimate(specs: Iterable[RunSpec], sizes: Sizes, rates: Mapping[str, float |
         n_references += spec.reference
         by_cell.setdefault(cell_of(spec).key, []).append(spec)
     cells = tuple(_estimate_cell(runs, sizes, rates.get(key)) for key, runs in by_cell.items())
-    n_runs = sum(cell.runs for cell in cells)
-    expected_s = _total(cell.expected_s for cell in cells)
+    n_runs, n_least = sum(cell.runs for cell in cells), sum(cell.runs_min for cell in cells)
+    expected_s, least_s = _total(cell.expected_s for cell in cells), _total(cell.expected_min_s for cell in cells)
     bytes_to_push = _bytes_to_push(cells, sizes)
     order, order_seed = (specs[0].order, specs[0].order_seed) if specs else (None, None)
     lines = (
-        _count_line(len(cells), n_runs, n_references),
+        _count_line(len(cells), n_least, n_runs, n_references),
+        *_repeat_lines({spec.repeat for spec in specs}),
         *_order_lines(order, order_seed),
         *_time_lines(cells, expected_s),
         *_gate_lines(gates),
@@ -54,7 +56,9 @@ def estimate(specs: Iterable[RunSpec], sizes: Sizes, rates: Mapping[str, float |
     return DryRun(
         cells=cells,
         runs=n_runs,
+        runs_min=n_least,
         expected_s=expected_s,
+        expected_min_s=least_s,
         bytes_to_push=bytes_to_push,
         lines=lines,
         order=order,
@@ -65,13 +69,24 @@ def estimate(specs: Iterable[RunSpec], sizes: Sizes, rates: Mapping[str, float |
 def _estimate_cell(runs: list[RunSpec], sizes: Sizes, earlier_s: float | None) -> CellEstimate:
     cell = cell_of(runs[0])
     size_bytes = sizes.get((cell.model, cell.quant))
-    expected_s: float | None = None
+    each_s: list[float] | None = None
     basis = "unknown"
     if earlier_s is not None:
-        expected_s, basis = sum(earlier_s * (spec.repeat.warmup + spec.repeat.repetitions) for spec in runs), "earlier"
+        each_s, basis = [earlier_s * (spec.repeat.warmup + spec.repeat.repetitions) for spec in runs], "earlier"
     elif size_bytes is not None:
-        expected_s, basis = sum(_guess_run_s(spec, size_bytes) for spec in runs), "guess"
-    return CellEstimate(cell=cell, runs=len(runs), expected_s=expected_s, basis=basis)
+        each_s, basis = [_guess_run_s(spec, size_bytes) for spec in runs], "guess"
+    # What is run in any case comes first: reference runs, and the sessions before the precision is looked at.
+    certain = [spec.reference or spec.block < spec.repeat.least_sessions for spec in runs]
+    if each_s is not None:
+        each_s = [run_s + (spec.gate.pause_s or 0.0) for run_s, spec in zip(each_s, runs, strict=True)]
+    return CellEstimate(
+        cell=cell,
+        runs=len(runs),
+        runs_min=sum(certain),
+        expected_s=None if each_s is None else sum(each_s),
+        expected_min_s=None if each_s is None else sum(itertools.compress(each_s, certain)),
+        basis=basis,
+    )
 
 
 def _guess_run_s(spec: RunSpec, size_bytes: int) -> float:
@@ -104,9 +119,19 @@ def _bytes_to_push(cells: tuple[CellEstimate, ...], sizes: Sizes) -> int | None:
     return None if None in found else sum(size for size in found if size is not None)
 
 
-def _count_line(n_cells: int, n_runs: int, n_references: int) -> str:
+def _count_line(n_cells: int, n_least: int, n_runs: int, n_references: int) -> str:
     references = f", {n_references} of them of the reference cell" if n_references else ""
-    return f"{_plural(n_cells, 'cell')}, {_plural(n_runs, 'run')}{references}"
+    least = f"{n_least} to " if n_least < n_runs else ""
+    return f"{_plural(n_cells, 'cell')}, {least}{_plural(n_runs, 'run')}{references}"
+
+
+def _repeat_lines(repeats: Iterable[Repeat]) -> list[str]:
+    return [
+        f"sessions: {repeat.least_sessions} to {repeat.sessions} of each cell, until its rate is known to "
+        f"±{100 * repeat.until_ci:g} % (95 % confidence)"
+        for repeat in repeats
+        if repeat.until_ci is not None
+    ]
 
 
 def _order_lines(order: str | None, order_seed: int | None) -> list[str]:
@@ -116,10 +141,10 @@ def _order_lines(order: str | None, order_seed: int | None) -> list[str]:
 
 
 def _time_lines(cells: tuple[CellEstimate, ...], expected_s: float | None) -> list[str]:
-    known_s = sum(item.expected_s for item in cells if item.expected_s is not None)
+    least_s, known_s = sum(item.expected_min_s or 0.0 for item in cells), sum(item.expected_s or 0.0 for item in cells)
     runs = {basis: sum(item.runs for item in cells if item.basis == basis) for basis in ("earlier", "guess", "unknown")}
-    start = "expected time: about" if expected_s is not None else "expected time: more than"
-    lines = [f"{start} {clock(known_s)}"]
+    known = f"about {span(least_s, known_s)}" if expected_s is not None else f"more than {clock(least_s)}"
+    lines = [f"expected time: {known}"]
     if runs["earlier"]:
         lines.append(f"  {_plural(runs['earlier'], 'run')} from earlier runs of the same cell")
     if runs["guess"]:
@@ -134,8 +159,9 @@ def _time_lines(cells: tuple[CellEstimate, ...], expected_s: float | None) -> li
 
 
 def _gate_lines(gates: Iterable[Gate]) -> list[str]:
-    asks_for_nothing = Gate(wait_s=0)
-    waits_s = [gate.wait_s for gate in gates if replace(gate, wait_s=0, must_fit=True) != asks_for_nothing]
+    waits_for_nothing = Gate(wait_s=0)
+    asked = [(gate.wait_s, replace(gate, wait_s=0, must_fit=True, pause_s=None)) for gate in gates]
+    waits_s = [wait_s for wait_s, gate in asked if gate != waits_for_nothing]
     return [f"  not counted: up to {clock(max(waits_s))} of waiting for the gate before each run"] if waits_s else []
 
 

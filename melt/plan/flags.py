@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 from melt.errors import PlanError, UsageError
 from melt.plan import devices, values, workloads
 from melt.plan.model import ModelChoice, Plan, Reference, check_affinity, check_order, check_reference, check_size
-from melt.records import Conditions, Settings, Workload
+from melt.plan.repeats import change_repeat
+from melt.records import Conditions, Repeat, Settings, Workload
 
 T = TypeVar("T")
 
@@ -21,7 +22,7 @@ DEFAULT_WORKLOADS = (Workload(n_prompt=512), Workload(n_gen=128))
 
 _MAX_RANGE = 10_000
 _INTEGERS = ("threads", "threads_batch", "n_batch", "n_ubatch", "n_gpu_layers", "seed")
-_FLAG_OF = {"timeout_s": "--timeout", "trip_c": "--trip"}
+_FLAG_OF = {"timeout_s": "--timeout", "trip_c": "--trip", "min": "--min-sessions", "max": "--max-sessions"}
 Texts = tuple[str, ...]
 
 
@@ -71,7 +72,7 @@ def plan_from_flags(
         "engines": _listed("--engine", values.name, flags.engines) or base.engines,
         "workloads": _workloads(flags, base.workloads, load_prompts),
         "settings": _settings(flags.settings, base.settings),
-        "repeat": replace(base.repeat, **_single(flags.repeat, values.REPEAT)),
+        "repeat": _repeat(flags.repeat, base.repeat),
         "sampling": replace(base.sampling, **_single(flags.sampling, values.SAMPLING)),
         "conditions": _conditions(flags.conditions, base.conditions),
         "gate": replace(base.gate, **_assigned("--gate", flags.gate, values.GATE)),
@@ -114,6 +115,12 @@ def _order(flags: PlanFlags, base: Plan) -> dict[str, Any]:
         seed = _read("--order-seed", values.order_seed, flags.order_seed)
         _read("--order-seed", lambda _: check_order(order, seed), flags.order_seed)
     return {"order": order, "order_seed": seed}
+
+
+def _repeat(flags: Mapping[str, str], base: Repeat) -> Repeat:
+    given = _single(flags, values.REPEAT)
+    sessions = [_flag(key) for key in ("sessions", "until_ci", "min", "max") if key in given]
+    return _read(" ".join(sessions), lambda _: change_repeat(base, given), "")
 
 
 def _models(flags: PlanFlags, base: tuple[ModelChoice, ...]) -> tuple[ModelChoice, ...]:

@@ -48,7 +48,7 @@ class Reference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What to measure. A cell is a device x model x quant x engine x workload x settings x conditions: `sessions` runs.
+    """What to measure. A cell is a device x model x quant x engine x workload x settings x conditions: a run a session.
 
     `settings` and `conditions` hold one entry per combination that is to be tried; `gate` stands before every run.
     `order_seed` belongs to the order `random`; None: one is drawn when the plan is expanded.
@@ -70,7 +70,7 @@ class Plan:
 
     @property
     def n_runs(self) -> int:
-        """How many runs the plan asks for, before cells that are the same are taken together."""
+        """How many runs the plan asks for at most, before cells that are the same are taken together."""
         n_artifacts = sum(len(choice.quants) for choice in self.models)
         n_ways = len(self.workloads) * len(self.settings) * len(self.conditions)
         n_references = N_REFERENCE_RUNS if self.reference else 0

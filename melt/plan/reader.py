@@ -15,6 +15,7 @@ from melt.errors import UsageError
 from melt.plan import devices, values, workloads
 from melt.plan.model import ModelChoice, Plan, Reference, check_affinity, check_order, check_reference, check_size
 from melt.plan.nodes import Problems, compose
+from melt.plan.repeats import change_repeat
 from melt.records import Conditions, Gate, Repeat, Sampling, Settings, Workload
 
 T = TypeVar("T")
@@ -63,7 +64,7 @@ class _PlanReader:
             "settings": partial(self._combinations, "settings", Settings, values.SETTINGS),
             "conditions": partial(self._combinations, "conditions", Conditions, values.CONDITIONS),
             "gate": partial(self._record, "gate", Gate, values.GATE),
-            "repeat": partial(self._record, "repeat", Repeat, values.REPEAT),
+            "repeat": self._repeat,
             "sampling": partial(self._record, "sampling", Sampling, values.SAMPLING),
             "order": partial(self._value, "order", values.order),
             "order_seed": partial(self._optional, "order_seed", values.order_seed),
@@ -130,6 +131,17 @@ class _PlanReader:
         if len(given) < len(children):
             raise _NotedError
         return self._guard(node, "workloads", lambda: workloads.from_fields(given, self._load_prompts))
+
+    def _repeat(self, node: yaml.Node) -> Repeat:
+        children = self._mapping("repeat", tuple(values.REPEAT), node)
+        readers: dict[str, Callable[[yaml.Node], object]] = {
+            key: partial(self._optional if key == "until_ci" else self._value, key, read)
+            for key, read in values.REPEAT.items()
+        }
+        given = self._each(readers, children)
+        if len(given) < len(children):
+            raise _NotedError
+        return self._guard(node, "repeat", lambda: change_repeat(Repeat(), given))
 
     def _reference(self, node: yaml.Node) -> Reference | None:
         if isinstance(node, yaml.ScalarNode):

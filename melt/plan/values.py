@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from melt.errors import UsageError
 from melt.plan.model import MAX_ORDER_SEED, ORDERS
+from melt.plan.repeats import LEAST_SESSIONS
 
 T = TypeVar("T")
 Reader = Callable[[str], T]
@@ -151,6 +152,17 @@ def quant(text: str) -> str:
     return text.lower()
 
 
+def precision(text: str) -> float:
+    """Read how far an interval may reach to either side, as a share: `2%`, `0.02`."""
+    try:
+        share = ratio(text)
+    except UsageError:
+        share = 0.0
+    if not 0.0001 <= share <= 0.5:
+        raise UsageError(f"expected a precision such as 2%, from 0.01% to 50%, found {shown(text)}")
+    return share
+
+
 def cpu_list(text: str) -> str:
     """Read a list of CPUs as the kernel writes it: `0-3,6`."""
     for part in text.split(","):
@@ -186,8 +198,11 @@ REPEAT: Mapping[str, Reader[object]] = {
     "warmup": whole(0, 100_000),
     "repetitions": whole(1, 100_000),
     "sessions": whole(1, 10_000),
+    "until_ci": precision,
+    "min": whole(LEAST_SESSIONS, 10_000),
+    "max": whole(LEAST_SESSIONS, 10_000),
 }
-"""How each field of `records.Repeat` is read."""
+"""How each key of a plan's `repeat` is read; `repeats` makes a `records.Repeat` of them."""
 
 SAMPLING: Mapping[str, Reader[object]] = {
     "sensors_hz": number(0.01, 1000),
@@ -219,6 +234,7 @@ GATE: Mapping[str, Reader[object]] = {
     "cpu_idle_min_ratio": ratio,
     "must_fit": truth,
     "wait_s": duration,
+    "pause_s": duration,
 }
 """How each field of `records.Gate` is read."""
 

@@ -18,6 +18,7 @@ from melt.telemetry.platforms import platform
 from melt.units import human
 
 _LOOK_EVERY_S = 2.0
+_SHOW_EVERY_S = 1.0
 _SETTLED_WITHIN_S = 30.0
 _PLAUSIBLE_C = (1.0, 150.0)
 
@@ -105,8 +106,10 @@ def wait_for_gate(gate: Gate, site: Site, observe: Observer, stop: Event) -> Rea
     What a gate asks and the device cannot tell refuses the run at once (`gate_unknown`). So does `stop`, once it is set
     while the gate is closed (`interrupted`). A broken link is waited for.
 
-    Raises TransportError, AgentError.
+    Before all that the device rests as long as the gate asks for. Raises TransportError, AgentError.
     """
+    if gate.pause_s is not None and not _rest(gate.pause_s, site, observe, stop):
+        return Reason(code=INTERRUPTED, message="stopped by the user while the device rested before the run")
 
     def say(text: str) -> None:
         observe(Note(text, device=site.selector))
@@ -143,6 +146,16 @@ def wait_for_gate(gate: Gate, site: Site, observe: Observer, stop: Event) -> Rea
         left_s = max(0.0, deadline_s - time.monotonic())
         observe(Waiting(site.selector, wish.what, now if math.isfinite(now) else None, wish.goal, wish.unit, left_s))
         stop.wait(min(_LOOK_EVERY_S, left_s))
+
+
+def _rest(pause_s: float, site: Site, observe: Observer, stop: Event) -> bool:
+    """Let some time pass, and say how much; return whether all of it did before `stop` was set."""
+    until_s = time.monotonic() + pause_s
+    while (left_s := until_s - time.monotonic()) > 0:
+        observe(Waiting(site.selector, "rest", pause_s - left_s, pause_s, "s", left_s))
+        if stop.wait(min(_SHOW_EVERY_S, left_s)):
+            return False
+    return True
 
 
 def _wishes(gate: Gate) -> list[_Wish]:

@@ -43,7 +43,7 @@ def test_the_command_names_the_runner_and_its_job():
     assert job["n_ctx_train"] == 1024
     assert job["workload"]["prompts"] == ["größer"]
     assert job["settings"]["threads"] == 2
-    assert job["repeat"] == {"warmup": 1, "repetitions": 5, "sessions": 1}
+    assert job["repeat"] == {"warmup": 1, "repetitions": 5}
 
 
 def test_runner_files_exist_side_by_side_and_are_python_3_8():

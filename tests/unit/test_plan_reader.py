@@ -19,6 +19,7 @@ from melt.errors import PlanError, UsageError
 from melt.plan import values
 from melt.plan.model import MAX_ORDER_SEED, ORDERS, ModelChoice, Plan, Reference
 from melt.plan.reader import read_plan
+from melt.plan.repeats import change_repeat
 from melt.records import Conditions, Gate, Repeat, Sampling, Settings, Workload
 
 GOLDEN = Path(__file__).parent / "golden" / "plan"
@@ -87,10 +88,11 @@ def test_every_field_of_the_records_can_be_set_in_a_plan() -> None:
         (Settings, values.SETTINGS),
         (Conditions, values.CONDITIONS),
         (Gate, values.GATE),
-        (Repeat, values.REPEAT),
         (Sampling, values.SAMPLING),
     ):
         assert [field.name for field in fields(record)] == list(readers)
+    words = {"min": "min_sessions", "max": "sessions"}
+    assert {field.name for field in fields(Repeat)} == {words.get(key, key) for key in values.REPEAT}
 
 
 def test_many_problems_are_cut_short() -> None:
@@ -203,6 +205,14 @@ _RATIOS = st.none() | st.floats(0, 1, allow_subnormal=False)
 _GATES = st.builds(
     Gate, battery_min_ratio=_RATIOS, temperature_max_c=st.none() | st.floats(-40, 200), charging=_TRUTH, wait_s=_SECONDS
 )
+_REPEATS = st.builds(
+    change_repeat,
+    st.builds(Repeat, warmup=st.integers(0, 9), repetitions=st.integers(1, 9)),
+    st.fixed_dictionaries({"sessions": st.integers(1, 9)})
+    | st.fixed_dictionaries(
+        {"until_ci": st.floats(0.0001, 0.5)}, optional={"min": st.integers(3, 9), "max": st.integers(9, 30)}
+    ),
+)
 _PLANS = st.builds(
     Plan,
     name=_NAMES,
@@ -218,7 +228,7 @@ _PLANS = st.builds(
     settings=st.lists(_SETTINGS, min_size=1, max_size=3).map(tuple),
     conditions=st.lists(_CONDITIONS, min_size=1, max_size=2).map(tuple),
     gate=_GATES,
-    repeat=st.builds(Repeat, warmup=st.integers(0, 9), repetitions=st.integers(1, 9), sessions=st.integers(1, 9)),
+    repeat=_REPEATS,
     sampling=st.builds(Sampling, sensors_hz=_RATES_HZ, process_hz=_RATES_HZ, power_hz=st.none() | _RATES_HZ),
     order=st.sampled_from(ORDERS),
     reference=st.none() | st.just(Reference()),
@@ -233,4 +243,8 @@ _PLANS = st.builds(
 def test_a_plan_written_down_reads_back_equal(plan: Plan) -> None:
     document = codec.to_dict(plan)
     document["workloads"] = [workload.name for workload in plan.workloads]
+    least, most = document["repeat"].pop("min_sessions"), document["repeat"]["sessions"]
+    if plan.repeat.until_ci is not None:
+        del document["repeat"]["sessions"]
+        document["repeat"] |= {"min": least, "max": most}
     assert read_plan(yaml.safe_dump(document, allow_unicode=True), "plan.yaml") == plan
