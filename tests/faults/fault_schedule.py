@@ -1,0 +1,111 @@
+"""What befalls a sweep, drawn from a seed: the same seed gives the same faults, in words that a person can read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from random import Random
+
+from fault_host import HostFault
+
+DEVICES = 8
+_CALLS = 260
+"""About how many questions a device is asked in an undisturbed sweep of five runs."""
+_OPERATIONS = 900
+"""About how many durable operations a host does in an undisturbed sweep."""
+_LIVES = 4
+"""How many hosts faults may befall; those after them go on in peace."""
+
+_KINDS: Mapping[str, tuple[int, tuple[float, ...]]] = {
+    "cable pulled": (5, (1.0, 20.0, 200.0, 3000.0)),
+    "adb server killed": (4, (0.5, 3.0)),
+    "rebooted": (5, (30.0, 90.0)),
+    "battery empty": (3, (900.0, 6000.0)),
+    "agent killed": (3, (0.0,)),
+    "link frozen": (2, (5.0, 60.0)),
+    "disk full": (3, (10.0, 400.0, 4000.0)),
+    "clock jumps": (2, (-86_400.0, 3_600.0)),
+    "host killed": (7, (0.0,)),
+}
+"""How often each kind is drawn, and the seconds that it may last, or by which a clock jumps."""
+
+_HOST_KINDS = ("kill", "kill", "kill", "full", "clock", "interrupt")
+_JUMPS_S = (-200_000.0, -3.0, 4_000.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that happens when a device is asked its `call`th question, counted from the sweep's begin.
+
+    `following`: only questions for a journal count, so that a run goes on then. `answered`: the question was done on
+    the device, and its answer is lost.
+    """
+
+    device: int
+    call: int
+    kind: str
+    for_s: float
+    following: bool
+    answered: bool
+
+    def __str__(self) -> str:
+        lasts = f" ({self.for_s:g} s)" if self.for_s else ""
+        when = f"{'after' if self.answered else 'before'} its {'look at a journal' if self.following else 'question'}"
+        return f"board-{self.device}: {self.kind}{lasts} {when} {self.call}"
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """All that befalls one sweep. `killed_after_s` are the seconds after which a host is killed, by its number.
+
+    `nights_s` is how long nobody is there after each host. `pooled`: the first so many devices stand in for each other.
+    """
+
+    seed: int
+    faults: tuple[Fault, ...]
+    hosts: tuple[tuple[HostFault, ...], ...]
+    killed_after_s: Mapping[int, float]
+    nights_s: tuple[float, ...]
+    pooled: int
+
+    def __str__(self) -> str:
+        lines = [f"seed {self.seed}, {self.pooled or 'no'} devices stand in for each other", *map(str, self.faults)]
+        for number, faults in enumerate(self.hosts):
+            lines += [f"{fault} (host {number})" for fault in faults]
+        lines += [
+            f"host: killed {seconds:.2f} s after its begin (host {n})" for n, seconds in self.killed_after_s.items()
+        ]
+        return "\n".join(lines)
+
+
+def draw(seed: int) -> Schedule:
+    """Draw what befalls the sweep of a seed."""
+    random = Random(seed)
+    names = list(_KINDS)
+    faults = []
+    for _ in range(random.randint(4, 24)):
+        kind = random.choices(names, [_KINDS[name][0] for name in names])[0]
+        following = random.random() < 0.5
+        faults.append(
+            Fault(
+                device=random.randrange(DEVICES),
+                call=random.randint(1, _CALLS // (3 if following else 1)),
+                kind=kind,
+                for_s=random.choice(_KINDS[kind][1]) * random.uniform(0.5, 1.5),
+                following=following,
+                answered=random.random() < 0.4,
+            )
+        )
+    hosts = tuple(tuple(_host_fault(random) for _ in range(random.choice((0, 1, 1, 2)))) for _ in range(_LIVES))
+    killed = {number: random.uniform(0.0, 1.0) for number in range(_LIVES) if random.random() < 0.3}
+    nights = tuple(random.choice((0.0, 2.0, 5.0, 600.0, 8000.0)) for _ in range(_LIVES))
+    return Schedule(seed, tuple(faults), hosts, killed, nights, random.choice((0, 0, 3, DEVICES)))
+
+
+def _host_fault(random: Random) -> HostFault:
+    return HostFault(
+        operation=random.randint(1, _OPERATIONS),
+        kind=random.choice(_HOST_KINDS),
+        after=random.random() < 0.5,
+        amount=random.choice(_JUMPS_S),
+    )
