@@ -21,7 +21,7 @@ _Flags = NDArray[np.bool_]
 MIN_COVERAGE = 0.95
 """Up to a twentieth of a span may lie in holes of the samples: with more, the figure is about other moments."""
 
-_NEIGHBOURS = 10
+_NEIGHBOURS = 20
 """How many intervals tell how unlike two samples of this signal are: of fewer, chance decides."""
 _SIGMAS = 2.0
 """From a standard uncertainty to 95 %."""
@@ -220,8 +220,9 @@ def _counted(series: Series, span: Span, grade: Grade, t_ns: Times, values: Valu
     total = np.concatenate(([0.0], np.cumsum(growths)))
     at = np.interp([0.0, float(span[1] - span[0])], (t_ns - span[0]).astype(np.float64), total)
     energy_j = float(at[1] - at[0])
-    first = _between_j(series, span[0])
-    last = _between_j(series, span[1])
+    ends = [_between_j(series, edge) for edge in span]
+    # Both ends between the same two samples: what one has too little, the other may have too much.
+    rate_j = math.hypot(*ends) if len(t_ns) > 2 else math.fsum(ends)
     return Integral(
         energy_j=energy_j,
         time_s=time_s,
@@ -229,7 +230,7 @@ def _counted(series: Series, span: Span, grade: Grade, t_ns: Times, values: Valu
         coverage=coverage,
         longest_gap_s=float(inside_s.max(initial=0.0)),
         terms=Terms(
-            rate_j=first + last,
+            rate_j=rate_j,
             quantum_j=grade.quantum,
             age_j=_moved_j(series, span, grade.age_ns),
             clock_j=_moved_j(series, span, grade.clock_ns),
@@ -265,9 +266,10 @@ def _may_have_wrapped_twice(series: Series, growths: Values, intervals_s: Values
 
 
 def _between_j(series: Series, edge_ns: int) -> float:
-    """Return how far a counter may be off the line between two samples, if its power makes a step meanwhile.
+    """Return how far a counter may be off the line between two samples.
 
-    The step is as high as those between the intervals around it, or as is usual there.
+    Its power varies within an interval as it does from one to the next: the counter then wanders about the line as a
+    Brownian bridge does, and a single step of that height is within it.
     """
     after = int(np.searchsorted(series.t_ns, edge_ns, "left"))
     t0_ns, t1_ns = int(series.t_ns[max(0, after - 1)]), int(series.t_ns[after])
@@ -277,7 +279,8 @@ def _between_j(series: Series, edge_ns: int) -> float:
     around = (t0_ns - 1, t1_ns + 1)
     watts = _watts(series, max(0, after - 2), after + 2)
     highest = float(np.abs(np.diff(watts)).max(initial=0.0))
-    return share * (1 - share) * interval_s * max(highest, math.sqrt(_mean_square_step(series, around)))
+    step_w = max(highest, math.sqrt(_mean_square_step(series, around)))
+    return _SIGMAS * math.sqrt(share * (1 - share) / 2) * interval_s * step_w
 
 
 def _mean_square_step(series: Series, span: Span) -> float:

@@ -208,6 +208,8 @@ SAMPLING: Mapping[str, Reader[object]] = {
     "sensors_hz": number(0.01, 1000),
     "process_hz": number(0.01, 1000),
     "power_hz": number(0.01, 1000),
+    "baseline_s": number(0, 600),
+    "energy": word("optional", "required"),
 }
 """How each field of `records.Sampling` is read."""
 
