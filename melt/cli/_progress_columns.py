@@ -21,7 +21,7 @@ def live_columns(state: SweepState) -> list[Column]:
     columns = [
         Column("device", _names, 12, 30, 9, cut=shorten_middle),
         Column("cell", lambda d: _cell(d, several=several), 10, max(4, cell), 6, steady=True),
-        Column("phase", lambda d: d.phase.words, 16, 34, 9, steady=True),
+        Column("phase", lambda d: d.phase.words, 16, 50, 9, steady=True),
         Column("done", lambda d: (f"{d.done}/{d.total}" if d.total else "",), 4, max(4, count), 9, right=True),
         Column("tok/s", lambda d: (_rate(d.rate_tps),), 6, 6, 8, right=True, steady=True),
     ]
@@ -52,7 +52,7 @@ def style_of(device: Device) -> str:
     if device.failed:
         return "red"
     if device.stage is Stage.DONE:
-        return "green" if device.done >= device.total and not device.moved else "yellow"
+        return "yellow" if device.ended_early else "green"
     return "dim" if device.stage is Stage.WAITING else ""
 
 

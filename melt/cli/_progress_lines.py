@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TextIO
 
 from melt.cli._progress_state import Device, SweepState
-from melt.cli._progress_text import clean, describe, duration, in_ascii, title
+from melt.cli._progress_text import clean, describe, in_ascii, title
 from melt.events import Event, Note, RunEnded, RunSpared
 from melt.records import RunSpec
 
@@ -70,8 +70,8 @@ class Lines:
     def _ended(self, spec: RunSpec, how: str) -> None:
         done, total = (sum(getattr(d, name) for d in self._state.devices.values()) for name in ("done", "total"))
         counted = f"[{done}/{total}] " if total else ""
-        left_s = self._state.sweep_left_s() if done < total else None
-        left = f" (about {duration(left_s)} left)" if left_s else ""
+        left = self._state.sweep_left() if done < total else None
+        left = f" ({left})" if left else ""
         self._say(spec.device, f"{counted}{title(spec)}: {how}{left}")
 
     def _say(self, device: str | None, text: str) -> None:

@@ -30,7 +30,7 @@ from melt.traces import RunBundle
 
 
 class Stage(IntEnum):
-    """Where a device is in its part of the sweep; the order is that of interest."""
+    """Where a device is in its part of the sweep."""
 
     ACTIVE = 0
     WAITING = 1
@@ -78,6 +78,11 @@ class Device:
         return None if self.first_s is None or self.last_s is None else self.last_s - self.first_s
 
     @property
+    def ended_early(self) -> bool:
+        """Whether its part is over, and others do what is left of it, or nobody."""
+        return self.stage is Stage.DONE and (self.done < self.total or self.moved > 0)
+
+    @property
     def failed(self) -> int:
         """How many of its runs came to nothing; that a model does not fit is an answer."""
         return sum(count for end, count in self.ends.items() if end not in _ANSWERS)
@@ -98,6 +103,7 @@ class SweepState:
         self._left = TimeLeft(history or {})
         self._todo: dict[str, tuple[str, str]] = {}
         self._ended: dict[str, str] = {}
+        self._may_spare = False
         self.began_s = now_s()
         self.devices: dict[str, Device] = {}
         self.notes: dict[str, list[str]] = {}
@@ -165,7 +171,13 @@ class SweepState:
             return None
         return known.pop("local", 0.0) + max(known.values(), default=0.0)
 
+    def sweep_left(self) -> str | None:
+        """Write that time, which is all it can be where runs may be spared; None where nobody knows."""
+        left_s = self.sweep_left_s()
+        return f"{'at most' if self._may_spare else 'about'} {duration(left_s)} left" if left_s else None
+
     def _plan(self, event: SweepPlanned) -> None:
+        self._may_spare = any(spec.repeat.until_ci is not None for spec in event.todo)
         self._todo = {spec.run_id: (spec.device, self._left.plan(spec)) for spec in event.todo}
         self.models = {clean(spec.model) for spec in event.specs}
         self.cells = {cell_of(spec) for spec in event.specs}
@@ -276,8 +288,10 @@ def cell_of(spec: RunSpec) -> tuple[str, str]:
 def _waiting(event: Waiting) -> Phase:
     now, goal = _pair(event.now, event.goal, event.unit)
     way = f"{now} → {goal}"
-    phrases = (f"waiting for {event.what} {way}", f"{event.what} {way}", f"wait {way}", f"{now}→{goal}")
-    return Phase(f"waiting for {event.what}", (f"{phrases[0]}, at most {duration(event.left_s)}", *phrases))
+    short = f"wait {way}"
+    timed = [f"{words} {way}, at most {duration(event.left_s)}" for words in (f"waiting for {event.what}", event.what)]
+    timed.append(f"{short}, {duration(event.left_s)} left")
+    return Phase(f"waiting for {event.what}", (*timed, short, f"{now}→{goal}"))
 
 
 def _pair(now: float | None, goal: float, unit: str) -> tuple[str, str]:

@@ -14,12 +14,14 @@ from rich.text import Text
 from melt.cli._progress_columns import SUMMARY, live_columns, style_of
 from melt.cli._progress_layout import Grid, View
 from melt.cli._progress_state import Device, Stage, SweepState
-from melt.cli._progress_text import clock, duration, shorten, wrap
+from melt.cli._progress_text import clock, shorten, wrap
 from melt.records import Verdict
 
 _NOTES_KEPT = 3
 """Lines that notes get although devices must be folded for them."""
 _NOTES_MOST = 8
+_KINDS = ("active", "ended early", "waiting", "done")
+"""What a device may be, the most interesting first."""
 _NAMED = 2
 """So many devices are named in a note, more are counted."""
 
@@ -62,26 +64,34 @@ def _header(state: SweepState, *, ended: bool = False) -> Text:
     parts = [f"{done}/{total} runs" if total else "preparing"]
     parts += [f"{count} {end}" for end, count in sorted(ends.items()) if end != Verdict.VALID]
     parts.append(clock(state.elapsed_s))
-    left_s = None if ended else state.sweep_left_s()
-    parts += [f"about {duration(left_s)} left"] if left_s else []
+    left = None if ended else state.sweep_left()
+    parts += [left] if left else []
+    early = sum(device.ended_early for device in devices)
+    parts += [f"{early} device{'s' * (early > 1)} ended early"] if early and len(devices) > 1 else []
     parts += state.models if len(state.models) == 1 else []
-    return Text(" | ".join(parts), "bold red" if any(device.failed for device in devices) else "bold")
+    trouble = early or any(device.failed for device in devices)
+    return Text(" | ".join(parts), "bold red" if trouble else "bold")
 
 
 def _fold(devices: Sequence[Device], rows: int) -> tuple[list[Device], list[Device]]:
     """Split devices into those that are shown, the active ones first, and the rest, for which a row is needed too."""
     if len(devices) <= rows:
         return list(devices), []
-    ordered = sorted(devices, key=lambda device: device.stage)
+    ordered = sorted(devices, key=lambda device: _KINDS.index(_kind(device)))
     return ordered[: rows - 1], ordered[rows - 1 :]
 
 
 def _folded(devices: Sequence[Device]) -> str:
-    names = {Stage.ACTIVE: "active", Stage.WAITING: "waiting", Stage.DONE: "done"}
-    counts = Counter(names[device.stage] for device in devices)
+    counts = Counter(map(_kind, devices))
     if len(counts) == 1:
         return f"+ {len(devices)} more {next(iter(counts))}"
-    return f"+ {len(devices)} more: " + ", ".join(f"{counts[name]} {name}" for name in names.values() if counts[name])
+    return f"+ {len(devices)} more: " + ", ".join(f"{counts[kind]} {kind}" for kind in _KINDS if counts[kind])
+
+
+def _kind(device: Device) -> str:
+    if device.stage is Stage.DONE:
+        return "ended early" if device.ended_early else "done"
+    return "active" if device.stage is Stage.ACTIVE else "waiting"
 
 
 def _said(state: SweepState) -> list[str]:

@@ -35,7 +35,7 @@ def terminal(columns: int, rows: int, n_devices: int, **env: str) -> Iterator[Te
 
 def test_twenty_devices_stay_in_place_on_a_small_screen_and_leave_what_each_did() -> None:
     with terminal(80, 24, 20) as it:
-        it.wait_for("the table", lambda: any("+ 3 more done" in line for line in it.lines))
+        it.wait_for("the table", lambda: any("+ 3 more: 1 waiting, 2 done" in line for line in it.lines))
         for number in range(3):
             it.tell(f"note {number} {'long ' * 40}")
             it.wait_for("the note", lambda n=number: any(line.startswith(f"note: {n} ") for line in it.lines))

@@ -28,7 +28,7 @@ from melt.events import (
     SweepPlanned,
     Waiting,
 )
-from melt.records import Outcome, Verdict
+from melt.records import Outcome, Repeat, Verdict
 
 GOLDEN = Path(__file__).parent / "golden" / "progress"
 
@@ -115,6 +115,17 @@ def test_active_devices_are_shown_first_and_the_rest_is_counted() -> None:
     assert len(lines) == 14
 
 
+def test_a_device_that_ended_early_is_told_before_those_that_wait_and_are_done() -> None:
+    state, _ = _planned(*(f"adb:{i:02d}" for i in range(20)), runs=1)
+    state.see(RunEnded(ended(spec_of("adb:00", 0))))
+    state.see(DeviceDone("adb:18"))
+    state.see(RunBegan(spec_of("adb:19", 0)))
+    lines = [line.plain for line in live(state, View(80, 10))]
+    assert lines[0].endswith(" | 1 device ended early | smollm2-135m-instruct")
+    assert [line.split()[0] for line in lines[2:4]] == ["19", "18"]
+    assert lines[-1] == "+ 14 more: 13 waiting, 1 done"
+
+
 def test_a_note_is_shown_once_with_the_devices_it_was_said_of() -> None:
     state, _ = _planned("adb:a", "adb:b", "adb:c")
     for device in ("adb:a", "adb:a", "adb:b"):
@@ -175,6 +186,15 @@ def test_the_time_left_comes_from_earlier_sweeps_and_then_from_this_one() -> Non
     state.see(RunBegan(specs[1]))
     clock.s += 10.0
     assert state.left_s(device) == pytest.approx(3 * 2 * per_run_s - 10.0)
+
+
+def test_where_runs_may_be_spared_the_time_left_is_the_most_it_can_be() -> None:
+    state = SweepState(Clock())
+    spec = spec_of("adb:a", 0)
+    spec = replace(spec, workload=replace(spec.workload, kind="sustained", duration_s=60.0))
+    spec = replace(spec, repeat=Repeat(warmup=0, repetitions=1, sessions=20, until_ci=0.02, min_sessions=3))
+    state.see(SweepPlanned((spec,), (spec,)))
+    assert state.sweep_left() == "at most 60 s left"
 
 
 def test_a_sustained_run_lasts_as_long_as_it_is_asked_to() -> None:
