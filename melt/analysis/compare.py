@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from melt.analysis import alike
 from melt.analysis.energy import covers
 from melt.analysis.judgement import Judgement, judge_difference
 from melt.analysis.names import METRICS, Info
+from melt.analysis.order_effect import CODE as ORDER_CODE
 from melt.analysis.order_effect import OrderEffect, order_effects, order_notes
-from melt.analysis.statistics import Summary, detectable_effect, measured, summarize
+from melt.analysis.sessions import by_session, closeness, outcome_of, session_values, verdict_of
+from melt.analysis.statistics import Summary, detectable_effect, summarize
 from melt.records import Artifact, Metric, Outcome, RunStart, Verdict
 from melt.traces import RunBundle
 
@@ -142,7 +144,12 @@ def compare(bundles: Sequence[RunBundle], by: str = "quant", metrics: Sequence[s
         by=by,
         groups=tuple(groups),
         unmeasured={name: _why(name, ordered) for name in metrics if name not in shown},
-        notes=(*_unlike_meters(ordered, metrics, by), *order_notes(bundles, effects), *_notes(ordered, by)),
+        notes=(
+            *_unlike_meters(ordered, metrics, by),
+            *order_notes(bundles, effects),
+            *_closeness(groups, ordered),
+            *_notes(_without(effects, ordered), by),
+        ),
         order_effects=effects,
     )
 
@@ -181,13 +188,13 @@ def _group(label: str, bundles: Sequence[RunBundle], by: str, metrics: Sequence[
 
 
 def _column(bundles: Sequence[RunBundle], by: str) -> Column:
-    ok = [b for b in bundles if b.stop.outcome is Outcome.OK]
+    sessions = by_session(bundles)
     return Column(
         label=alike.column_label(bundles[0].start, by),
         start=bundles[0].start,
         run_ids=tuple(b.start.spec.run_id for b in bundles),
-        outcomes=Counter(b.stop.outcome for b in bundles),
-        verdicts=Counter(b.stop.verdict for b in ok),
+        outcomes=Counter(outcome_of(runs) for runs in sessions),
+        verdicts=Counter(verdict for runs in sessions if (verdict := verdict_of(runs)) is not None),
     )
 
 
@@ -196,7 +203,7 @@ def _cells(metric: str, columns: Sequence[Sequence[RunBundle]], base: int) -> tu
     scopes = [_scopes(metric, column) for column in columns]
     # The median of a board's watts and of its chip's would be those of neither.
     sessions = [
-        measured(_value(metric, bundle) for bundle in column) if len(scope) < 2 else []
+        session_values(column, lambda bundle: _value(metric, bundle)) if len(scope) < 2 else []
         for column, scope in zip(columns, scopes, strict=True)
     ]
     return tuple(
@@ -262,6 +269,24 @@ def _why(metric: str, bundles: Sequence[RunBundle]) -> str:
         if note:
             return note
     return "not recorded"
+
+
+def _closeness(groups: Iterable[Group], bundles: Iterable[RunBundle]) -> tuple[str, ...]:
+    """Say what sessions share that followed each other, where there are several in a column."""
+    several = any(sum(column.outcomes.values()) > 1 for group in groups for column in group.columns)
+    said = closeness(bundles) if several else None
+    return () if said is None else (said,)
+
+
+def _without(effects: Iterable[OrderEffect], bundles: Iterable[RunBundle]) -> list[RunBundle]:
+    """Leave out of the runs' doubts the order effects that have a sentence of their own."""
+    told = {(effect.sweep_id, effect.device) for effect in effects}
+    return [
+        replace(b, stop=replace(b.stop, reasons=tuple(r for r in b.stop.reasons if r.code != ORDER_CODE)))
+        if (b.start.spec.sweep_id, b.start.device.name) in told
+        else b
+        for b in bundles
+    ]
 
 
 def _notes(bundles: Sequence[RunBundle], by: str) -> tuple[str, ...]:

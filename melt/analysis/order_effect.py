@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from melt.analysis.trend import Point, block_trend
 from melt.plan.expand import cell_key
-from melt.records import Outcome, RunSpec, Verdict
+from melt.records import Outcome, Reason, RunSpec, Verdict
 from melt.traces import RunBundle
 
 ORDER_P = 0.05
@@ -16,6 +16,17 @@ ORDER_P = 0.05
 
 ORDER_SHARE = 0.01
 """What changes a rate by less than this from the first run to the last, no session median shows."""
+
+
+BLOCK_SHARE = 0.07
+"""From here on a steady change spreads the sessions of a cell by 2 % (its size / root of 12), as much as all else on a
+quiet device does: a figure tells more of when its session was made than of luck."""
+
+CODE = "order_effect"
+"""Code of the reason for which a run is suspect, found when its sweep was over."""
+
+_IN_BLOCKS = ("random", "interleaved")
+_MOST = math.log(1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +56,32 @@ def order_effects(bundles: Iterable[RunBundle]) -> tuple[OrderEffect, ...]:
     they stand. Changes are ratios (differences of logarithms), so that fast cells count no more than slow ones.
     Reference runs count as a cell of their own.
     """
-    found = [effect for part in _parts(bundles) if (effect := _effect(part)) is not None]
-    return tuple(e for e in found if e.p <= ORDER_P / len(found) and abs(e.change) >= ORDER_SHARE)
+    return tuple(effect for _, effect in _found(bundles))
+
+
+def order_doubts(bundles: Iterable[RunBundle]) -> dict[str, Reason]:
+    """Return the runs that an order effect makes suspect, by id, with the reason.
+
+    In blocks that hold every cell none is favoured, and what the effect does to sessions is in their spread: it is a
+    doubt from BLOCK_SHARE on only. In any other order it is part of the differences between cells, however small.
+    """
+    doubts: dict[str, Reason] = {}
+    for part, effect in _found(bundles):
+        in_blocks = effect.order in _IN_BLOCKS
+        if in_blocks and abs(effect.change) < BLOCK_SHARE:
+            continue
+        meaning = (
+            "no cell is favoured, but a rate tells more of when its session was made than chance does"
+            if in_blocks
+            else "part of the differences between cells is this"
+        )
+        reason = Reason(
+            code=CODE,
+            message=f"{_told(effect)}: {meaning}",
+            figures={"change": effect.change, "p": effect.p, "runs": float(effect.n_runs)},
+        )
+        doubts |= {bundle.start.spec.run_id: reason for bundle in part}
+    return doubts
 
 
 def order_notes(bundles: Sequence[RunBundle], effects: Sequence[OrderEffect]) -> tuple[str, ...]:
@@ -54,6 +89,12 @@ def order_notes(bundles: Sequence[RunBundle], effects: Sequence[OrderEffect]) ->
     many = len({bundle.start.spec.sweep_id for bundle in bundles}) > 1
     said = [_sentence(effect, many) for effect in effects]
     return (*said, *(note for part in _parts(bundles) if (note := _reference(part, many))))
+
+
+def _found(bundles: Iterable[RunBundle]) -> list[tuple[list[RunBundle], OrderEffect]]:
+    """Return the runs of a device in a sweep with what became of it, where chance does not explain that."""
+    tested = [(part, effect) for part in _parts(bundles) if (effect := _effect(part)) is not None]
+    return [(p, e) for p, e in tested if e.p <= ORDER_P / len(tested) and abs(e.change) >= ORDER_SHARE]
 
 
 def _parts(bundles: Iterable[RunBundle]) -> list[list[RunBundle]]:
@@ -89,7 +130,8 @@ def _effect(part: Sequence[RunBundle]) -> OrderEffect | None:
         sweep_id=start.spec.sweep_id,
         device=start.device.name,
         order=start.spec.order,
-        change=math.expm1(found.slope * (part[-1].start.started_utc_ns - first_ns) / 1e9),
+        # Where the host's clock jumped a slope may be anything.
+        change=math.expm1(min(_MOST, found.slope * (part[-1].start.started_utc_ns - first_ns) / 1e9)),
         p=found.p,
         n_runs=len(part),
     )
@@ -103,11 +145,15 @@ _MEANS: Mapping[str | None, str] = {
 
 
 def _sentence(effect: OrderEffect, many: bool) -> str:
+    where = f"{effect.device}{_in_sweep(effect.sweep_id, many)}"
+    return f"Order effect on {where}: {_told(effect)}{_MEANS.get(effect.order, '')}."
+
+
+def _told(effect: OrderEffect) -> str:
     way = "fell" if effect.change < 0 else "rose"
     return (
-        f"Order effect on {effect.device}{_in_sweep(effect.sweep_id, many)}: rates {way} by "
-        f"{100 * abs(effect.change):.1f} % from the first run to the last (p = {effect.p:.2g}, {effect.n_runs} runs)"
-        f"{_MEANS.get(effect.order, '')}."
+        f"rates {way} by {100 * abs(effect.change):.1f} % from the first run to the last "
+        f"(p = {effect.p:.2g}, {effect.n_runs} runs)"
     )
 
 

@@ -24,6 +24,8 @@ _NUMERIC = (5, 6)
 _KEYS = (
     "run_id",
     "sweep_id",
+    "session",
+    "apart",
     "cell_key",
     "block",
     "started",

@@ -12,9 +12,20 @@ from melt.analysis.last_samples import last_samples
 from melt.analysis.names import METRICS
 from melt.codec import to_dict
 from melt.errors import UsageError
-from melt.records import Calibration, DeviceFacts, Knob, Metric, RunSpec, RunStart, Settings, Stream
+from melt.records import (
+    Apart,
+    Calibration,
+    DeviceFacts,
+    Knob,
+    Metric,
+    RunSpec,
+    RunStart,
+    Session,
+    Settings,
+    Stream,
+)
 from melt.report.evidence import evidence_sections
-from melt.report.scale import scale_for
+from melt.report.scale import scale_for, with_uncertainty
 from melt.report.table import render_table
 from melt.report.words import counted, engine_name, joined
 from melt.traces import RunBundle
@@ -100,7 +111,8 @@ def _facts(bundle: RunBundle) -> list[tuple[str, str]]:
     return [
         ("outcome", f"{stop.outcome}, {stop.verdict}"),
         ("started", datetime.fromtimestamp(start.started_utc_ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")),
-        ("sweep", joined((f"{spec.sweep_id} ({spec.plan})", _session(spec), _order(spec)))),
+        ("sweep", joined((f"{spec.sweep_id} ({spec.plan})", _block(spec), _order(spec)))),
+        *([("session", _session(start.session))] if start.session else []),
         ("model", joined(model)),
         ("sha256", artifact.sha256),
         *(("", note) for note in artifact.notes),
@@ -126,8 +138,24 @@ def _facts(bundle: RunBundle) -> list[tuple[str, str]]:
     ]
 
 
-def _session(spec: RunSpec) -> str:
-    return "reference run" if spec.reference else f"session {spec.block + 1} of {spec.repeat.sessions}"
+_BEFORE = {
+    Apart.START: "began with melt",
+    Apart.BOOT: "after a boot",
+    Apart.COOL_DOWN: "after a cool-down",
+    Apart.PAUSE: "after a pause",
+    Apart.BLOCK: "right after the one before",
+}
+"""What lay before a session, for people."""
+
+
+def _block(spec: RunSpec) -> str:
+    return "reference run" if spec.reference else f"block {spec.block + 1} of {spec.repeat.sessions}"
+
+
+def _session(session: Session) -> str:
+    rested = None if session.rested_s is None else f"device had rested for {human(session.rested_s, 's')}"
+    warm = None if session.temperature_c is None else f"{human(session.temperature_c, 'c')} at its start"
+    return joined((f"number {session.number + 1} on this device", _BEFORE[session.apart], rested, warm))
 
 
 def _order(spec: RunSpec) -> str | None:
@@ -192,6 +220,8 @@ def _summary(metrics: Sequence[Metric], fmt: str) -> str:
 
 
 def _written(metric: Metric) -> str:
+    if metric.value is not None and metric.uncertainty is not None:
+        return with_uncertainty(metric.value, metric.uncertainty, metric.unit)
     if metric.unit == "1" and metric.value is not None and metric.value.is_integer():
         return str(int(metric.value))
     return human(metric.value, metric.unit)

@@ -12,7 +12,7 @@ from melt.analysis.compare import compare
 from melt.analysis.judgement import Judgement
 from melt.cli.compare import _BY
 from melt.errors import UsageError
-from melt.records import Conditions, Knob, Metric, Outcome, Reason, Verdict
+from melt.records import Apart, Conditions, Knob, Metric, Outcome, Reason, Session, Verdict
 from melt.report.comparison import render
 
 
@@ -76,6 +76,60 @@ def test_reference_runs_are_no_sessions_unless_nothing_else_is_asked_for():
     assert (base.summary.n, base.summary.median) == (2, 30.5)
     (alone,) = cells(compare(references))
     assert alone.summary.n == 2
+
+
+def in_session(bundle, uid, apart=Apart.BLOCK, number=0):
+    spec = bundle.start.spec
+    session = Session(
+        uid=uid,
+        sweep_id=spec.sweep_id,
+        device_id=bundle.start.device.device_id,
+        block=spec.block,
+        number=number,
+        apart=apart,
+        began_utc_ns=bundle.start.started_utc_ns,
+    )
+    return replace(bundle, start=replace(bundle.start, session=session))
+
+
+def test_runs_of_one_session_are_one_value():
+    made = [in_session(b, f"u{i // 3}") for i, b in enumerate(bundles({"q8_0": [30, 31, 35, 40, 50, 90]}))]
+    made[1] = replace(made[1], stop=replace(made[1].stop, verdict=Verdict.SUSPECT))
+    made[5] = replace(made[5], stop=replace(made[5].stop, outcome=Outcome.ABORTED, verdict=Verdict.INVALID))
+    comparison = compare(made)
+    (cell,) = cells(comparison)
+    assert (cell.summary.n, cell.summary.low, cell.summary.high) == (2, 31, 45)
+    (column,) = comparison.groups[0].columns
+    assert column.outcomes == {Outcome.OK: 2}
+    assert column.verdicts == {Verdict.SUSPECT: 1, Verdict.VALID: 1}
+    assert len(column.run_ids) == 6
+
+
+def test_without_a_session_of_its_own_a_run_is_of_its_block_and_boot():
+    made = bundles({"q8_0": [30, 31, 35]})
+    made[1] = replace(made[1], start=replace(made[1].start, spec=replace(made[1].start.spec, block=0)))
+    (cell,) = cells(compare(made))
+    assert (cell.summary.n, cell.summary.low, cell.summary.high) == (2, 30.5, 35)
+    rebooted = replace(made[1].start.device, boot_id="b2")
+    made[1] = replace(made[1], start=replace(made[1].start, device=rebooted))
+    assert cells(compare(made))[0].summary.n == 3
+
+
+@pytest.mark.parametrize(
+    ("aparts", "said"),
+    [
+        (("start", "block", "block"), "All sessions but the first followed the one before without boot"),
+        (("start", "cool-down", "block"), "1 of 3 sessions followed the one before without boot, cool-down or pause"),
+        (("start", "boot", "pause"), None),
+    ],
+)
+def test_sessions_with_nothing_between_them_are_told(aparts, said):
+    made = bundles({"q8_0": [30, 31, 35], "q4_0": [40, 41, 42]})
+    kept = [in_session(b, f"u{i // 2}", Apart(aparts[i // 2]), i // 2) for i, b in enumerate(made)]
+    notes = [note for note in compare(kept).notes if "page cache" in note]
+    assert [note[: len(said or "")] for note in notes] == ([said] if said else [])
+    assert not any("page cache" in note for note in compare(made).notes), "of old runs nobody knows"
+    assert not any("page cache" in note for note in compare(kept[2:4]).notes), "one session a column has no spread"
 
 
 def test_facts_of_the_file_are_not_judged():
@@ -201,7 +255,7 @@ def test_unknown_is_no_difference():
 def test_failed_sessions_count_but_give_no_figures():
     made = bundles({"q8_0": [30, 31, 32]})
     made += [make_bundle("x", quant="f16", position=9, outcome=Outcome.OOM)]
-    made += [make_bundle("y", quant="q8_0", position=10, outcome=Outcome.TIMEOUT)]
+    made += [make_bundle("y", quant="q8_0", position=10, block=3, outcome=Outcome.TIMEOUT)]
     comparison = compare(made)
     q8_0, f16 = comparison.groups[0].columns
     assert q8_0.outcomes == {Outcome.OK: 3, Outcome.TIMEOUT: 1}

@@ -10,12 +10,15 @@ import pytest
 from store_samples import make_bundle
 
 from melt.analysis.compare import compare
-from melt.analysis.order_effect import ORDER_P, order_effects, order_notes
+from melt.analysis.order_effect import BLOCK_SHARE, ORDER_P, order_doubts, order_effects, order_notes
+from melt.fleet.review import review_sweep
 from melt.plan.expand import expand
 from melt.plan.model import ModelChoice, Plan, Reference
 from melt.records import Outcome, Repeat, Verdict, Workload
 from melt.report.comparison import render
 from melt.report.comparison_data import nested
+from melt.store.reviews import reviewed
+from melt.store.store import Store
 from melt.traces import RunBundle
 
 QUANTS = {"f16": 20.0, "q8_0": 35.0, "q4_0": 60.0}
@@ -131,3 +134,96 @@ def test_several_sweeps_are_told_apart():
     effects = order_effects([*first, *second])
     assert [effect.sweep_id for effect in effects] == ["s0", "s1"]
     assert "on local in sweep s1:" in order_notes([*first, *second], effects)[1]
+
+
+def steady_loss(share):
+    return lambda i: 1 - share * i / 17
+
+
+@pytest.mark.parametrize("order", ["random", "interleaved"])
+def test_in_blocks_an_effect_is_a_doubt_from_where_it_spreads_sessions_as_much_as_luck_does(order):
+    seed = 4 if order == "random" else None
+    small, large = (sweep(steady_loss(share), order=order, order_seed=seed) for share in (0.05, 0.10))
+    assert order_effects(small) != ()
+    assert order_doubts(small) == {}
+    doubts = order_doubts(large)
+    assert set(doubts) == {bundle.start.spec.run_id for bundle in large}
+    reason = doubts["r0"]
+    assert reason.code == "order_effect"
+    assert reason.figures["change"] == pytest.approx(-0.10, abs=0.01)
+    assert reason.figures["runs"] == 18
+    assert reason.message.startswith("rates fell by 10")
+    assert reason.message.endswith(
+        "no cell is favoured, but a rate tells more of when its session was made than chance does"
+    )
+    # A line over n places has the spread of its ends' distance over the root of 12.
+    assert abs(BLOCK_SHARE / 12**0.5 - 0.02) < 0.0003
+
+
+@pytest.mark.parametrize("order", ["sequential", None])
+def test_in_another_order_any_effect_is_a_doubt(order):
+    made = sweep(steady_loss(0.05), order="sequential", order_seed=None)
+    made = [replace(b, start=replace(b.start, spec=replace(b.start.spec, order=order))) for b in made]
+    doubts = order_doubts(made)
+    assert len(doubts) == 18
+    assert doubts["r3"].message.endswith("part of the differences between cells is this")
+
+
+def test_steady_devices_and_runs_without_a_rate_are_not_doubted():
+    noise = np.random.default_rng(1).normal(1, 0.01, 18)
+    assert order_doubts(sweep(lambda i: noise[i])) == {}
+    tired = sweep(steady_loss(0.10))
+    tired[3] = replace(tired[3], stop=replace(tired[3].stop, outcome=Outcome.OOM))
+    assert len(order_doubts(tired)) == 17
+    assert "r3" not in order_doubts(tired)
+
+
+def test_a_doubt_that_has_a_sentence_of_its_own_is_not_told_twice():
+    made = sweep(steady_loss(0.10))
+    doubts = order_doubts(made)
+    made = [replace(b, stop=reviewed(b.stop, [doubts[b.start.spec.run_id]])) for b in made]
+    comparison = compare(made)
+    assert sum("rates fell by" in note for note in comparison.notes) == 1
+    assert comparison.groups[0].columns[0].verdicts == {Verdict.SUSPECT: 6}
+    # Of one cell alone the test may not say it again: then the doubt is told as any other.
+    alone = compare([b for b in made if b.start.spec.quant == "f16"][:4])
+    assert sum("rates fell by" in note for note in alone.notes) == 1
+
+
+def test_a_clock_that_jumped_makes_no_figure_beyond_all_bounds():
+    made = sweep(lambda i: 1 + i)
+    made = [replace(b, start=replace(b.start, started_utc_ns=b.start.started_utc_ns // 10**15)) for b in made]
+    made[-1] = replace(made[-1], start=replace(made[-1].start, started_utc_ns=2**62))
+    (effect,) = order_effects(made)
+    assert effect.change < 1000
+
+
+class Watcher(list):
+    def __call__(self, event):
+        self.append(event)
+
+
+def test_a_review_keeps_the_doubt_and_takes_it_back_when_it_holds_no_more(tmp_path):
+    # It tires for six blocks, and recovers in as many.
+    made, seen = sweep(lambda i: 1 - 0.10 * min(i, 35 - i) / 17, sessions=12), Watcher()
+    with Store.open(tmp_path) as store:
+        for n, verdict in ((12, Verdict.VALID), (18, Verdict.SUSPECT), (18, Verdict.SUSPECT), (36, Verdict.VALID)):
+            for bundle in made[:n]:
+                store.publish(bundle)
+            review_sweep(store, "s0", seen)
+            assert [b.stop.verdict for b in store.bundles()] == [verdict] * n
+            assert {line.reasons for line in store.listing()} == {("order_effect",) * (verdict is Verdict.SUSPECT)}
+    assert seen == []
+
+
+def test_a_review_that_cannot_be_kept_is_told_and_ends_nothing(tmp_path):
+    tired, seen = sweep(steady_loss(0.10)), Watcher()
+    with Store.open(tmp_path) as store:
+        for bundle in tired:
+            store.publish(bundle)
+        with store.database.write() as connection:
+            connection.exec_driver_sql("DROP TABLE reviews")
+        review_sweep(store, "s0", seen)
+    (note,) = seen
+    assert note.text.startswith("whether the order of the runs mattered is not kept: ")
+    assert note.text.endswith("; `melt resume s0` tries again")

@@ -41,7 +41,7 @@ def sweep(sessions, quants=("q8_0", "q4_k_m", "q4_0")):
             gaps = [10 - i + 0.1 * ((session * 3 + i) % 5)] * 3
             seen = run(runner_said(gaps_ms=gaps), start=make_start())
             position = session * len(quants) + i
-            bundle = make_bundle(f"r{position}", quant=quant, position=position)
+            bundle = make_bundle(f"r{position}", quant=quant, position=position, block=session)
             start = make_start()
             artifact = replace(
                 start.artifact,
