@@ -1,6 +1,7 @@
 """`melt provision` over a real sshd, with the agent that ships, real virtual environments and a real pip.
 
-Only llama.cpp's source and onnxruntime are played, except where the wheel is the real one: `test_the_real_engine`.
+Only llama.cpp's source and onnxruntime are played, except where the wheel is the real one: `test_the_real_engine`; and
+an empty environment is the copy of one, which `Board.forget_copies` ends.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from virtual.engine_source import make_source
@@ -35,6 +37,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 ONNXRUNTIME = '__version__ = "1.23.2"\ndef get_available_providers():\n    return ["CPUExecutionProvider"]\n'
 NVCC = "#!/bin/sh\necho 'Cuda compilation tools, release 12.6, V12.6.68'\n"
 NVIDIA_SMI = "#!/bin/sh\necho 8.7\n"
+COPYING_PYTHON = """\
+#!/bin/sh
+[ "$1 $2" = "-m venv" ] && exec cp -a {empty} "$3"
+exec {python} "$@"
+"""
 MINUTES_S = 240.0
 """Making an environment takes a real pip ten seconds, and much longer on a machine that does ten other things."""
 ENGINES = Provisioned("", "0.3.36", "1.23.2", "cpu")
@@ -64,6 +71,10 @@ class Board:
     def program(self, name: str, text: str) -> None:
         (self.bin / name).write_text(text)
         (self.bin / name).chmod(0o755)
+
+    def forget_copies(self) -> None:
+        """Let environments be made as they are elsewhere."""
+        (self.bin / "python3").unlink()
 
     def provision(self, **options: bool) -> Result:
         self.said.clear()
@@ -118,8 +129,25 @@ class Attempt:
         return self._result
 
 
+@pytest.fixture(scope="module")
+def python() -> Any:
+    """The Python that `melt provision` takes on this machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(agents_dir() / "provision"))
+        patch.setenv("PATH", f"{sys.base_prefix}/bin:/usr/bin:/bin")
+        return importlib.import_module("environment").find_python()
+
+
+@pytest.fixture(scope="module")
+def empty_environment(python: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What takes a real Python longer than all else that most tests do here, made once."""
+    made = tmp_path_factory.mktemp("empty") / "venv"
+    subprocess.run([python.path, "-m", "venv", made], check=True)
+    return made
+
+
 @pytest.fixture
-def board(tmp_path: Path) -> Iterator[Board]:
+def board(tmp_path: Path, python: Any, empty_environment: Path) -> Iterator[Board]:
     (tmp_path / "bin").mkdir()
     path = os.pathsep.join((str(tmp_path / "bin"), f"{sys.base_prefix}/bin", "/usr/bin", "/bin"))
     variables = f"SetEnv HOME={tmp_path / 'home'} PATH={path}"
@@ -127,6 +155,7 @@ def board(tmp_path: Path) -> Iterator[Board]:
         board = Board(server, tmp_path)
         # What this machine has of a GPU is none of the test's business.
         board.program("nvidia-smi", "#!/bin/sh\nexit 9\n")
+        board.program("python3", COPYING_PYTHON.format(empty=empty_environment, python=python.path))
         yield board
         board.hold.unlink(missing_ok=True)
         device = reach(board.selector)
@@ -140,6 +169,7 @@ def without_python(found: Provisioned | None) -> Provisioned | None:
 
 
 def test_from_nothing_to_an_environment_and_then_nothing_to_do(board: Board) -> None:
+    board.forget_copies()
     assert check(board.selector) is None
     assert not board.root.exists(), "looking leaves nothing behind"
     made = board.provision()
@@ -318,13 +348,10 @@ def test_a_small_disk_is_told_what_is_needed(tmp_path: Path) -> None:
         provision(f"ssh:{server.alias}", stop=threading.Event())
 
 
-def test_the_real_engine(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(agents_dir() / "provision"))
-    environment = importlib.import_module("environment")
-    monkeypatch.setenv("PATH", f"{sys.base_prefix}/bin:/usr/bin:/bin")
-    chosen = environment.find_python().version
-    if not chosen.startswith(f"{sys.version_info.major}.{sys.version_info.minor}."):
-        pytest.skip(f"the wheels here are not for Python {chosen}, which is taken")
+def test_the_real_engine(board: Board, python: Any) -> None:
+    board.forget_copies()
+    if not python.version.startswith(f"{sys.version_info.major}.{sys.version_info.minor}."):
+        pytest.skip(f"the wheels here are not for Python {python.version}, which is taken")
     (board.packages / "llama_cpp_python-0.3.36.tar.gz").unlink()
     try:
         for name in ("llama-cpp-python", "numpy", "jinja2", "markupsafe", "diskcache", "typing-extensions"):
