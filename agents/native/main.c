@@ -7,6 +7,8 @@
 #include "verbs.h"
 #include "util.h"
 
+#define MOST_BURST_STEPS 63
+
 static int usage(void) {
     fputs("usage: melt-agent VERB ...\n"
           "  version\n"
@@ -17,7 +19,8 @@ static int usage(void) {
           "  read GLOB...\n"
           "  receive PATH SIZE OFFSET SHA256\n"
           "  stored FOLDER\n"
-          "  bandwidth [--threads N] [--bytes B] [--seconds S]\n",
+          "  bandwidth [--threads N] [--bytes B] [--seconds S]\n"
+          "  burst [--threads N] BUSY_MS [IDLE_MS BUSY_MS]...\n",
           stderr);
     return 2;
 }
@@ -41,6 +44,22 @@ static int bandwidth(int n, char **args) {
             return usage();
     }
     return n ? usage() : verb_bandwidth(threads, bytes, seconds);
+}
+
+static int burst(int n, char **args) {
+    int64_t threads = 0, steps_ms[MOST_BURST_STEPS];
+    if (n >= 2 && !strcmp(args[0], "--threads")) {
+        if (!parse_int(args[1], 1, 1024, &threads))
+            return usage();
+        n -= 2;
+        args += 2;
+    }
+    if (n % 2 != 1 || n > MOST_BURST_STEPS)
+        return usage();
+    for (int i = 0; i < n; i++)
+        if (!parse_int(args[i], 1, 1000, &steps_ms[i]))
+            return usage();
+    return verb_burst(threads, steps_ms, n);
 }
 
 static int hash(int n, char **args) {
@@ -89,5 +108,7 @@ int main(int argc, char **argv) {
         return n ? verb_read(args) : usage();
     if (!strcmp(verb, "bandwidth"))
         return bandwidth(n, args);
+    if (!strcmp(verb, "burst"))
+        return burst(n, args);
     return usage();
 }
