@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from melt.analysis.series import Series, find
 from melt.records import Stream
 from melt.telemetry.renewal import counts
-from melt.telemetry.sites import RAIL, SOC, SYSTEM
+from melt.telemetry.sites import METER, RAIL, SOC, SYSTEM
 from melt.traces import Trace
 
 PLAUSIBLE_C = (1.0, 125.0)
@@ -29,7 +29,12 @@ _NOT_PROCESSOR = re.compile(r"bat|nvme|ssd|drive|wifi|iwl|spd|jc42|ambient|usb|p
 
 BATTERY, RAILS = "battery", "sum of power rails"
 """Scopes that energy treats on their own."""
+_EXTERNAL = tuple(
+    (f"external meter, {covers}", re.compile(f"^{METER}{covers}$")) for covers in ("whole device", "compute module")
+)
 _SCOPES = (
+    # Calibrated, fast and no part of the device: what hangs on a device was put there to be believed.
+    *_EXTERNAL,
     ("whole device", _DEVICE_SITE),
     ("compute module", _MODULE_SITE),
     ("CPU package", _PACKAGE_SITE),

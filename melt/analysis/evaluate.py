@@ -14,6 +14,7 @@ from melt.analysis.evidence import Evidence
 from melt.analysis.figures import NOT_REACHED, Figure, median_figure, to_metric
 from melt.analysis.memory import engine_memory, peak_memory
 from melt.analysis.meter import find_meter, without_meter
+from melt.analysis.metered import NOT_METERED, Metered, on_device_clock
 from melt.analysis.names import METRICS
 from melt.analysis.outcome import outcome
 from melt.analysis.overhead import Overhead, overhead, overhead_figures
@@ -25,6 +26,7 @@ from melt.analysis.verdict import judge
 from melt.engines.base import RunnerReport
 from melt.records import Metric, Outcome, Reason, RunStart, Verdict, Window
 from melt.telemetry.journal import Event
+from melt.telemetry.meters.recording import Recording
 from melt.traces import Trace
 
 _RATES = ("prefill_tps", "decode_tps")
@@ -32,7 +34,10 @@ _RATES = ("prefill_tps", "decode_tps")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """What a run came to. `reasons` explain an outcome that is not ok, then each doubt; `traces` are those given."""
+    """What a run came to. `reasons` explain an outcome that is not ok, then each doubt.
+
+    `traces` are those given, and that of an external meter; `metered` tells how it was brought to the device's clock.
+    """
 
     windows: tuple[Window, ...]
     metrics: tuple[Metric, ...]
@@ -42,6 +47,7 @@ class Evaluation:
     verdict: Verdict
     reasons: tuple[Reason, ...]
     used: Mapping[str, object]
+    metered: Metered = NOT_METERED
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,7 @@ class _Material:
     repetitions: tuple[Repetition, ...]
     windows: tuple[Window, ...]
     account: Account
+    metered: Metered
     counted: Figure
     overhead: Overhead
     max_rss_bytes: float | None
@@ -66,21 +73,26 @@ def evaluate(
     torn: bool,
     end: Mapping[str, object] | None,
     stderr: str = "",
+    recording: Recording | None = None,
 ) -> Evaluation:
     """Evaluate one run, whatever became of it; what was measured before it failed is kept.
 
     `events` are the agent's; `end` is its end document, None when it was never seen; `torn`: the journal breaks off.
+    `recording` is what an external meter saw.
     """
     windows = tuple(sorted(report.windows, key=lambda w: (w.t0_ns, w.t1_ns)))
     repetitions = repetitions_of(windows, report.generations) or sampled_repetitions(report.samples)
     measured = tuple(r for r in repetitions if not r.warmup)
+    metered = NOT_METERED if recording is None else on_device_clock(recording, _measured_span(measured))
+    traces = (*traces, *metered.traces)
     material = _Material(
         start=start,
         report=report,
-        traces=tuple(traces),
+        traces=traces,
         repetitions=measured,
         windows=windows,
-        account=_account(start, traces, events),
+        account=_account(start, traces, events, metered),
+        metered=metered,
         counted=counted_energy(traces, _measured_span(measured)),
         overhead=overhead(events),
         max_rss_bytes=_max_rss_bytes(report, events),
@@ -113,6 +125,7 @@ def evaluate(
         verdict=verdict,
         reasons=reasons,
         used=report.used,
+        metered=metered,
     )
 
 
@@ -161,8 +174,8 @@ def _summary_figures(material: _Material, per_repetition: Sequence[Mapping[str, 
     return figures
 
 
-def _account(start: RunStart, traces: Sequence[Trace], events: Sequence[Event]) -> Account:
-    meter = find_meter(traces, start.calibrations)
+def _account(start: RunStart, traces: Sequence[Trace], events: Sequence[Event], metered: Metered) -> Account:
+    meter = find_meter(traces, start.calibrations, metered.grades)
     if meter is None:
         why = without_meter(traces, start.calibrations)
         return Account(why, why)
@@ -172,7 +185,10 @@ def _account(start: RunStart, traces: Sequence[Trace], events: Sequence[Event]) 
 def _energy_reasons(material: _Material) -> tuple[Reason, ...]:
     """Return what speaks against the energy of a run, and against its cross-check by the charge counter."""
     required = material.start.spec.sampling.energy == "required"
-    found = energy_reasons(material.account, material.repetitions, required=required)
+    known = {reason.code: reason for reason in material.metered.reasons}
+    doubts = energy_reasons(material.account, material.repetitions, required=required)
+    # Who recorded the meter knows why it stopped.
+    found = (*known.values(), *(reason for reason in doubts if reason.code not in known))
     apart = disagreement(material.account.meter, material.counted, _measured_span(material.repetitions))
     return found if apart is None else (*found, apart)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from melt.analysis import kernel_log
 from melt.analysis.evaluate import evaluate
+from melt.analysis.metered import Metered
 from melt.codec import loads
 from melt.engines.registry import get as get_engine
 from melt.errors import StoreError
@@ -21,6 +22,7 @@ from melt.targets.probe import load_snapshot
 from melt.telemetry.base import PYTHON, STREAMS
 from melt.telemetry.decode import decode
 from melt.telemetry.journal import Event, Journal, Line, read_journal
+from melt.telemetry.meters.recording import DOCUMENT, read_recording
 from melt.telemetry.platforms import platform
 from melt.telemetry.schedule import Schedule, make_schedule
 from melt.traces import RunBundle
@@ -64,6 +66,7 @@ def assemble(folder: RunFolder) -> RunBundle:
         torn=journal.torn,
         end=noted.end,
         stderr=stderr,
+        recording=read_recording(folder.path),
     )
     outcome, verdict, reasons = evaluation.outcome, evaluation.verdict, evaluation.reasons
     if not understood:
@@ -90,8 +93,20 @@ def assemble(folder: RunFolder) -> RunBundle:
         metrics=evaluation.metrics,
         traces=(*evaluation.traces, evaluation.token_trace),
         journal=folder.journal_path if _has_journal(folder) else None,
-        attachments={"snapshot.json": raw_snapshot.decode(), **({"stderr.txt": stderr} if stderr else {})},
+        attachments={
+            "snapshot.json": raw_snapshot.decode(),
+            **({"stderr.txt": stderr} if stderr else {}),
+            **_of_the_meter(folder, evaluation.metered),
+        },
     )
+
+
+def _of_the_meter(folder: RunFolder, metered: Metered) -> dict[str, str]:
+    """Return what is known of an external meter, and how its clock was brought to the device's."""
+    noted = folder.read_document(DOCUMENT)
+    if noted is None:
+        return {}
+    return {DOCUMENT: json.dumps({**json.loads(noted), "on_device_clock": metered.figures}, indent=1)}
 
 
 def _with_prediction(reason: Reason, start: RunStart) -> Reason:

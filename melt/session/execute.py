@@ -18,6 +18,7 @@ from melt.session.connect import Site
 from melt.session.detach import Cut, find_cut, unplugged
 from melt.session.folder import RunFolder
 from melt.session.live import Live
+from melt.session.metering import answer, metered
 from melt.session.patience import BOOT_S, patiently
 from melt.session.prepare import prepare
 from melt.session.relink import Relink
@@ -64,33 +65,37 @@ def execute(
     if cut is not None:
         # A tool or a hub that is missing is found out before anything starts.
         is_on(cut.power)
+    meter = profile.meter if profile else None
+    if meter is not None:
+        answer(meter)
     ready = patiently(
         lambda: prepare(spec, artifact, engine, site, folder, pushed, session=session, say=say), stop=stop, say=say
     )
     agent = site.target.agent
-    # When the link breaks here the run may have begun: collecting finds out.
-    with suppress(TransportError):
-        agent.start(ready.job_dir)
-    live = Live(ready.spec, engine, ready.schedule, observe)
     addresses = profile.addresses if profile else ()
-    with (
-        closing(Relink(site.target.facts.device_id, (*addresses, selector))) as relink,
-        _unplugged(cut, folder, agent, ready.job_dir, say),
-    ):
-        collected = collect(
-            agent,
-            ready.job_dir,
-            folder.journal_path,
-            see=live.see,
-            stop=stop,
-            lost_after_s=spec.settings.timeout_s + BOOT_S,
-            say=say,
-            reconnect=relink if addresses else None,
-        )
-    if cut is not None:
-        # The port has its power again, but a phone takes seconds to be there.
+    with metered(meter, folder, agent, say):
+        # When the link breaks here the run may have begun: collecting finds out.
         with suppress(TransportError):
-            patiently(lambda: agent.status(ready.job_dir), stop=stop, say=say)
+            agent.start(ready.job_dir)
+        live = Live(ready.spec, engine, ready.schedule, observe)
+        with (
+            closing(Relink(site.target.facts.device_id, (*addresses, selector))) as relink,
+            _unplugged(cut, folder, agent, ready.job_dir, say),
+        ):
+            collected = collect(
+                agent,
+                ready.job_dir,
+                folder.journal_path,
+                see=live.see,
+                stop=stop,
+                lost_after_s=spec.settings.timeout_s + BOOT_S,
+                say=say,
+                reconnect=relink if addresses else None,
+            )
+        if cut is not None:
+            # The port has its power again, but a phone takes seconds to be there.
+            with suppress(TransportError):
+                patiently(lambda: agent.status(ready.job_dir), stop=stop, say=say)
     if (stayed := not_restored(collected, folder)) is not None:
         say(stayed)
     _keep_evidence(folder, site, collected)

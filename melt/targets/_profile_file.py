@@ -13,13 +13,25 @@ import yaml
 
 from melt.errors import UsageError
 from melt.records import DeviceFacts
-from melt.targets.profiles import Battery, Cluster, Cpu, Fact, Gpu, Note, Profile, Rails, UsbPower
+from melt.targets.profiles import (
+    METER_COVERS,
+    Battery,
+    Cluster,
+    Cpu,
+    ExternalMeter,
+    Fact,
+    Gpu,
+    Note,
+    Profile,
+    Rails,
+    UsbPower,
+)
 
 FACTS = ("memory_peak_bytes_per_s", "throttles_from_c")
 """Numbers that a profile may state: the memory's peak by its data sheet, the temperature from which clocks are cut."""
 
 _SAID = tuple(field.name for field in dataclasses.fields(DeviceFacts) if field.type in ("str", "str | None"))
-_INHERITED = ("facts", "cpu", "gpu", "battery", "rails", "usb_power", "notes")
+_INHERITED = ("facts", "cpu", "gpu", "battery", "rails", "usb_power", "meter", "notes")
 _SWITCHES = ("uhubctl", "ykush", "ykush3")
 _KEYS = ("title", "like", "match", "sample", "addresses", *_INHERITED)
 
@@ -192,6 +204,14 @@ def _usb_power(node: _Node) -> UsbPower:
     return UsbPower(fields["tool"].one_of(_SWITCHES), fields["hub"].text(), fields["port"].count())
 
 
+def _meter(node: _Node) -> ExternalMeter:
+    fields = node.mapping(None, ("kind",))
+    covers = fields.pop("covers").one_of(METER_COVERS) if "covers" in fields else METER_COVERS[0]
+    kind = fields.pop("kind").text()
+    options = {key: field.value for key, field in fields.items()}
+    return ExternalMeter(kind, covers, options, f"{node.path}: {node.place}")
+
+
 def _addresses(node: _Node) -> tuple[str, ...]:
     return tuple(item.text() for item in node.items())
 
@@ -212,6 +232,7 @@ _READERS: dict[str, Any] = {
     "battery": _battery,
     "rails": _rails,
     "usb_power": _usb_power,
+    "meter": _meter,
     "addresses": _addresses,
     "notes": _notes,
 }

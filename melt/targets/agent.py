@@ -253,6 +253,11 @@ class AgentClient:
         answer = self._call("bandwidth", *count, "--seconds", str(seconds), timeout_s=30.0 + seconds)
         return float(self._json(answer)["bytes_per_s"])
 
+    def burst(self, steps_ms: Sequence[int]) -> tuple[tuple[int, int], ...]:
+        """Keep all CPUs busy and idle in turn, in ms each, first and last busy; return when they were, in ns."""
+        answer = self._json(self._call("burst", *map(str, steps_ms), timeout_s=30.0 + sum(steps_ms) / 1000))
+        return tuple((int(first), int(last)) for first, last in answer["busy_ns"])
+
     def _system(self) -> tuple[str, str]:
         done = self._transport.run(("uname", "-sm"))
         words = done.stdout.decode(errors="replace").split()

@@ -97,6 +97,23 @@ class UsbPower:
     port: int
 
 
+METER_COVERS = ("whole device", "compute module")
+"""What an external meter may measure; analysis ranks power sensors by it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalMeter:
+    """The power meter that measures one device from outside. `options` belong to its kind, which checks them.
+
+    `covers` is one of METER_COVERS; `where` is file and place, for complaints.
+    """
+
+    kind: str
+    covers: str
+    options: Mapping[str, object]
+    where: str
+
+
 @dataclass(frozen=True, slots=True)
 class Profile:
     """What is known of a device model, or of one device. `match` maps a fact's name to a pattern to be found in it.
@@ -114,6 +131,7 @@ class Profile:
     battery: Battery | None = None
     rails: Rails | None = None
     usb_power: UsbPower | None = None
+    meter: ExternalMeter | None = None
     addresses: tuple[str, ...] = ()
     notes: tuple[Note, ...] = ()
 
