@@ -55,8 +55,12 @@ class Melt:
         return subprocess.CompletedProcess(argv, status, out.getvalue(), err.getvalue())
 
     def start(self, *words: str) -> subprocess.Popen[str]:
+        return self.start_program(*self.argv(words))
+
+    def start_program(self, *argv: str) -> subprocess.Popen[str]:
+        """Start a program of the tests that is melt under other circumstances."""
         process = subprocess.Popen(
-            self.argv(words),
+            argv,
             env=self.env,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
