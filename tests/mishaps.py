@@ -1,4 +1,4 @@
-"""What goes wrong in a lab at night, drawn from a seed, and melts that are started again until their sweeps are done."""
+"""What goes wrong in a lab at night, drawn from a seed; and melts, started again until their sweeps are done."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class Night:
 
     def _listen(self) -> None:
         if self.process is not None:
-            out, err = self.process.communicate(timeout=60)
+            _, err = self.process.communicate(timeout=60)
             self.said.append(f"{err}(exit {self.process.returncode})\n")
             assert "Traceback" not in err, err
             assert self.process.returncode in (0, 1, -signal.SIGKILL), self.log()
