@@ -25,7 +25,7 @@ from melt.records import (
     Stream,
 )
 from melt.report.evidence import evidence_sections
-from melt.report.scale import scale_for
+from melt.report.scale import scale_for, with_uncertainty
 from melt.report.table import render_table
 from melt.report.words import counted, engine_name, joined
 from melt.traces import RunBundle
@@ -220,6 +220,8 @@ def _summary(metrics: Sequence[Metric], fmt: str) -> str:
 
 
 def _written(metric: Metric) -> str:
+    if metric.value is not None and metric.uncertainty is not None:
+        return with_uncertainty(metric.value, metric.uncertainty, metric.unit)
     if metric.unit == "1" and metric.value is not None and metric.value.is_integer():
         return str(int(metric.value))
     return human(metric.value, metric.unit)

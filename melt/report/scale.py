@@ -53,6 +53,20 @@ def scale_for(values: Iterable[float], unit: str) -> Scale:
     return Scale(factor, symbol, min(_MAX_DECIMALS, max(0, _DIGITS - whole_digits)))
 
 
+def with_uncertainty(value: float, uncertainty: float, unit: str) -> str:
+    """Write a value and what it may be off by with the same prefix and decimals: `12.3 J ± 0.4`.
+
+    The uncertainty has one digit that counts, two where the first is a 1: more would be a guess about a guess.
+    """
+    scale = scale_for([max(abs(value), uncertainty)], unit)
+    decimals = scale.decimals
+    if uncertainty > 0:
+        digits, exponent = f"{uncertainty / scale.factor:.1e}".split("e")
+        decimals = min(_MAX_DECIMALS, max(0, digits.startswith("1") - int(exponent)))
+    symbol = f" {scale.symbol}" if scale.symbol else ""
+    return f"{value / scale.factor:.{decimals}f}{symbol} ± {uncertainty / scale.factor:.{decimals}f}"
+
+
 def percent(difference: float) -> str:
     """Write a relative difference with its sign: `−3.1 %`."""
     decimals = 0 if abs(difference) >= 1 else 1
