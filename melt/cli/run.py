@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from melt.cli._adbargs import add_adb_argument
@@ -75,13 +76,14 @@ def conduct_sweep(sweep: Sweep, library: Library, args: argparse.Namespace) -> i
     """Recover what an earlier melt left, run what the sweep lacks, print the comparison of the whole sweep."""
     from melt.analysis.alike import IncomparableError
     from melt.cli._progress import progress
+    from melt.cli._sessions_text import what_sessions_told
     from melt.events import SweepPlanned
     from melt.fleet.conductor import conduct
     from melt.fleet.pools import Roster
     from melt.fleet.recover import recover
     from melt.fleet.review import review_sweep
     from melt.fleet.settled import Settled
-    from melt.fleet.sweep import held, missing, save
+    from melt.fleet.sweep import MADE_ANEW, held, missing, save
     from melt.store.store import Store
 
     with (
@@ -93,9 +95,11 @@ def conduct_sweep(sweep: Sweep, library: Library, args: argparse.Namespace) -> i
             collected = recover(store, observe=observe, stop=stop)
             asked = sweep
             sweep, todo = missing(asked, store)
-            _say_what_is_kept(asked, todo, collected, observe)
             settled = Settled.of(sweep, _bundles(store, sweep))
-            todo = tuple(spec for spec in todo if settled.why_spared(spec) is None)
+            spared = settled.spared(todo)
+            sweep = replace(sweep, spared=tuple(spared))
+            todo = tuple(spec for spec in todo if spec.run_id not in spared)
+            _say_what_is_kept(asked, todo, len(spared), collected, observe)
             observe(SweepPlanned(sweep.specs, todo))
             save(store.root, sweep)
             spool = store.layout.spool
@@ -105,8 +109,13 @@ def conduct_sweep(sweep: Sweep, library: Library, args: argparse.Namespace) -> i
             resolve = _resolver(library, observe)
             done = conduct(todo, store, resolve, observe=observe, stop=stop, elsewhere=roster.move, settled=settled)
             review_sweep(store, sweep.sweep_id, observe)
-        sweep = roster.sweep
-        bundles = _bundles(store, sweep)
+        bundles = _bundles(store, roster.sweep)
+        settled = Settled.of(roster.sweep, bundles)
+        ended = {b.start.spec.run_id for b in bundles if b.stop.outcome not in MADE_ANEW}
+        spared = settled.spared(spec for spec in roster.sweep.specs if spec.run_id not in ended)
+        sweep = replace(roster.sweep, spared=tuple(spared))
+        if spared:
+            save(store.root, sweep)
         try:
             print_comparison(bundles, args.output)
         except IncomparableError as error:
@@ -114,22 +123,27 @@ def conduct_sweep(sweep: Sweep, library: Library, args: argparse.Namespace) -> i
         _say_order(bundles)
         for trouble in done.made_good:
             print(f"melt: {trouble}; an equal device did its runs", file=sys.stderr)
+        if told := what_sessions_told(sweep.specs, settled):
+            print(f"melt: {told}", file=sys.stderr)
         return _report(sweep, bundles, done.troubles, stop.is_set())
 
 
-def _say_what_is_kept(asked: Sweep, todo: Sequence[RunSpec], collected: Sequence[RunBundle], observe: Observer) -> None:
+def _say_what_is_kept(
+    asked: Sweep, todo: Sequence[RunSpec], n_spared: int, collected: Sequence[RunBundle], observe: Observer
+) -> None:
     """Say of a sweep that is gone on with what it has, what was just brought home, and what is left."""
     from melt.events import Note
     from melt.report.words import counted
 
     ids = {spec.run_id for spec in asked.specs}
-    kept = len(ids) - len(todo)
+    kept = len(ids) - len(todo) - n_spared
     brought = sum(bundle.start.spec.run_id in ids for bundle in collected)
     again = sum(spec.run_id not in ids for spec in todo)
     if not kept and not brought:
         return
     text = f"the sweep {asked.sweep_id} goes on: {kept} of {counted(len(ids), 'run')} kept"
     text += f", {counted(brought, 'run')} collected just now" if brought else ""
+    text += f", {n_spared} not needed any more" if n_spared else ""
     text += f", {len(todo)} left" if todo else ", nothing is left to run"
     text += f", {again} of them made anew since they were stopped or lost" if again else ""
     observe(Note(text))
@@ -144,31 +158,24 @@ def _say_order(bundles: Sequence[RunBundle]) -> None:
 
 
 def _report(sweep: Sweep, bundles: Sequence[RunBundle], troubles: Sequence[Exception], stopped: bool) -> int:
-    from melt.cli._sessions_text import what_sessions_told
     from melt.errors import UsageError
-    from melt.fleet.settled import Settled
-    from melt.records import Outcome
+    from melt.fleet.sweep import MADE_ANEW
 
     for trouble in troubles:
         print(f"melt: {trouble}", file=sys.stderr)
-    ended = {b.start.spec.run_id for b in bundles if b.stop.outcome not in (Outcome.ABORTED, Outcome.DEVICE_LOST)}
+    needed = {spec.run_id for spec in sweep.specs} - set(sweep.spared)
+    bundles = [bundle for bundle in bundles if bundle.start.spec.run_id in needed]
+    n_ended = sum(bundle.stop.outcome not in MADE_ANEW for bundle in bundles)
     if troubles and not bundles and all(isinstance(trouble, UsageError) for trouble in troubles):
         return UsageError.exit_code
-    settled = Settled.of(sweep, bundles)
-    asked = [spec for spec in sweep.specs if spec.run_id in ended or settled.why_spared(spec) is None]
-    told = what_sessions_told(sweep.specs, settled)
-    if told:
-        print(f"melt: {told}", file=sys.stderr)
-    lacking = len(asked) - len(ended)
+    lacking = len(needed) - n_ended
     if lacking:
         why = "stopped" if stopped else "ended early"
         print(
-            f"melt: {why}: {len(ended)} of {len(asked)} runs are kept; go on with: melt resume {sweep.sweep_id}",
+            f"melt: {why}: {n_ended} of {len(needed)} runs are kept; go on with: melt resume {sweep.sweep_id}",
             file=sys.stderr,
         )
-    needed = {spec.run_id for spec in asked}
-    outcomes = [b.stop.outcome for b in bundles if b.start.spec.run_id in needed]
-    return int(bool(lacking or troubles) or not _ended_as_asked(outcomes))
+    return int(bool(lacking or troubles) or not _ended_as_asked([b.stop.outcome for b in bundles]))
 
 
 def _ended_as_asked(outcomes: Collection[Outcome]) -> bool:

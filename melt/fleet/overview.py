@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from melt.errors import UsageError
-from melt.fleet.sweep import MADE_ANEW, Move, is_held, known_ids, load, read_plain
+from melt.fleet.sweep import MADE_ANEW, Move, Sweep, is_held, known_ids, load, read_plain
 from melt.records import Outcome, RunSpec
 from melt.store.listing import RunLine
 from melt.store.selection import Selection
@@ -38,7 +38,8 @@ class Share:
 class Overview:
     """A sweep and how far it is. `running`: a melt is at work on it now.
 
-    `planned` None: there is no document of what was asked for, only the runs that were kept.
+    `planned` None: there is no document of what was asked for, only the runs that were kept. Runs that the sweep does
+    not need any more are not counted.
     """
 
     sweep_id: str
@@ -101,8 +102,10 @@ def overview(store: Store, sweep: str) -> tuple[Overview, list[Lack]]:
         raise UsageError(several if ids else f"the store {store.root} has no sweep {sweep!r}; `melt sweeps` lists them")
     one = found[ids[0]]
     ends = {line.run_id: line.outcome for line in store.listing(Selection(sweep=one.sweep_id))}
-    specs = load(store.root, one.sweep_id).specs if one.has_document else ()
-    lacking = [spec for spec in specs if ends.get(spec.run_id, Outcome.ABORTED) in MADE_ANEW]
+    asked = load(store.root, one.sweep_id) if one.has_document else Sweep(one.sweep_id, ())
+    spared = set(asked.spared)
+    needed = (spec for spec in asked.specs if spec.run_id not in spared)
+    lacking = [spec for spec in needed if ends.get(spec.run_id, Outcome.ABORTED) in MADE_ANEW]
     return _overview(store, one), [Lack(spec, _why(spec.run_id, ends, store)) for spec in lacking]
 
 
@@ -142,7 +145,8 @@ def _overview(store: Store, found: _Found) -> Overview:
         shares = _shares({line.run_id: line.device for line in lines.values()}, lines)
         return Overview(found.sweep_id, found.plan, found.begun_utc_ns, False, None, shares)
     document = read_plain(store.root, found.sweep_id)
-    specs = document.get("specs", [])
+    spared = set(document.get("spared", []))
+    specs = [spec for spec in document.get("specs", []) if spec["run_id"] not in spared]
     moves = tuple(Move(**{**move, "run_ids": tuple(move["run_ids"])}) for move in document.get("moves", []))
     return Overview(
         sweep_id=found.sweep_id,

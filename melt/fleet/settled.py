@@ -44,6 +44,10 @@ class Settled:
         """Return what is known of a run's cell."""
         return known(self._rates.get(self._cells.get(spec.run_id) or cell_of(spec), ()))
 
+    def spared(self, specs: Iterable[RunSpec]) -> dict[str, str]:
+        """Map the ids of those of some runs, none of which has ended, that need not be made to the reason."""
+        return {spec.run_id: why for spec in specs if (why := self.why_spared(spec)) is not None}
+
     def why_spared(self, spec: RunSpec) -> str | None:
         """Return in a few words why a run need not be made, None where it must. A reference run always must."""
         if spec.repeat.until_ci is None or spec.reference:

@@ -115,14 +115,13 @@ class Station:
         self.settled.add(spec, bundle)
         if self.settled.why_spared(spec) is None:
             return
-        left = list(todo)
+        left, spared = list(todo), self.settled.spared(todo)
         todo.clear()
         for other in left:
-            why = self.settled.why_spared(other)
-            if why is None:
-                todo.append(other)
+            if other.run_id in spared:
+                self.observe(RunSpared(other, spared[other.run_id]))
             else:
-                self.observe(RunSpared(other, why))
+                todo.append(other)
 
     def _free(self, site: Site, held: ExitStack, *, look_again: bool) -> Site:
         """Return the device as it is now, at another of its addresses where it is not at this one any more."""

@@ -44,12 +44,16 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """All runs of one `melt run`, in order. The devices of each of `pools` may stand in for each other."""
+    """All runs of one `melt run`, in order. The devices of each of `pools` may stand in for each other.
+
+    `spared` are the ids of runs that need not be made, since their cell is known well enough without them.
+    """
 
     sweep_id: str
     specs: tuple[RunSpec, ...]
     pools: tuple[tuple[str, ...], ...] = ()
     moves: tuple[Move, ...] = ()
+    spared: tuple[str, ...] = ()
 
 
 def save(root: Path, sweep: Sweep) -> None:

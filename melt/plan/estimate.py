@@ -42,7 +42,7 @@ def estimate(specs: Iterable[RunSpec], sizes: Sizes, rates: Mapping[str, float |
         by_cell.setdefault(cell_of(spec).key, []).append(spec)
     cells = tuple(_estimate_cell(runs, sizes, rates.get(key)) for key, runs in by_cell.items())
     n_runs, n_least = sum(cell.runs for cell in cells), sum(cell.runs_min for cell in cells)
-    expected_s, least_s = _total(cell.expected_s for cell in cells), _total(cell.expected_min_s for cell in cells)
+    expected_s = _total(cell.expected_s for cell in cells)
     bytes_to_push = _bytes_to_push(cells, sizes)
     order, order_seed = (specs[0].order, specs[0].order_seed) if specs else (None, None)
     lines = (
@@ -58,7 +58,7 @@ def estimate(specs: Iterable[RunSpec], sizes: Sizes, rates: Mapping[str, float |
         runs=n_runs,
         runs_min=n_least,
         expected_s=expected_s,
-        expected_min_s=least_s,
+        expected_min_s=_total(cell.expected_min_s for cell in cells),
         bytes_to_push=bytes_to_push,
         lines=lines,
         order=order,
@@ -159,10 +159,13 @@ def _time_lines(cells: tuple[CellEstimate, ...], expected_s: float | None) -> li
 
 
 def _gate_lines(gates: Iterable[Gate]) -> list[str]:
+    rests_s = [gate.pause_s for gate in gates if gate.pause_s is not None]
+    rests = [f"  counted: {clock(max(rests_s))} of rest before each run"] if rests_s else []
     waits_for_nothing = Gate(wait_s=0)
     asked = [(gate.wait_s, replace(gate, wait_s=0, must_fit=True, pause_s=None)) for gate in gates]
     waits_s = [wait_s for wait_s, gate in asked if gate != waits_for_nothing]
-    return [f"  not counted: up to {clock(max(waits_s))} of waiting for the gate before each run"] if waits_s else []
+    waits = [f"  not counted: up to {clock(max(waits_s))} of waiting for the gate before each run"] if waits_s else []
+    return rests + waits
 
 
 def _push_lines(cells: tuple[CellEstimate, ...], bytes_to_push: int | None) -> list[str]:
