@@ -37,7 +37,8 @@ class Health:
 def look(selector: str) -> tuple[DeviceFacts, Health]:
     """Return what a device is and how it is. Raises UsageError, TransportError.
 
-    Programs are asked only where no file tells a temperature: a run may be going on there, which they would disturb.
+    Programs are asked only where no file tells a temperature, and only those that tell it or the battery: each takes
+    time, and a run may be going on there, which they would disturb.
     """
     transport = open_transport(selector)
     try:
@@ -48,7 +49,8 @@ def look(selector: str) -> tuple[DeviceFacts, Health]:
         snapshot = {**known, **reader.read(channels.GLOBS)}
         health = health_of(channels, snapshot)
         if health.temperature_c is None:
-            snapshot |= take_snapshot(transport, reader, (), channels.COMMANDS)
+            asked = {name: channels.COMMANDS[name] for name in channels.HEALTH}
+            snapshot |= take_snapshot(transport, reader, (), asked)
             lines = channels.discover(snapshot, Sampling()).lines
             once = {f"{_ONCE}{line.name}": line.once for line in lines if line.once is not None}
             health = health_of(channels, snapshot | take_snapshot(transport, reader, (), once))

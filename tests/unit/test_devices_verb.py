@@ -200,3 +200,21 @@ def test_a_wrong_timeout_is_refused(timeout: str, capsys: pytest.CaptureFixture[
         main(["devices", f"--timeout={timeout}"])
     assert ended.value.code == 2
     assert "expected seconds between 0 and 3600" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("os_name", "path"),
+    [
+        *(("android", path) for path in sorted((SNAPSHOTS / "android").glob("*.json"))),
+        *(("macos", path) for path in sorted((SNAPSHOTS / "macos").glob("*.json"))),
+        *(("linux", path) for path in sorted(SNAPSHOTS.glob("*.json"))),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.stem,
+)
+def test_what_is_not_asked_for_a_list_is_not_shown_in_it(os_name: str, path: Path) -> None:
+    """Each program that is asked takes time, and may disturb a run."""
+    channels, snapshot = platform(os_name), load_snapshot(path.read_bytes())
+    assert set(channels.HEALTH) <= set(channels.COMMANDS)
+    unasked = {f"$ {name}" for name in channels.COMMANDS if name not in channels.HEALTH}
+    asked = {key: raw for key, raw in snapshot.items() if key not in unasked}
+    assert health_of(channels, asked) == health_of(channels, snapshot)

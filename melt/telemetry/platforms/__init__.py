@@ -18,10 +18,11 @@ _MODULES = {
 
 
 class Platform(Protocol):
-    """What a platform module offers."""
+    """What a platform module offers. `HEALTH` names those of its commands that tell of the battery and of heat."""
 
     GLOBS: tuple[str, ...]
     COMMANDS: Mapping[str, tuple[str, ...]]
+    HEALTH: tuple[str, ...]
     EVIDENCE: Mapping[str, tuple[str, ...]]
 
     def discover(self, snapshot: Snapshot, sampling: Sampling) -> Discovery:

@@ -56,6 +56,8 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "cat current_now": _ASK_GAUGE,
 }
 
+HEALTH = ("dumpsys battery", "dumpsys thermalservice")
+
 EVIDENCE: Mapping[str, tuple[str, ...]] = {
     "logcat": ("logcat", "-d", "-t", "200"),
     "dmesg": ("dmesg",),

@@ -37,6 +37,8 @@ GLOBS: tuple[str, ...] = (
 
 COMMANDS: Mapping[str, tuple[str, ...]] = {**nvidia.COMMANDS, **jetson.COMMANDS}
 
+HEALTH = tuple(COMMANDS)
+
 EVIDENCE: Mapping[str, tuple[str, ...]] = {"dmesg": ("dmesg",)}
 """Asked after a run that did not end by itself: the kernel says whom it killed, and why. Often only root may ask."""
 

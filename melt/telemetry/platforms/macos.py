@@ -23,6 +23,8 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     **macos_state.COMMANDS,
 }
 
+HEALTH = (*macos_macmon.COMMANDS, macos_state.BATTERY)
+
 _KILLS = 'process == "kernel" AND eventMessage CONTAINS "memorystatus"'
 
 EVIDENCE: Mapping[str, tuple[str, ...]] = {

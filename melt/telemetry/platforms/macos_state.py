@@ -22,9 +22,11 @@ _ASK_THERMAL = ("notifyutil", "-g", _THERMAL_KEY)
 _ASK_BATTERY = ("ioreg", "-rw0", "-c", "AppleSmartBattery")
 _ASK_MEMORY = ("vm_stat",)
 
+BATTERY = "ioreg battery"
+
 COMMANDS: Mapping[str, tuple[str, ...]] = {
     "thermal pressure": _ASK_THERMAL,
-    "ioreg battery": _ASK_BATTERY,
+    BATTERY: _ASK_BATTERY,
 }
 
 CPUS, USAGE = "kernel:cpus", "kernel:usage:{pid}"
@@ -66,7 +68,7 @@ def battery(snapshot: Snapshot) -> list[LineSource]:
 
     Its current is no meter: the registry has it once a minute.
     """
-    fields = properties(snapshot.get("$ ioreg battery", b""))
+    fields = properties(snapshot.get(f"$ {BATTERY}", b""))
     if fields.get("BatteryInstalled") == 0:
         return []
     asked = Collector("battery", 1 / _BATTERY_PERIOD_S)
