@@ -78,6 +78,10 @@ def find_baseline(meter: Meter, events: Sequence[Event]) -> Baseline | Reason:
     prepared_ns = max((e.t_ns for e in events if e.name == "prepared"), default=0)
     first_ns = max(int(s.t_ns[0]) for s in meter.series)
     last_ns = min(int(s.t_ns[-1]) for s in meter.series)
+    began_ns, ended_ns = min(e.t_ns for e in events), max(e.t_ns for e in events)
+    if first_ns < began_ns:
+        # A meter outside also saw what the device did before the job, and sees what it does after it.
+        first_ns, last_ns = began_ns + settle_ns, min(last_ns, ended_ns)
     spans = {
         "before": (max(first_ns, prepared_ns + settle_ns if prepared_ns else 0), started),
         "after": (exited + settle_ns, last_ns),

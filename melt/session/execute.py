@@ -69,7 +69,11 @@ def execute(
     if meter is not None:
         answer(meter)
     ready = patiently(
-        lambda: prepare(spec, artifact, engine, site, folder, pushed, session=session, say=say), stop=stop, say=say
+        lambda: prepare(
+            spec, artifact, engine, site, folder, pushed, session=session, metered=meter is not None, say=say
+        ),
+        stop=stop,
+        say=say,
     )
     agent = site.target.agent
     addresses = profile.addresses if profile else ()

@@ -47,12 +47,14 @@ def prepare(
     progress: Progress | None = None,
     *,
     session: Session | None = None,
+    metered: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> Prepared:
     """Bring to the device what the run needs, and write to `folder` what makes a result of it later.
 
-    Changes no condition of the device: that is left to the agent, which undoes it. May be done again after a broken
-    link. Raises UsageError on a condition that this device does not know; DeviceError, TransportError, StoreError.
+    `metered`: a power meter outside will watch. Changes no condition of the device: that is left to the agent, which
+    undoes it. May be done again after a broken link. Raises UsageError on a condition that this device does not know;
+    DeviceError, TransportError, StoreError.
     """
     target = site.target
     job_dir = site.job_dir(spec.run_id)
@@ -74,7 +76,7 @@ def prepare(
         env=dict(command.env),
         affinity=spec.settings.affinity,
         timeout_s=spec.settings.timeout_s,
-        linger_s=linger_s(discovery.streams, spec.sampling.baseline_s),
+        linger_s=linger_s(discovery.streams, spec.sampling.baseline_s, metered=metered),
         groups=schedule.groups,
         streams=tuple(replace(one, argv=placed(one.argv, placement.streams_dir, target)) for one in schedule.streams),
         polls=tuple(replace(one, argv=placed(one.argv, placement.streams_dir, target)) for one in schedule.polls),
@@ -123,14 +125,15 @@ def _push_job(site: Site, folder: RunFolder, job_dir: str, command: Command, job
         site.target.transport.push(folder.path / name, f"{job_dir}/{name}")
 
 
-def linger_s(streams: Iterable[Stream], baseline_s: float = 0.0) -> float:
+def linger_s(streams: Iterable[Stream], baseline_s: float = 0.0, *, metered: bool = False) -> float:
     """Return how long to sample beyond both ends, in seconds; 0 where no energy is measured.
 
     A window's energy is integrated only if samples enclose it, and `baseline_s` is how long the device shall be seen at
-    rest. What is not electrical is not waited for.
+    rest. What is not electrical is not waited for. A power meter outside samples all the while, before and after, too.
     """
     rates_hz = [stream.rate_hz for stream in streams if stream.quantity in _ELECTRICAL]
-    return max(baseline_s, _LINGER_TICKS / min(rates_hz)) if rates_hz else 0.0
+    least_s = baseline_s if metered else 0.0
+    return max(baseline_s, _LINGER_TICKS / min(rates_hz)) if rates_hz else least_s
 
 
 def _settle(spec: RunSpec, site: Site, knobs: KnobPlan) -> RunSpec:

@@ -1,4 +1,4 @@
-"""A run that an external power meter watches: a program that plays a meter whose true energy is known at every moment."""
+"""A run that an external power meter watches: a program plays one whose true energy is known at every moment."""
 
 from __future__ import annotations
 
@@ -81,6 +81,8 @@ def test_energy_is_the_meters_within_what_it_states(melt: Melt, shelf: Path) -> 
         assert found["source"] == "external meter, whole device"
         assert abs(found["value"] - truth_j) <= found["uncertainty"]
         assert found["uncertainty"] < 0.2 * truth_j
+    idle = next(m for m in shown["metrics"] if m["name"] == "power_idle_w")
+    assert abs(idle["value"] - _IDLE_W) < 0.1, "what it played goes up and down around that"
     assert not [r for r in shown["stop"]["reasons"] if r["code"].startswith("meter")]
     with Store.open(melt.store) as store:
         run_id = shown["start"]["spec"]["run_id"]

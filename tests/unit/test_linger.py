@@ -34,3 +34,8 @@ def test_the_device_is_seen_at_rest_where_its_power_is_measured(
     streams: list[tuple[str, float]], expected_s: float
 ) -> None:
     assert linger_s([_stream(*stream) for stream in streams], baseline_s=5.0) == pytest.approx(expected_s)
+
+
+def test_a_device_that_only_a_meter_outside_watches_is_seen_at_rest_too() -> None:
+    assert linger_s([], baseline_s=3.0, metered=True) == 3.0
+    assert linger_s([], baseline_s=3.0) == 0.0
