@@ -67,7 +67,8 @@ class Station:
 
         def claim(facts: DeviceFacts) -> None:
             self.observe(DeviceSeen(device, facts))
-            leases.append(held.enter_context(lease(facts.device_id, facts.name)))
+            if not leases:
+                leases.append(held.enter_context(lease(facts.device_id, facts.name)))
 
         def arrive(found: Site) -> None:
             health = health_of(platform(found.target.facts.os), found.snapshot)
@@ -81,6 +82,7 @@ class Station:
                 say=lambda text: self.observe(Preparing(text, 0, 0, device)),
                 claim=claim,
                 take_over=arrive,
+                stop=self.stop,
             )
             held.callback(site.close)
             self._say_what_is_missing(site)

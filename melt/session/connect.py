@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from threading import Event
 
 from melt.records import DeviceFacts
 from melt.session.occupied import JOBS, refuse_if_occupied
+from melt.session.patience import BOOT_S, patiently
 from melt.targets.agent import AgentClient
 from melt.targets.base import Target, find_python
 from melt.targets.probe import Snapshot, take_snapshot
@@ -73,29 +75,48 @@ def connect(
     say: Callable[[str], None] = lambda _: None,
     claim: Callable[[DeviceFacts], object] = lambda _: None,
     take_over: Callable[[Site], object] = lambda _: None,
+    stop: Event | None = None,
 ) -> Site:
     """Make a device ready for a sweep. Raises UsageError, TransportError, AgentError with what to do.
 
+    A device that does not answer is not waited for; one that has answered, and whose link breaks then, is, until `stop`
+    is set; not without a `stop`.
+
     `claim` is called once it is known which device this is, before anything is done there that would disturb another
-    measurement; what it raises ends the attempt. `take_over` may end what goes on there; what still goes on after that
-    ends the attempt, too: DeviceError.
+    measurement, and again after a broken link; what it raises ends the attempt. `take_over` may end what goes on there;
+    what still goes on after that ends the attempt, too: DeviceError.
     """
     say("connecting")
-    device = reach(selector)
-    try:
-        say("reading what the device offers")
-        facts, snapshot, clock = _look(device, selector)
-        claim(facts)
-        python = find_python(device.transport, device.root)
-        target = Target(selector, device.transport, device.agent, device.root, facts, python)
-        site = Site(selector, device.system, target, snapshot, *clock)
-        take_over(site)
-        refuse_if_occupied(site)
-        say("measuring memory bandwidth")
-        bandwidth = device.agent.bandwidth(threads=max(1, len(facts.cpus)))
-    except BaseException:
-        device.transport.close()
-        raise
+    answered = [reach(selector)]
+
+    def prepare() -> Site:
+        device = answered.pop() if answered else reach(selector)
+        try:
+            return _prepare(device, selector, say, claim, take_over)
+        except BaseException:
+            device.transport.close()
+            raise
+
+    return patiently(prepare, stop=stop or Event(), say=say, within_s=0.0 if stop is None else BOOT_S)
+
+
+def _prepare(
+    device: Reached,
+    selector: str,
+    say: Callable[[str], None],
+    claim: Callable[[DeviceFacts], object],
+    take_over: Callable[[Site], object],
+) -> Site:
+    say("reading what the device offers")
+    facts, snapshot, clock = _look(device, selector)
+    claim(facts)
+    python = find_python(device.transport, device.root)
+    target = Target(selector, device.transport, device.agent, device.root, facts, python)
+    site = Site(selector, device.system, target, snapshot, *clock)
+    take_over(site)
+    refuse_if_occupied(site)
+    say("measuring memory bandwidth")
+    bandwidth = device.agent.bandwidth(threads=max(1, len(facts.cpus)))
     return replace(site, target=replace(target, facts=replace(facts, memory_bandwidth_bytes_per_s=bandwidth)))
 
 

@@ -25,6 +25,7 @@ from melt.plan.expand import expand
 from melt.plan.ids import new_id
 from melt.plan.model import ModelChoice, Plan
 from melt.records import Outcome, Repeat, Settings, Workload
+from melt.session import connect
 from melt.session.prepare import prepare
 from melt.store.store import Store
 
@@ -145,3 +146,23 @@ def test_a_run_whose_link_breaks_is_collected_and_the_sweep_goes_on(
     assert done.troubles == []
     assert begun == [specs[0].run_id, specs[0].run_id, specs[1].run_id]
     assert list(here.iterdir()) == []
+
+
+def test_a_link_that_breaks_while_a_device_is_prepared_is_waited_for(
+    tmp_path: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, broken = connect.refuse_if_occupied, []
+
+    def breaking(site: Any) -> None:
+        if not broken:
+            broken.append(site)
+            raise Gone("the cable was moved")
+        whole(site)
+
+    # After the device was claimed: it must not stand in its own way.
+    monkeypatch.setattr(connect, "refuse_if_occupied", breaking)
+    specs = expand(PLAN, sweep_id=new_id(), new_run_id=new_id)
+    with Store.open(tmp_path / "store") as store:
+        done = conduct(specs, store, Library().resolve, observe=lambda _: None, stop=Event())
+    assert (len(broken), done.troubles) == (1, [])
+    assert {bundle.stop.outcome for bundle in done.bundles} == {Outcome.OK}
