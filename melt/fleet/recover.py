@@ -41,6 +41,7 @@ def recover(store: Store, *, observe: Observer, stop: Event) -> list[RunBundle]:
             if site is None:
                 folder.discard()
                 continue
+            known = store.is_published(folder.run_id)
             try:
                 facts = loads(RunStart, folder.read_document(docs.START) or b"").device
                 # Another melt that comes meanwhile would take the run for nobody's.
@@ -49,7 +50,7 @@ def recover(store: Store, *, observe: Observer, stop: Event) -> list[RunBundle]:
             except DeviceError as error:
                 observe(Note(f"a run is left on {site.device}, which cannot be reached: {error}", folder.path.name))
             else:
-                published += [bundle] if bundle else []
+                published += [bundle] if bundle and not known else []
     return published
 
 
