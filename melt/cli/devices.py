@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from melt.cli import _trust
+from melt.cli import _meterpower, _trust
 
 if TYPE_CHECKING:
     from melt.fleet.inventory import Entry
@@ -23,12 +23,13 @@ melt devices [-h] [-o {table,json}] [--timeout S] [--adb-server HOST:PORT]
        melt devices trust HOST [--fingerprint SHA256:...] [--yes] [--replace]
        melt devices forget HOST
        melt devices clean DEVICE
+       melt devices power PROFILE on|off
 """
 _EPILOG = """\
 The first column is what to type after --device. Nothing is left on a device that is listed. Boards and Macs are
 listed once `melt devices trust` was told of them, or a profile of yours names their `ssh:` address.
 
-exit status: 0 done, 1 a device could not be trusted or cleaned, 2 wrong usage
+exit status: 0 done, 1 a device could not be trusted, cleaned or switched, 2 wrong usage
 """
 
 
@@ -54,6 +55,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     clean.add_argument("device", metavar="DEVICE", help="as `melt devices` names it")
     clean.set_defaults(act=_clean)
     _trust.configure(verbs)
+    _meterpower.configure(verbs)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from melt.cli._adbargs import add_adb_argument
 from melt.cli._doctor_advice import advice, known
 from melt.cli._doctor_engines import Engines, engines_of
+from melt.cli._doctor_meter import Metering, metering_of
 from melt.cli._doctor_rows import HEADERS, Reading, channel_rows
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class _Seen:
     readings: list[Reading]
     stored: Stored
     engines: Engines
+    meter: Metering
 
     @property
     def facts(self) -> DeviceFacts:
@@ -50,6 +52,7 @@ class _Seen:
             *advice(self.facts, self.readings),
             *known(self.facts, self.readings, self.found.calibrations),
             *(engine.remedy for engine in self.engines.engines if engine.remedy),
+            *self.meter.advice,
         ]
 
 
@@ -89,7 +92,8 @@ def run(args: argparse.Namespace) -> int:
         readings = _readings(site, found)
         stored = site.target.agent.stored(f"{site.target.root}/{BLOBS}")
         engines = engines_of(site.target)
-    seen = _Seen(site, found, readings, stored, engines)
+        meter = metering_of(site.target.facts)
+    seen = _Seen(site, found, readings, stored, engines, meter)
     if args.output == "json":
         _write_json(seen)
     else:
@@ -171,6 +175,7 @@ def _facts(seen: _Seen) -> list[tuple[str, str]]:
         *(("accelerator", name) for name in facts.accelerators),
         *((c.column, c.basis + ("" if c.certain else " (not certain)")) for c in seen.found.calibrations),
         ("agent", f"{target.agent.expected_version[:12]}, clock known to {human(_uncertainty_s(seen.site), 's')}"),
+        ("power meter", seen.meter.words),
         ("python", seen.engines.python),
         *((f"engine {engine.name}", engine.version or "not installed") for engine in seen.engines.engines),
     ]
@@ -235,6 +240,7 @@ def _write_json(seen: _Seen) -> None:
         },
         "agent": {"version": agent.expected_version, "clock_uncertainty_s": _uncertainty_s(seen.site)},
         "engines": [{"engine": engine.name, "version": engine.version} for engine in seen.engines.engines],
+        "power_meter": seen.meter.record,
         "python": seen.engines.python,
         "channels": [{**to_dict(r.stream), "value": r.value, "word": r.word} for r in seen.readings],
         "calibrations": [to_dict(calibration) for calibration in seen.found.calibrations],
