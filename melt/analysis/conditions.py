@@ -21,8 +21,12 @@ UNSTABLE_CV = 0.05
 DRIFT_SHARE = 0.03
 """A steady change of 3 % moves a run's median by half of that: as much as chance does on a quiet machine."""
 
-DRIFT_P = 0.05
-"""How often repetitions in a chance order may be taken for a drift, over all rates of a run together."""
+DRIFT_P = 0.072
+"""How often chance may give such an order, over all rates of a run together. Every third of those changes is too small
+to matter: where repetitions vary by 1.5 %, at most 5 % of steady runs are said to drift (docs/metrics.md)."""
+
+LIKENESS = 0.3
+"""How much of its luck a repetition is taken to share with the one before: heat and neighbours outlast one."""
 
 COLD_RESIDENT_SHARE = 0.05
 """A load that finds more of its file in memory than this was not cold. The last pages of a file may stay."""
@@ -131,11 +135,11 @@ def unstable(seen: Evidence) -> Reason | None:
 def drift(seen: Evidence) -> Reason | None:
     """The repetitions became steadily slower or faster: their median is that of no state the device stays in.
 
-    Of fewer than five no order is unlikely enough: five fall, or rise, all the way in one of 60 cases by chance.
+    Of fewer than five no order is unlikely enough: five fall, or rise, all the way in one of 33 cases by chance.
     """
     found: dict[str, tuple[float, float]] = {}
     for name, values in seen.rates.items():
-        change = trend([math.log(value) for value in values if value > 0])
+        change = trend([math.log(value) for value in values if value > 0], LIKENESS)
         if change is not None and change.p <= DRIFT_P / len(seen.rates):
             found[name] = (math.expm1(change.slope * (len(values) - 1)), change.p)
     worst = max(found, key=lambda name: abs(found[name][0]), default=None)

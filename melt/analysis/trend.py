@@ -23,6 +23,7 @@ _MAX_VALUES = 200
 _MAX_BLOCKS = 24
 _ALL_ORDERS_UP_TO = 7
 _DRAWN_ORDERS = 4000
+_DRAWN_SERIES = 20_000
 _SEED = 20
 
 Point = tuple[float, float]
@@ -37,19 +38,24 @@ class Trend:
     p: float
 
 
-def trend(values: Sequence[float]) -> Trend | None:
+def trend(values: Sequence[float], likeness: float = 0.0) -> Trend | None:
     """Return the trend of values that follow each other, the slope per value; None under two.
 
     Two-sided Mann-Kendall test: S is the number of pairs that rise less that of pairs that fall. Equal values count for
     neither, which makes p too large rather than too small. The slope is the median over all pairs (Theil-Sen).
+    `likeness` is the correlation of each value with the next where there is no trend. With 0 every order is as likely;
+    else orders are as likely as in drawn series of that correlation, for like neighbours rise and fall for long.
     """
-    length = math.ceil(len(values) / _MAX_VALUES)
+    length = math.ceil(len(values) / (_MAX_EXACT if likeness else _MAX_VALUES))
     parts = [(start, values[start : start + length]) for start in range(0, len(values), length or 1)]
     points = [(start + (len(part) - 1) / 2, fmean(part)) for start, part in parts]
     pairs = list(combinations(points, 2))
     if not pairs:
         return None
-    return Trend(slope=_slope(pairs), p=_chance(abs(sum(_sign(*pair) for pair in pairs)), len(points)))
+    s = abs(sum(_sign(*pair) for pair in pairs))
+    return Trend(
+        slope=_slope(pairs), p=_chance_alike(s, len(points), likeness) if likeness else _chance(s, len(points))
+    )
 
 
 def block_trend(groups: Sequence[Mapping[int, Point]]) -> Trend | None:
@@ -115,6 +121,26 @@ def _inversion_shares(n: int) -> tuple[float, ...]:
                 grown[count + more] += share / place
         shares = grown
     return tuple(shares)
+
+
+def _chance_alike(s: int, n: int, likeness: float) -> float:
+    """Return the probability of at least so much S, up or down, in series whose neighbours are alike."""
+    # Of drawn series, the one that was found is one more.
+    as_much = len(_drawn_scores(n, likeness)) - int(np.searchsorted(_drawn_scores(n, likeness), s))
+    return (as_much + 1) / (_DRAWN_SERIES + 1)
+
+
+@cache
+def _drawn_scores(n: int, likeness: float) -> np.ndarray:
+    """Return |S| of normal series of first-order autocorrelation `likeness`, sorted; the draws are always the same."""
+    draws = np.random.default_rng(_SEED)
+    series = draws.normal(size=(n, _DRAWN_SERIES))
+    for i in range(1, n):
+        series[i] = likeness * series[i - 1] + math.sqrt(1 - likeness**2) * series[i]
+    scores = np.zeros(_DRAWN_SERIES, np.int16)
+    for i in range(n - 1):
+        scores += np.sign(series[i + 1 :] - series[i]).sum(axis=0).astype(np.int16)
+    return np.sort(np.abs(scores))
 
 
 def _chance_of_blocks(rises: np.ndarray) -> float:

@@ -108,6 +108,28 @@ def test_chance_is_called_a_trend_no_oftener_than_it_claims(n: int) -> None:
     assert share <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 2000)
 
 
+@pytest.mark.parametrize("n", [5, 10, 20, 60])
+def test_neighbours_that_are_alike_are_called_a_trend_no_oftener_than_it_claims(n: int) -> None:
+    draws = np.random.default_rng(6)
+    trials, likeness = 2000, 0.3
+    series = draws.normal(size=(n, trials))
+    for i in range(1, n):
+        series[i] = likeness * series[i - 1] + math.sqrt(1 - likeness**2) * series[i]
+    found = [trend(values.tolist(), likeness) for values in series.T]
+    share = sum(t is not None and t.p <= 0.05 for t in found) / trials
+    assert share <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / trials)
+
+
+def test_likeness_makes_an_order_likelier_and_changes_no_slope() -> None:
+    values = [3.0, 1.0, 4.0, 5.0, 9.0, 8.0, 10.0]
+    apart, alike = trend(values), trend(values, 0.3)
+    assert apart is not None
+    assert alike is not None
+    assert apart.p < alike.p < 0.1
+    assert alike.slope == apart.slope
+    assert trend(values, 1e-9).p == pytest.approx(apart.p, abs=0.003)
+
+
 @pytest.mark.parametrize("shared", [0.0, 1.0])
 @pytest.mark.parametrize(("n_groups", "n"), [(3, 5), (6, 6)])
 def test_chance_is_called_a_trend_no_oftener_than_it_claims_also_where_blocks_share_it(
