@@ -11,7 +11,8 @@ from fault_host import HostFault
 DEVICES = 8
 _CALLS = 260
 """About how many questions a device is asked in an undisturbed sweep of five runs."""
-_OPERATIONS = 900
+_QUESTIONS = _CALLS * DEVICES
+_OPERATIONS = 1500
 """About how many durable operations a host does in an undisturbed sweep."""
 _LIVES = 4
 """How many hosts faults may befall; those after them go on in peace."""
@@ -55,8 +56,19 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
+class Instant:
+    """A moment in a host's life, wherever it is then: some time after its questions to all devices were so many."""
+
+    questions: int
+    after_s: float
+
+    def __str__(self) -> str:
+        return f"{self.after_s * 1000:.0f} ms after its question {self.questions}"
+
+
+@dataclass(frozen=True, slots=True)
 class Schedule:
-    """All that befalls one sweep. `killed_after_s` are the seconds after which a host is killed, by its number.
+    """All that befalls one sweep. `killed` are the instants at which hosts are killed, by their number.
 
     `nights_s` is how long nobody is there after each host. `pooled`: the first so many devices stand in for each other.
     """
@@ -64,7 +76,7 @@ class Schedule:
     seed: int
     faults: tuple[Fault, ...]
     hosts: tuple[tuple[HostFault, ...], ...]
-    killed_after_s: Mapping[int, float]
+    killed: Mapping[int, Instant]
     nights_s: tuple[float, ...]
     pooled: int
 
@@ -72,9 +84,7 @@ class Schedule:
         lines = [f"seed {self.seed}, {self.pooled or 'no'} devices stand in for each other", *map(str, self.faults)]
         for number, faults in enumerate(self.hosts):
             lines += [f"{fault} (host {number})" for fault in faults]
-        lines += [
-            f"host: killed {seconds:.2f} s after its begin (host {n})" for n, seconds in self.killed_after_s.items()
-        ]
+        lines += [f"host: killed {instant} (host {number})" for number, instant in self.killed.items()]
         return "\n".join(lines)
 
 
@@ -97,14 +107,18 @@ def draw(seed: int) -> Schedule:
             )
         )
     hosts = tuple(tuple(_host_fault(random) for _ in range(random.choice((0, 1, 1, 2)))) for _ in range(_LIVES))
-    killed = {number: random.uniform(0.0, 1.0) for number in range(_LIVES) if random.random() < 0.3}
+    killed = {
+        number: Instant(random.randint(0, random.choice((50, _QUESTIONS))), random.uniform(0.0, 0.05))
+        for number in range(_LIVES)
+        if random.random() < 0.5
+    }
     nights = tuple(random.choice((0.0, 2.0, 5.0, 600.0, 8000.0)) for _ in range(_LIVES))
     return Schedule(seed, tuple(faults), hosts, killed, nights, random.choice((0, 0, 3, DEVICES)))
 
 
 def _host_fault(random: Random) -> HostFault:
     return HostFault(
-        operation=random.randint(1, _OPERATIONS),
+        operation=random.randint(1, random.choice((100, _OPERATIONS))),
         kind=random.choice(_HOST_KINDS),
         after=random.random() < 0.5,
         amount=random.choice(_JUMPS_S),

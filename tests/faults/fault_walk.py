@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import signal
@@ -18,7 +19,7 @@ from typing import Any
 
 import invariants
 from fault_host import World, live
-from fault_schedule import DEVICES, Fault, Schedule
+from fault_schedule import DEVICES, Fault, Instant, Schedule
 from virtual.simulated.board import Board
 from virtual.simulated.recording import Script
 
@@ -34,8 +35,8 @@ _LINES = DEVICES + 3
 """A thread for each device, one for the rest, and some more."""
 _PATIENCE = 12
 """How many hosts a sweep may take."""
-_HOST_S = 60.0
-"""After which a host hangs."""
+_HUNG_S = 120.0
+"""A host that asks no device anything for so long hangs."""
 SCRIPT = Script(run_s=2.4, load_s=0.3, warmup_s=0.3, repetitions=2, n_prompt=16, n_gen=8)
 _WORKLOAD = Workload(n_prompt=16, n_gen=8)
 _CONDITIONS = (
@@ -126,22 +127,27 @@ class Walk:
         for _, theirs in pairs:
             theirs.close()
         try:
-            self._serve([ours for ours, _ in pairs], self.schedule.killed_after_s.get(number, _HOST_S))
+            self._serve([ours for ours, _ in pairs], self.schedule.killed.get(number))
         finally:
             with suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGKILL)
             _, status = os.waitpid(self._pid, 0)
         return os.waitstatus_to_exitcode(status)
 
-    def _serve(self, lines: list[Connection], until_s: float) -> None:
-        deadline = time.monotonic() + until_s
+    def _serve(self, lines: list[Connection], instant: Instant | None) -> None:
+        """Answer a host until it is gone, and kill it at its instant."""
+        questions, kill_s = 0, math.inf
         while lines:
-            ready = wait(lines, timeout=max(0.0, deadline - time.monotonic()))
-            if not ready:
-                if until_s == _HOST_S:
-                    self._violations.append(f"host {self.hosts} hung")
+            if instant is not None and questions >= instant.questions:
+                kill_s, instant = time.monotonic() + instant.after_s, None
+            ready = wait(lines, timeout=max(0.0, min(_HUNG_S, kill_s - time.monotonic())))
+            if time.monotonic() >= kill_s:
                 os.kill(self._pid, signal.SIGKILL)
-                deadline += _HOST_S
+                kill_s = math.inf
+            elif not ready:
+                self._violations.append(f"host {self.hosts} hung")
+                os.kill(self._pid, signal.SIGKILL)
+            questions += len(ready)
             for line in ready:
                 assert isinstance(line, Connection)
                 try:
@@ -228,9 +234,11 @@ def story(walk: Walk, violations: Sequence[str]) -> str:
     return "\n".join([f"again: MELT_FAULT_SEEDS={seed}-{seed} pytest tests/faults", *parts])
 
 
-def build_world(folder: Path, template: Path, sweep: Sweep, artifact: Artifact, *, small_disk: bool) -> World:
-    """Make an empty store and a state folder of a user who has just installed melt."""
+def build_world(
+    folder: Path, template: Path, sweep: Sweep, artifact: Artifact, log: Path, *, small_disk: bool
+) -> World:
+    """Make an empty store and a state folder of a user who has just installed melt; what it prints goes elsewhere."""
     store = folder / "store"
     shutil.copytree(template, store)
     ballast = folder / "ballast" if small_disk else None
-    return World(sweep, artifact, store, folder / "state", folder / "log", ballast)
+    return World(sweep, artifact, store, folder / "state", log, ballast)

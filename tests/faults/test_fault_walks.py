@@ -71,13 +71,14 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def begin(disk: Path, artifact: Artifact, empty_store: Path) -> Iterator[Begin]:
+def begin(disk: Path, artifact: Artifact, empty_store: Path, tmp_path: Path) -> Iterator[Begin]:
     folder = disk / "walk"
 
     def make(schedule: Schedule) -> Walk:
         folder.mkdir()
         sweep = plan_sweep(schedule.seed, schedule.pooled)
-        return Walk(schedule, build_world(folder, empty_store, sweep, artifact, small_disk=os.path.ismount(disk)))
+        small = os.path.ismount(disk)
+        return Walk(schedule, build_world(folder, empty_store, sweep, artifact, tmp_path / "log", small_disk=small))
 
     yield make
     shutil.rmtree(folder, ignore_errors=True)
