@@ -110,8 +110,8 @@ def _rest(meter: Meter, when: str, span: Span) -> Integral | Reason:
         rate_hz = meter.rate_hz
         wanted_s = math.ceil(max(MIN_S, (least + 1) / rate_hz) + SETTLE_NS / 1e9 + 1 / rate_hz) if rate_hz > 0 else 0
         message = (
-            f"{max(0.0, time_s):.1f} s of rest with {samples} samples {when} the run, {least} are needed: "
-            f"ask for them with `sampling: {{baseline_s: {wanted_s}}}`"
+            f"{samples} samples of rest {when} the run, {least} in {MIN_S:g} s are needed: "
+            f"ask for `sampling: {{baseline_s: {wanted_s}}}`"
         )
         return _none(message, time_s, float(samples))
     part = meter.measure([span])

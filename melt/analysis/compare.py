@@ -14,7 +14,7 @@ from melt.analysis.names import METRICS, Info
 from melt.analysis.order_effect import CODE as ORDER_CODE
 from melt.analysis.order_effect import OrderEffect, order_effects, order_notes
 from melt.analysis.sessions import by_session, closeness, outcome_of, session_values, verdict_of
-from melt.analysis.statistics import Summary, detectable_effect, summarize
+from melt.analysis.statistics import Summary, detectable_effect, median_of, summarize
 from melt.records import Artifact, Metric, Outcome, RunStart, Verdict
 from melt.traces import RunBundle
 
@@ -53,12 +53,14 @@ class Cell:
     """One figure of one column. `difference` is relative to the group's base column: 0.05 is 5 % more.
 
     `detectable` is the smallest relative difference that these sessions would show; None where it cannot be estimated.
+    `uncertainty`, in the unit of the row, is what the meter of a session may be off by, the median over sessions.
     """
 
     summary: Summary | None
     difference: float | None = None
     judgement: Judgement | None = None
     detectable: float | None = None
+    uncertainty: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,12 +208,20 @@ def _cells(metric: str, columns: Sequence[Sequence[RunBundle]], base: int) -> tu
         session_values(column, lambda bundle: _value(metric, bundle)) if len(scope) < 2 else []
         for column, scope in zip(columns, scopes, strict=True)
     ]
-    return tuple(
+    cells = (
         Cell(summarize(values))
         if i == base or info(metric).unit in _NO_RATIO or scopes[i] != scopes[base]
         else _cell(sessions[base], values, exact)
         for i, values in enumerate(sessions)
     )
+    return tuple(replace(cell, uncertainty=_uncertainty(metric, columns[i], cell)) for i, cell in enumerate(cells))
+
+
+def _uncertainty(metric: str, column: Iterable[RunBundle], cell: Cell) -> float | None:
+    if cell.summary is None or metric in _OF_THE_FILE:
+        return None
+    figures = (_figure(metric, bundle) for bundle in column)
+    return median_of(figure.uncertainty for figure in figures if figure is not None)
 
 
 def _scopes(metric: str, column: Iterable[RunBundle]) -> frozenset[str]:

@@ -6,7 +6,7 @@ The source of each figure is the scope of its meter.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from melt.analysis import channels
 from melt.analysis.baseline import Baseline, net
@@ -20,6 +20,7 @@ from melt.records import Metric, Reason, Window
 PHASES = ("load", "prefill", "decode")
 
 _SOURCE = "sensor"
+_NO_REST = "power at rest is not known"
 _PER_TOKEN = {"decode": "energy_per_token", "prefill": "energy_per_prompt_token"}
 _WORTH_NAMING = 0.1
 """Terms under a tenth of the largest change the sum by half a per cent."""
@@ -95,7 +96,7 @@ def _net(account: Account, gross: Integral | Reason) -> Integral | Reason:
     if isinstance(gross, Reason) or isinstance(account.meter, Reason):
         return gross
     if isinstance(account.baseline, Reason):
-        return account.baseline
+        return replace(account.baseline, message=_NO_REST)
     return net(gross, account.baseline, account.meter.gain_ratio)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
@@ -132,7 +133,7 @@ class _Line:
         if summary is None:
             return ""
         median = self._scale.write(summary.median)
-        half = (summary.high - summary.low) / 2
+        half = math.hypot((summary.high - summary.low) / 2, cell.uncertainty or 0.0)
         return f"{median} ±{self._scale.write(half)}" if half > 0 else median
 
 
@@ -184,6 +185,9 @@ def _how_to_read(comparison: Comparison) -> str:
         sessions = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
         ranges = " or ".join(sorted(spreads))
         text = f"Medians of {sessions} sessions, ± half their {ranges} range"
+    metered = any(c.uncertainty is not None for g in comparison.groups for r in g.rows for c in r.cells)
+    if metered:
+        text += "; of power and energy ± also holds what their meter may be off by, in all columns alike"
     return f"{text}; differences are from {' or '.join(against)}." if against else f"{text}."
 
 

@@ -29,6 +29,7 @@ _HEADERS = (
     "difference",
     "judgement",
     "detectable",
+    "uncertainty",
 )
 
 
@@ -98,4 +99,5 @@ def _cell(cell: Cell) -> dict[str, Any]:
         "difference": cell.difference,
         "judgement": None if cell.judgement is None else str(cell.judgement),
         "detectable": cell.detectable,
+        "uncertainty": cell.uncertainty,
     }
