@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from threading import Event
@@ -13,7 +14,7 @@ import pytest
 from store_samples import make_bundle, make_stream
 
 from melt.errors import TransportError
-from melt.events import Note
+from melt.events import Note, Waiting
 from melt.records import Gate, Reason
 from melt.session import gate as gate_room
 from melt.session.gate import wait_for_gate
@@ -37,6 +38,7 @@ class Device:
     def __init__(self, at: Callable[[int], Mapping[str, str]] = lambda look: {}, files: Mapping[str, str] = LAPTOP):
         self.at, self.files, self.looks = at, files, 0
         self.notes: list[str] = []
+        self.waits: list[Waiting] = []
 
     def read(self, paths: Sequence[str]) -> dict[str, bytes]:
         self.looks += 1
@@ -53,6 +55,7 @@ class Device:
         notes: list[Any] = []
         reason = wait_for_gate(gate, site, notes.append, stop or Event())
         self.notes = [note.text for note in notes if isinstance(note, Note)]
+        self.waits = [wait for wait in notes if isinstance(wait, Waiting)]
         return reason
 
 
@@ -74,6 +77,29 @@ def test_nothing_asked_is_nothing_looked_at() -> None:
     device = Device()
     assert device.wait(Gate()) is None
     assert device.looks == 0
+
+
+def test_a_rest_lasts_as_long_as_it_is_asked_for_and_is_shown() -> None:
+    device = Device()
+    began_s = time.monotonic()
+    assert device.wait(Gate(pause_s=0.2)) is None
+    assert time.monotonic() - began_s >= 0.2
+    assert device.looks == 0
+    assert {(wait.what, wait.goal, wait.unit) for wait in device.waits} == {("rest", 0.2, "s")}
+    assert device.waits[0].left_s == pytest.approx(0.2, abs=0.05)
+
+
+def test_a_stop_ends_the_rest_at_once() -> None:
+    stop = Event()
+    stop.set()
+    reason = Device().wait(Gate(pause_s=600), stop)
+    assert reason is not None
+    assert (reason.code, "rested" in reason.message) == ("interrupted", True)
+
+
+def test_the_wait_begins_after_the_rest() -> None:
+    device = Device(lambda look: HOT if look < 2 else {})
+    assert device.wait(Gate(pause_s=0.3, temperature_max_c=45, wait_s=0.25)) is None
 
 
 @pytest.mark.parametrize(

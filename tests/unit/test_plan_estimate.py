@@ -61,6 +61,36 @@ def test_each_file_is_pushed_once_to_each_device_and_never_to_this_machine() -> 
     assert estimate(runs(several), sizes, {}).bytes_to_push == 2 * 150 * MB
 
 
+def test_sessions_until_a_precision_are_a_range_from_the_least_to_the_most() -> None:
+    repeat = Repeat(warmup=1, repetitions=4, sessions=20, min_sessions=3, until_ci=0.02)
+    specs = runs(replace(PLAN, repeat=repeat, reference=Reference()))
+    sizes = {("m", "q8_0"): 100 * MB, ("m", None): 100 * MB}
+    dry = estimate(specs, sizes, {cell_key(specs[0]): 4.0})
+    assert (dry.runs_min, dry.runs) == (9, 43)
+    first, second = dry.cells
+    assert (first.expected_min_s, first.expected_s) == (20.0 * 6, 20.0 * 23)
+    assert (second.expected_min_s, second.expected_s) == (pytest.approx(3 * 10.6), pytest.approx(20 * 10.6))
+    assert dry.lines[:2] == (
+        "2 cells, 9 to 43 runs, 3 of them of the reference cell",
+        "sessions: 3 to 20 of each cell, until its rate is known to ±2 % (95 % confidence)",
+    )
+    assert dry.lines[3] == "expected time: about 2 min 32 s to 11 min 12 s"
+    assert "6-23" in dry.render("table")
+    assert "~32 s to 3 min 32 s" in dry.render("table")
+    assert (first.row()["runs_min"], json.loads(dry.render("json"))["runs_min"]) == (6, 9)
+    unknown = estimate(specs, {("m", "q8_0"): 100 * MB, ("m", None): None}, {})
+    assert (unknown.expected_min_s, unknown.lines[3]) == (None, "expected time: more than 1 min 04 s")
+
+
+def test_the_rest_before_each_run_is_counted() -> None:
+    plan = replace(PLAN, gate=Gate(pause_s=30))
+    sizes = {("m", "q8_0"): 100 * MB, ("m", None): 100 * MB}
+    dry, without = estimate(runs(plan), sizes, {}), estimate(runs(PLAN), sizes, {})
+    assert dry.expected_s == pytest.approx((without.expected_s or 0) + 4 * 30)
+    assert "  counted: 30 s of rest before each run" in dry.lines
+    assert not any("waiting" in line for line in dry.lines)
+
+
 def test_waiting_for_a_gate_is_said_and_not_counted() -> None:
     plan = replace(PLAN, gate=Gate(temperature_max_c=35, wait_s=300))
     line = "  not counted: up to 5 min 00 s of waiting for the gate before each run"

@@ -11,7 +11,7 @@ from melt.cli._planargs import add_plan_arguments, plan_from_args
 from melt.errors import PlanError, UsageError
 from melt.plan.flags import integers
 from melt.plan.model import ModelChoice, Plan, Reference
-from melt.records import Conditions, Gate
+from melt.records import Conditions, Gate, Repeat
 
 PLAN = """\
 name: lab
@@ -115,6 +115,47 @@ def test_flags_replace_the_parts_that_they_name_and_no_other(plan_file: str) -> 
     assert (after.name, after.models, after.engines, after.sampling) == (
         *(before.name, before.models, before.engines, before.sampling),
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "repeat"),
+    [
+        (("--until-ci", "2%"), Repeat(sessions=20, min_sessions=3, until_ci=0.02)),
+        (("--until-ci", "0.05", "--min-sessions", "6"), Repeat(sessions=20, min_sessions=6, until_ci=0.05)),
+        (("--until-ci", "1%", "--min-sessions", "30"), Repeat(sessions=30, min_sessions=30, until_ci=0.01)),
+        (("--until-ci", "1%", "--max-sessions", "3"), Repeat(sessions=3, min_sessions=3, until_ci=0.01)),
+    ],
+)
+def test_sessions_until_a_precision_have_bounds_of_their_own(words: tuple[str, ...], repeat: Repeat) -> None:
+    assert plan_of("--model", "m", *words).repeat == repeat
+
+
+def test_a_precision_and_a_fixed_number_of_sessions_replace_each_other(plan_file: str) -> None:
+    repeat = plan_of(plan_file, "--until-ci", "2%").repeat
+    assert repeat == Repeat(warmup=0, repetitions=9, sessions=20, min_sessions=3, until_ci=0.02)
+    Path(plan_file).write_text(PLAN.replace("sessions: 4", "until_ci: 3%, min: 4, max: 9"), encoding="utf-8")
+    assert plan_of(plan_file, "--sessions", "5").repeat == Repeat(warmup=0, repetitions=9, sessions=5)
+    changed = plan_of(plan_file, "--until-ci", "1%", "--max-sessions", "12").repeat
+    assert changed == Repeat(warmup=0, repetitions=9, sessions=12, min_sessions=4, until_ci=0.01)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--until-ci", "2"), "--until-ci: expected a precision such as 2%, from 0.01% to 50%, found '2'"),
+        (
+            ("--until-ci", "2%", "--min-sessions", "2"),
+            "--min-sessions: expected a whole number from 3 to 10000, found '2'",
+        ),
+        (("--until-ci", "2%", "--sessions", "4"), "--sessions --until-ci: a precision (until_ci) and a fixed number"),
+        (("--max-sessions", "9"), "--max-sessions: a least or most number of sessions (min, max) needs a precision"),
+        (("--until-ci", "2%", "--min-sessions", "9", "--max-sessions", "8"), "at most 8 sessions (max) are fewer than"),
+    ],
+)
+def test_wrong_numbers_of_sessions_get_one_sentence(words: tuple[str, ...], sentence: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        plan_of("--model", "m", *words)
+    assert sentence in str(caught.value)
 
 
 def test_a_new_order_leaves_the_seed_of_the_old_one_behind(plan_file: str) -> None:
