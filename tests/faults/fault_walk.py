@@ -23,7 +23,7 @@ from fault_schedule import DEVICES, Fault, Instant, Schedule
 from virtual.simulated.board import Board
 from virtual.simulated.recording import Script
 
-from melt.errors import DeviceError, TransportError
+from melt.errors import DeviceError, TransportError, UsageError
 from melt.fleet.sweep import Sweep, load, missing
 from melt.plan.expand import expand
 from melt.plan.ids import new_id
@@ -109,10 +109,12 @@ class Walk:
         return violations + invariants.check(self.world.store, sweep_id, asked, self.acknowledged, devices)
 
     def _lacks(self) -> int:
-        if not (self.world.store / "sweeps").is_dir():
-            return len(self.world.sweep.specs)
+        try:
+            sweep = load(self.world.store, self.world.sweep.sweep_id)
+        except UsageError:
+            return len(self.world.sweep.specs)  # It was not even written down.
         with Store.open(self.world.store) as store:
-            return len(missing(load(self.world.store, self.world.sweep.sweep_id), store)[1])
+            return len(missing(sweep, store)[1])
 
     def _one_host(self) -> int:
         pairs = [Pipe() for _ in range(_LINES)]
