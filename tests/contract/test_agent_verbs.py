@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import platform
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -31,7 +34,9 @@ def test_version(agent: Agent) -> None:
 @pytest.mark.parametrize(
     "words",
     [(), ("fly",), ("start",), ("version", "x"), ("tail", "x"), ("tail", "x", "-1"), ("tail", "x", "0", "--fast"),
-     ("hash",), ("read",), ("bandwidth", "--threads"), ("bandwidth", "--bytes", "1")],
+     ("hash",), ("read",), ("bandwidth", "--threads"), ("bandwidth", "--bytes", "1"),
+     ("burst",), ("burst", "10", "10"), ("burst", "0"), ("burst", "1001"), ("burst", *["1"] * 65),
+     ("burst", "--threads", "0", "1")],
 )  # fmt: skip
 def test_wrong_usage_exits_2_and_says_what_there_is(agent: Agent, words: tuple[str, ...]) -> None:
     done = agent.run(*words)
@@ -119,6 +124,35 @@ def test_bandwidth_is_a_positive_number_of_whole_passes(agent: Agent) -> None:
     assert answer["passes"] >= 3
 
 
+def test_a_burst_says_when_it_was_busy(agent: Agent) -> None:
+    before_ns = time.monotonic_ns()
+    answer = agent.json("burst", "--threads", "1", "30", "20", "10", "40", "50")
+    after_ns = time.monotonic_ns()
+    edges_ns = [edge for span in answer["busy_ns"] for edge in span]
+    assert (answer["threads"], len(answer["busy_ns"])) == (1, 3)
+    assert [before_ns, *edges_ns, after_ns] == sorted([before_ns, *edges_ns, after_ns])
+    for (begun_ns, ended_ns), asked_ms in zip(itertools.pairwise(edges_ns), (30, 20, 10, 40, 50), strict=True):
+        assert ended_ns - begun_ns >= asked_ms * 1_000_000
+
+
+def test_a_burst_works_while_it_says_so_and_rests_in_between(agent: Agent) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _MEASURES_CPU, str(agent.binary), "burst", "--threads", "2", "40", "300", "40"],
+        capture_output=True,
+        check=True,
+    )
+    used_s = json.loads(done.stdout)
+    assert 0.02 < used_s < 0.25, "two threads work 80 ms of 380"
+
+
+_MEASURES_CPU = """\
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, check=True)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(used.ru_utime + used.ru_stime)
+"""
+
+
 class TestClient:
     """The host's side, over a real transport."""
 
@@ -147,6 +181,13 @@ class TestClient:
         client.deploy()
         offset_ns, uncertainty_ns = client.clock_offset(20)
         assert abs(offset_ns) <= uncertainty_ns
+
+    def test_a_burst_is_on_the_clock_of_the_device(self, shipped_agent: Path, tmp_path: Path) -> None:
+        client = AgentClient(LocalTransport(), str(tmp_path))
+        client.deploy()
+        before_ns = time.monotonic_ns()
+        (first, last) = client.burst((10, 5, 20))
+        assert before_ns <= first[0] < first[1] < last[0] < last[1] <= time.monotonic_ns()
 
     def test_an_agent_that_is_still_at_work_is_waited_for(self, tmp_path: Path) -> None:
         client = AgentClient(LocalTransport(), str(tmp_path))

@@ -8,6 +8,7 @@ import pty
 import sys
 import threading
 import time
+from collections.abc import Callable
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 
@@ -265,7 +266,7 @@ class _PlayedJoulescope:
 
     def publish(self, topic: str, value: object) -> None: ...
 
-    def subscribe(self, topic: str, flags: str, came) -> None:  # type: ignore[no-untyped-def]
+    def subscribe(self, topic: str, flags: str, came: Callable[[str, dict[str, object]], None]) -> None:
         for block in self._blocks:
             came(topic, block)
 
