@@ -58,6 +58,17 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
+class OutOfReach:
+    """A device does not answer: its link is broken, or it starts anew. It is waited for, `left_s` more at most.
+
+    `device` is its selector. Whatever is told of it next says that it is back.
+    """
+
+    device: str
+    left_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class RunBegan:
     """A run is about to start."""
 
@@ -140,6 +151,7 @@ Event = (
     | SweepPlanned
     | Preparing
     | Waiting
+    | OutOfReach
     | RunBegan
     | DeviceSeen
     | RunProgress

@@ -15,6 +15,7 @@ from melt.events import (
     DeviceSeen,
     Event,
     Note,
+    OutOfReach,
     Preparing,
     Reading,
     RunBegan,
@@ -59,6 +60,8 @@ class Device:
     total: int = 0
     stage: Stage = Stage.WAITING
     phase: Phase = field(default_factory=lambda: Phase.of("waiting"))
+    before: Phase | None = None
+    """What it did when its link broke, None while it answers."""
     name: str | None = None
     running: RunSpec | None = None
     began_s: float = 0.0
@@ -128,6 +131,8 @@ class SweepState:
                 self._prepare(event)
             case Waiting():
                 self._at(event.device, _waiting(event))
+            case OutOfReach():
+                self._lose(event)
             case RunBegan():
                 self._begin(event.spec)
             case DeviceSeen():
@@ -137,6 +142,7 @@ class SweepState:
                 self._progress(event)
             case Reading():
                 device = self._device(event.device)
+                device.phase, device.before = device.before or device.phase, None
                 device.temperature_c = event.temperature_c or device.temperature_c
                 device.battery_ratio = event.battery_ratio if event.battery_ratio is not None else device.battery_ratio
             case RunEnded():
@@ -196,6 +202,15 @@ class SweepState:
             self.host = phase
         else:
             self._at(event.device, phase)
+
+    def _lose(self, event: OutOfReach) -> None:
+        device = self.devices.get(event.device)
+        if device is None:
+            return
+        before, left = device.before or device.phase, duration(event.left_s)
+        words = (f"out of reach, waited for at most {left}", f"out of reach, {left} left", "out of reach")
+        self._at(event.device, Phase.of(*words))
+        device.before = before
 
     def _begin(self, spec: RunSpec) -> None:
         self.host = None
@@ -267,12 +282,13 @@ class SweepState:
         elif device.stage is Stage.ACTIVE and device.phase is _BETWEEN:
             device.phase = Phase.of("ended early")
         elif device.stage is Stage.ACTIVE:
-            device.phase = Phase.of(f"ended at: {device.phase.words[0]}", "ended early")
+            at = device.phase.words[0] if device.before is None else device.phase.kind
+            device.phase = Phase.of(f"ended at: {at}", "ended early")
         device.stage, device.running, device.rate_tps, device.last_s = Stage.DONE, None, None, self._now_s()
 
     def _at(self, selector: str, phase: Phase) -> None:
         device = self._device(selector)
-        device.stage, device.phase = Stage.ACTIVE, phase
+        device.stage, device.phase, device.before = Stage.ACTIVE, phase, None
         device.first_s = self._now_s() if device.first_s is None else device.first_s
         device.last_s = self._now_s()
 

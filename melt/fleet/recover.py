@@ -17,7 +17,7 @@ from melt.session.connect import Reached
 from melt.session.detach import plug_in_again
 from melt.session.execute import clean_up, note_collected
 from melt.session.folder import JobSite, read_site
-from melt.session.patience import BOOT_S, patiently
+from melt.session.patience import BOOT_S, patiently, watched
 from melt.session.relink import reach_elsewhere, reach_same
 from melt.session.restored import not_restored
 from melt.store.spool import Spool
@@ -100,7 +100,7 @@ def _one(
     elif folder.read_document(docs.COLLECTED) is not None:
         bundle = _publish(store, folder, observe)
     try:
-        device = patiently(reached, stop=stop, say=say, within_s=within_s)
+        device = patiently(reached, stop=stop, say=say, out_of_reach=watched(observe, site.device), within_s=within_s)
     except DeviceError as error:
         if bundle is None:
             raise

@@ -26,7 +26,7 @@ from melt.session.execute import clean_up, execute
 from melt.session.folder import read_site
 from melt.session.gate import INTERRUPTED, wait_for_gate
 from melt.session.occupied import refuse_if_occupied
-from melt.session.patience import patiently
+from melt.session.patience import patiently, watched
 from melt.session.relink import reach_elsewhere
 from melt.store.store import Store
 from melt.telemetry.platforms import platform
@@ -144,6 +144,7 @@ class Station:
             look,
             stop=self.stop,
             say=lambda text: self.observe(Note(text, device=site.selector)),
+            out_of_reach=watched(self.observe, site.selector),
         )
 
     def _one(self, spec: RunSpec, site: Site) -> RunBundle:

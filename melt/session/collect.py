@@ -47,14 +47,15 @@ def collect(
     lost_after_s: float = BOOT_S,
     stalled_after_s: float = STALLED_S,
     say: Callable[[str], None] = lambda _: None,
+    out_of_reach: Callable[[float], None] = lambda _: None,
     reconnect: Callable[[], AgentClient] | None = None,
 ) -> Collected:
     """Follow the journal of a job into a file, from where the file ends, until the job has ended.
 
     `stop` asks for an orderly end: the agent is told to stop, and the rest is still collected. While the device is out
-    of reach, `reconnect` is asked for the same device at another address; what it raises means not yet. An agent that
-    answers but has written nothing for `stalled_after_s` hangs: it is told to stop, and when that does not help the
-    state is `stalled`.
+    of reach, `out_of_reach` is told for how many seconds more it is waited for at most, and `reconnect` is asked for
+    the same device at another address; what it raises means not yet. An agent that answers but has written nothing for
+    `stalled_after_s` hangs: it is told to stop, and when that does not help the state is `stalled`.
 
     Raises TransportError when the device has been out of reach for `lost_after_s`: the run may be going on and can be
     collected later. Raises StoreError when the host cannot write what arrives.
@@ -97,6 +98,7 @@ def collect(
                     deadline = time.monotonic() + lost_after_s
                 if time.monotonic() > deadline or stop.wait(POLL_S):
                     raise
+                out_of_reach(max(0.0, deadline - time.monotonic()))
                 if not away:
                     wait = f"waiting up to {lost_after_s / 60:.0f} min"
                     say(f"the device is out of reach, the run goes on there; {wait} ({error})")

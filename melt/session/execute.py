@@ -19,7 +19,7 @@ from melt.session.detach import Cut, find_cut, unplugged
 from melt.session.folder import RunFolder
 from melt.session.live import Live
 from melt.session.metering import answer, metered
-from melt.session.patience import BOOT_S, patiently
+from melt.session.patience import BOOT_S, patiently, watched
 from melt.session.prepare import prepare
 from melt.session.relink import Relink
 from melt.session.restored import not_restored
@@ -59,6 +59,7 @@ def execute(
         observe(Preparing(f"pushing {artifact.name}", done, total, site.selector))
 
     name, selector = site.target.facts.name, site.selector
+    out_of_reach = watched(observe, selector)
     observe(DeviceSeen(selector, site.target.facts))
     profile = lab_profile(site.target.facts)
     cut = find_cut(spec.conditions, selector, name, profile)
@@ -74,6 +75,7 @@ def execute(
         ),
         stop=stop,
         say=say,
+        out_of_reach=out_of_reach,
     )
     agent = site.target.agent
     addresses = profile.addresses if profile else ()
@@ -94,12 +96,13 @@ def execute(
                 stop=stop,
                 lost_after_s=spec.settings.timeout_s + BOOT_S,
                 say=say,
+                out_of_reach=out_of_reach,
                 reconnect=relink if addresses else None,
             )
         if cut is not None:
             # The port has its power again, but a phone takes seconds to be there.
             with suppress(TransportError):
-                patiently(lambda: agent.status(ready.job_dir), stop=stop, say=say)
+                patiently(lambda: agent.status(ready.job_dir), stop=stop, say=say, out_of_reach=out_of_reach)
     if (stayed := not_restored(collected, folder)) is not None:
         say(stayed)
     _keep_evidence(folder, site, collected)

@@ -12,7 +12,7 @@ from threading import Event
 from melt.events import Note, Observer, Reading, Waiting
 from melt.records import Gate, Reason, Sampling, Stream
 from melt.session.connect import Site
-from melt.session.patience import patiently
+from melt.session.patience import patiently, watched
 from melt.telemetry.base import Discovery
 from melt.telemetry.platforms import platform
 from melt.units import human
@@ -114,6 +114,7 @@ def wait_for_gate(gate: Gate, site: Site, observe: Observer, stop: Event) -> Rea
     def say(text: str) -> None:
         observe(Note(text, device=site.selector))
 
+    out_of_reach = watched(observe, site.selector)
     wishes = _wishes(gate)
     if not wishes:
         return None
@@ -122,7 +123,8 @@ def wait_for_gate(gate: Gate, site: Site, observe: Observer, stop: Event) -> Rea
     deadline_s = time.monotonic() + gate.wait_s
     told = False
     while True:
-        look.take(patiently(lambda: _values(site, discovery), stop=stop, say=say), time.monotonic())
+        values = patiently(lambda: _values(site, discovery), stop=stop, say=say, out_of_reach=out_of_reach)
+        look.take(values, time.monotonic())
         open_wishes = [(wish, wish.now(look)) for wish in wishes]
         unknown = next((wish for wish, now in open_wishes if now is None), None)
         if unknown is not None:

@@ -133,8 +133,19 @@ def test_a_device_that_stays_away_is_given_up(agent: tuple[AgentClient, Faulty],
     client, transport = agent
     folder = _start(client, tmp_path, 0.2)
     transport.armed, transport._reads, transport._refusals = True, 0, 10**9
+    left_s: list[float] = []
     with pytest.raises(TransportError, match="link"):
-        collect(client, str(folder), tmp_path / "home", see=lambda _: None, stop=Event(), lost_after_s=0.5)
+        collect(
+            client,
+            str(folder),
+            tmp_path / "home",
+            see=lambda _: None,
+            stop=Event(),
+            lost_after_s=0.5,
+            out_of_reach=left_s.append,
+        )
+    assert left_s == sorted(left_s, reverse=True)
+    assert 0.0 <= left_s[-1] <= left_s[0] <= 0.5
 
 
 def test_the_patience_counts_from_the_break_and_not_from_the_beginning(

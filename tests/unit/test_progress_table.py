@@ -18,6 +18,7 @@ from melt.cli._progress_table import live, summary
 from melt.events import (
     DeviceDone,
     Note,
+    OutOfReach,
     Preparing,
     Reading,
     RunBegan,
@@ -157,6 +158,24 @@ def test_a_phase_says_what_is_going_on(event: Waiting | Preparing | RunProgress,
     state.see(RunBegan(spec_of("local", 0)))
     state.see(event)
     assert state.devices["local"].phase.words[0] == shown
+
+
+def test_a_device_out_of_reach_says_so_until_it_is_heard_of_again() -> None:
+    state, _ = _planned("adb:a", "adb:b")
+    spec = spec_of("adb:a", 0)
+    state.see(RunBegan(spec))
+    state.see(RunProgress(spec.run_id, "decode", 2, 6))
+    for left_s in (300.0, 240.0):
+        state.see(OutOfReach("adb:a", left_s))
+    device = state.devices["adb:a"]
+    assert device.phase.words == ("out of reach, waited for at most 4 min", "out of reach, 4 min left", "out of reach")
+    state.see(Reading("adb:a", 40.0))
+    assert device.phase.words[0] == "decode 3/6"
+    state.see(OutOfReach("adb:a", 300.0))
+    state.see(DeviceDone("adb:a"))
+    assert device.phase.words[0] == "ended at: out of reach"
+    state.see(OutOfReach("ssh:of-another-sweep", 9.0))
+    assert set(state.devices) == {"adb:a", "adb:b"}
 
 
 def test_a_sustained_run_counts_seconds() -> None:
