@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from melt.analysis import kernel_log
 from melt.analysis.evaluate import evaluate
@@ -22,7 +22,7 @@ from melt.targets.probe import load_snapshot
 from melt.telemetry.base import PYTHON, STREAMS
 from melt.telemetry.decode import decode
 from melt.telemetry.journal import Event, Journal, Line, read_journal
-from melt.telemetry.meters.recording import DOCUMENT, read_recording
+from melt.telemetry.meters.recording import DOCUMENT, Recording, read_recording
 from melt.telemetry.platforms import platform
 from melt.telemetry.schedule import Schedule, make_schedule
 from melt.traces import RunBundle
@@ -58,6 +58,7 @@ def assemble(folder: RunFolder) -> RunBundle:
     noted = _read_end(folder)
     schedule = make_schedule(discovery)
     understood = _was_sampled_by(schedule, folder.read_document(docs.JOB) or b"")
+    recording = read_recording(folder.path)
     evaluation = evaluate(
         start,
         get_engine(start.spec.engine).parse(line.data for line in lines if line.source == _STDOUT),
@@ -66,7 +67,7 @@ def assemble(folder: RunFolder) -> RunBundle:
         torn=journal.torn,
         end=noted.end,
         stderr=stderr,
-        recording=read_recording(folder.path),
+        recording=recording,
     )
     outcome, verdict, reasons = evaluation.outcome, evaluation.verdict, evaluation.reasons
     if not understood:
@@ -96,17 +97,19 @@ def assemble(folder: RunFolder) -> RunBundle:
         attachments={
             "snapshot.json": raw_snapshot.decode(),
             **({"stderr.txt": stderr} if stderr else {}),
-            **_of_the_meter(folder, evaluation.metered),
+            **_of_the_meter(recording, evaluation.metered),
         },
     )
 
 
-def _of_the_meter(folder: RunFolder, metered: Metered) -> dict[str, str]:
+def _of_the_meter(recording: Recording | None, metered: Metered) -> dict[str, str]:
     """Return what is known of an external meter, and how its clock was brought to the device's."""
-    noted = folder.read_document(DOCUMENT)
-    if noted is None:
+    if recording is None:
         return {}
-    return {DOCUMENT: json.dumps({**json.loads(noted), "on_device_clock": metered.figures}, indent=1)}
+    counts = {"samples": len(recording.t_ns), "lost": recording.lost, "unread": recording.unread}
+    return {
+        DOCUMENT: json.dumps({**asdict(recording.noted), **counts, "on_device_clock": metered.figures}, indent=1),
+    }
 
 
 def _with_prediction(reason: Reason, start: RunStart) -> Reason:
