@@ -52,7 +52,8 @@ def style_of(device: Device) -> str:
     if device.failed:
         return "red"
     if device.stage is Stage.DONE:
-        return "yellow" if device.ended_early else "green"
+        # Not yellow, which cannot be read on a light ground.
+        return "magenta" if device.ended_early else "green"
     return "dim" if device.stage is Stage.WAITING else ""
 
 

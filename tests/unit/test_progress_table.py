@@ -91,10 +91,10 @@ def test_nothing_wraps_and_nothing_scrolls(
 def test_colour_is_never_the_only_sign() -> None:
     """Whatever two devices differ in must be told by the text of their rows."""
     state, _ = sweep_of(8)
-    rows = [line for line in summary(state, View(120, 40)) if line.style in ("red", "yellow", "green", "dim")]
+    rows = [line for line in summary(state, View(120, 40)) if line.style in ("red", "magenta", "green", "dim")]
     by_style = {str(line.style): line.plain.split(None, 1)[1] for line in rows}
     assert "done" in by_style["green"]
-    assert "ended at" in by_style["yellow"]
+    assert "ended at" in by_style["magenta"]
     assert "not begun" in by_style["dim"]
 
 
