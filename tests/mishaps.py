@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -147,8 +147,3 @@ def live_through(nights: Sequence[Night], plan: Sequence[Due], diary: list[str])
         time.sleep(_TICK_S)  # What is waited for is the time itself.
     for night in nights:
         night.finish()
-
-
-def knobs_as_text(knobs: dict[str, object]) -> Iterator[tuple[str, str]]:
-    """Give knobs as invariants want them."""
-    yield from ((name, repr(value)) for name, value in knobs.items())

@@ -15,7 +15,7 @@ from random import Random
 import pytest
 from faults.invariants import DeviceAtRest, check
 from melt_rig import Melt
-from mishaps import Mishap, Night, draw, knobs_as_text, live_through
+from mishaps import Mishap, Night, draw, live_through
 from native_runners import build
 from virtual.adbd.testing import BUILD_TIMEOUT_S, real_adbd
 from virtual.jetson import VirtualJetson
@@ -67,15 +67,16 @@ class Lab:
         for phone in self.phones:
             state = phone.state()
             listed = Adb(self.adb, phone).shell("ls /data/local/tmp/melt/jobs 2>/dev/null || true")
-            knobs = dict(knobs_as_text({name: state[name] for name in _PHONES_OWN}))
+            knobs = {name: repr(state[name]) for name in _PHONES_OWN}
             yield DeviceAtRest(phone.address, {}, knobs, tuple(listed.split()))
         state = self.board.state()
         listed = said(self.board, "ls .melt/jobs 2>/dev/null; pgrep -f [r]unner.json || true")
-        knobs = dict(knobs_as_text({name: state[name] for name in ("mode", "jetson_clocks")}))
+        knobs = {name: repr(state[name]) for name in ("mode", "jetson_clocks")}
         yield DeviceAtRest("the board", {}, knobs, tuple(listed.split()))
         yield DeviceAtRest("this machine", {}, {}, tuple(path.name for path in self.melt.job_dirs()))
 
     def mishaps(self, nights: list[Night]) -> list[Mishap]:
+        """Everything that can go wrong here."""
         return [
             *(Mishap(f"the melt of {night.name} is killed", night.die) for night in nights),
             Mishap("somebody presses Ctrl-C", lambda: nights[0].die(signal.SIGINT)),
