@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,7 @@ from melt.store.store import Store
 
 _IDLE_W, _SWING_W, _PERIOD_S = 3.0, 2.0, 0.037
 _METER = f"""\
-import math, sys, time
-stops_after_s = float(sys.argv[1])
+import math, os, sys, time
 began_ns = time.monotonic_ns()
 drift, step_ns, k = 50e-6, 200_000, 0
 while True:
@@ -29,11 +30,14 @@ while True:
         k += 1
     sys.stdout.write("".join(lines))
     sys.stdout.flush()
-    if (now_ns - began_ns) / 1e9 > stops_after_s:
+    if os.path.exists(sys.argv[1]):
         break
     time.sleep(0.002)
 """
-"""5 kHz, a clock of its own that is 50 ppm slow; what it measures goes up and down as this computer's clock says."""
+"""5 kHz, a clock of its own that is 50 ppm slow; what it measures goes up and down as this computer's clock says.
+
+It is unplugged by a file of the name that it is given.
+"""
 
 
 def _true_j(t0_ns: int, t1_ns: int) -> float:
@@ -45,21 +49,18 @@ def _true_j(t0_ns: int, t1_ns: int) -> float:
 
 @pytest.fixture
 def shelf(melt: Melt, tmp_path: Path) -> Path:
-    """A lab whose file says that this machine hangs on a meter; what stops it is written into the file."""
+    """A lab whose file says that this machine hangs on a meter."""
     profiles, program = tmp_path / "devices", tmp_path / "meter.py"
     profiles.mkdir()
     program.write_text(_METER)
     melt.env["MELT_DEVICES"] = str(profiles)
-    return profiles / "bench.yaml"
-
-
-def _say(shelf: Path, stops_after_s: float) -> None:
-    program = shelf.parent.parent / "meter.py"
+    shelf = profiles / "bench.yaml"
     shelf.write_text(
         "title: bench\nmatch: {os: linux}\nmeter:\n  kind: lines\n"
-        f"  command: [{sys.executable}, {program}, '{stops_after_s}']\n"
+        f"  command: [{sys.executable}, {program}, {tmp_path / 'unplugged'}]\n"
         "  columns: [time_ns, v, a]\n  rate_hz: 5000\n  latency_s: 0.004\n  accuracy: 0.001\n"
     )
+    return shelf
 
 
 def _shown(melt: Melt) -> dict[str, Any]:
@@ -67,8 +68,8 @@ def _shown(melt: Melt) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_energy_is_the_meters_within_what_it_states(melt: Melt, shelf: Path) -> None:
-    _say(shelf, 1e9)
+@pytest.mark.usefixtures("shelf")
+def test_energy_is_the_meters_within_what_it_states(melt: Melt) -> None:
     melt("run", "--model", "tiny-pydoc", "-pg", "64,64", "-r", "3", "-t", "1")
     shown = _shown(melt)
     windows = [w for w in shown["windows"] if w["phase"] == "decode" and not w["warmup"]]
@@ -94,23 +95,51 @@ def test_energy_is_the_meters_within_what_it_states(melt: Melt, shelf: Path) -> 
     assert len(noted["played"]) == len(noted["device_clock"]) == 2
 
 
-@pytest.mark.slow
-def test_a_meter_that_stops_half_way_leaves_no_energy_and_says_why(melt: Melt, shelf: Path) -> None:
-    _say(shelf, 4.0)
+def _begin(melt: Melt, shelf: Path, wait_for: Callable[..., object]) -> subprocess.Popen[str]:
+    """Begin a run of ten seconds and return once a part of it is measured."""
     plan = shelf.parent.parent / "plan.yaml"
     plan.write_text(
-        "name: metered\nmodels:\n  - {model: tiny-pydoc, quants: [q8_0]}\nworkloads:\n  - {sustained: 6s, gen: 32}\n"
-        "repeat: {warmup: 0, repetitions: 1}\nsampling: {energy: required}\n"
+        "name: metered\nmodels:\n  - {model: tiny-pydoc, quants: [q8_0]}\nworkloads:\n  - {sustained: 10s, gen: 32}\n"
+        "repeat: {warmup: 0, repetitions: 1}\nsampling: {energy: required}\nsettings: {threads: 1}\n"
     )
-    done = melt("run", str(plan), check=None)
+    process = melt.start("run", str(plan))
+
+    def is_measured() -> bool:
+        return any(b'"generation"' in journal.read_bytes() for journal in melt.store.glob("spool/*/journal"))
+
+    wait_for("a request that was measured", is_measured, timeout_s=150)
+    return process
+
+
+def _lost(melt: Melt) -> dict[str, Any]:
+    """Return why the meter stopped, and see that the run has no energy, which was asked for."""
     shown = _shown(melt)
-    reason = next(r for r in shown["stop"]["reasons"] if r["code"] == "meter_stopped")
-    assert 0.0 < reason["figures"]["coverage"] < 1.0
-    assert "ended (exit code 0)" in reason["message"]
     assert (shown["stop"]["outcome"], shown["stop"]["verdict"]) == ("ok", "invalid")
-    assert "goes on without its power meter" in done.stderr
     energies = [m for m in shown["metrics"] if m["name"] == "energy_decode_j"]
     assert [m["value"] for m in energies] == [None] * len(energies)
+    reason = next(r for r in shown["stop"]["reasons"] if r["code"] == "meter_stopped")
+    assert 0.0 < reason["figures"]["coverage"] < 1.0
+    return dict(reason)
+
+
+@pytest.mark.slow
+def test_a_meter_that_stops_half_way_leaves_no_energy_and_says_why(
+    melt: Melt, shelf: Path, wait_for: Callable[..., object]
+) -> None:
+    process = _begin(melt, shelf, wait_for)
+    (shelf.parent.parent / "unplugged").touch()
+    _, said = process.communicate(timeout=120)
+    assert "goes on without its power meter" in said
+    assert "ended (exit code 0)" in _lost(melt)["message"]
+
+
+@pytest.mark.slow
+def test_while_melt_is_gone_nobody_reads_the_meter(melt: Melt, shelf: Path, wait_for: Callable[..., object]) -> None:
+    process = _begin(melt, shelf, wait_for)
+    process.kill()
+    process.wait()
+    melt("resume", check=None)
+    assert "nobody was there to read it" in _lost(melt)["message"]
 
 
 def test_a_meter_that_is_not_there_keeps_the_run_from_starting(melt: Melt, shelf: Path) -> None:
