@@ -32,14 +32,22 @@ def counted_energy(traces: Sequence[Trace], span: Span | None) -> Figure:
     spoiled = battery.not_alone(traces, span)
     if spoiled is not None:
         return Figure(None, spoiled, "sensor")
-    counted, voltages, step_c = charge.inside(span), volts.inside(span), smallest_step(charge)
-    drop_c = float(counted[0] - counted[-1]) if len(counted) else 0.0
+    found = charge.around(span)
+    if found is None:
+        return Figure(None, "the charge counter does not cover the span", "sensor")
+    t_ns, counted = found
+    # Times relative to the span: a float64 cannot hold nanoseconds since boot and fractions of a sample.
+    at_ends = np.interp([0.0, float(span[1] - span[0])], (t_ns - span[0]).astype(np.float64), counted)
+    drop_c = float(at_ends[0] - at_ends[1])
+    voltages, step_c = volts.inside(span), smallest_step(charge)
     if not len(voltages) or step_c <= 0 or drop_c < MIN_STEPS * step_c:
         note = f"the charge counter fell by {drop_c:.3g} C, in steps of {step_c:.3g} C: too few for an energy"
         return Figure(None, note, "sensor")
     mean_v = float(np.mean(voltages))
-    # The mean over time is not that over the charge: a battery's voltage is lowest while most flows.
-    terms = {"u_step": step_c * mean_v, "u_voltage": drop_c * float(np.ptp(voltages)) / 2}
+    # What is read may be a period old, at either end. And the mean over time is not that over the charge: a battery's
+    # voltage is lowest while most flows.
+    ends_c = abs(float(counted[1] - counted[0])) + abs(float(counted[-1] - counted[-2]))
+    terms = {"u_ends": max(step_c, ends_c) * mean_v, "u_voltage": drop_c * float(np.ptp(voltages)) / 2}
     note = f"{drop_c:.4g} C at {mean_v:.3g} V, in steps of {step_c:.2g} C"
     figures = {"drop_c": drop_c, "step_c": step_c, "mean_v": mean_v, **terms}
     return Figure(drop_c * mean_v, note, channels.BATTERY, math.hypot(*terms.values()), figures)
