@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from melt.analysis.trend import Point, block_trend
@@ -33,7 +33,8 @@ _MOST = math.log(1000)
 class OrderEffect:
     """What became of a device over a sweep. `change` is relative, from its first run to its last; `p` is of its trend.
 
-    `device` is the device's name, `order` that of the plan, `n_runs` how many runs tell of it.
+    `device` is the device's name, `order` that of the plan, `n_runs` how many runs tell of it. `alike`: all cells had
+    as many sessions, as they have not where each has as many as its precision takes.
     """
 
     sweep_id: str
@@ -42,11 +43,26 @@ class OrderEffect:
     change: float
     p: float
     n_runs: int
+    alike: bool = True
+
+    @property
+    def favours_none(self) -> bool:
+        """Whether its cells stood side by side all through it: in blocks that held each of them."""
+        return self.order in _IN_BLOCKS and self.alike
 
 
 def main_rate(spec: RunSpec) -> str:
     """Return the metric that a cell is run for: decode where it decodes, else prefill."""
     return "decode_tps" if spec.workload.n_gen else "prefill_tps"
+
+
+def session_rate(bundle: RunBundle) -> float | None:
+    """Return a run's main rate in tokens a second; None where it has none or is not to be believed."""
+    if bundle.stop.outcome is not Outcome.OK or bundle.stop.verdict is Verdict.INVALID:
+        return None
+    wanted = main_rate(bundle.start.spec)
+    values = (m.value for m in bundle.metrics if m.name == wanted and m.repetition is None)
+    return next((value for value in values if value is not None and value > 0), None)
 
 
 def order_effects(bundles: Iterable[RunBundle]) -> tuple[OrderEffect, ...]:
@@ -67,12 +83,11 @@ def order_doubts(bundles: Iterable[RunBundle]) -> dict[str, Reason]:
     """
     doubts: dict[str, Reason] = {}
     for part, effect in _found(bundles):
-        in_blocks = effect.order in _IN_BLOCKS
-        if in_blocks and abs(effect.change) < BLOCK_SHARE:
+        if effect.favours_none and abs(effect.change) < BLOCK_SHARE:
             continue
         meaning = (
             "no cell is favoured, but a rate tells more of when its session was made than chance does"
-            if in_blocks
+            if effect.favours_none
             else "part of the differences between cells is this"
         )
         reason = Reason(
@@ -101,23 +116,16 @@ def _parts(bundles: Iterable[RunBundle]) -> list[list[RunBundle]]:
     """Return the runs that have a rate, by sweep and device, as they were run."""
     parts: dict[tuple[str, str], list[RunBundle]] = {}
     for bundle in sorted(bundles, key=lambda b: b.start.started_utc_ns):
-        good = bundle.stop.outcome is Outcome.OK and bundle.stop.verdict is not Verdict.INVALID
-        if good and _rate(bundle) is not None:
+        if session_rate(bundle) is not None:
             parts.setdefault((bundle.start.spec.sweep_id, bundle.start.device.device_id), []).append(bundle)
     return list(parts.values())
-
-
-def _rate(bundle: RunBundle) -> float | None:
-    wanted = main_rate(bundle.start.spec)
-    values = (m.value for m in bundle.metrics if m.name == wanted and m.repetition is None)
-    return next((value for value in values if value is not None and value > 0), None)
 
 
 def _effect(part: Sequence[RunBundle]) -> OrderEffect | None:
     first_ns = part[0].start.started_utc_ns
     cells: dict[tuple[str, bool], dict[int, Point]] = {}
     for bundle in part:
-        rate = _rate(bundle)
+        rate = session_rate(bundle)
         if rate is not None:
             after_s = (bundle.start.started_utc_ns - first_ns) / 1e9
             spec = bundle.start.spec
@@ -126,6 +134,7 @@ def _effect(part: Sequence[RunBundle]) -> OrderEffect | None:
     if found is None:
         return None
     start = part[0].start
+    n_sessions = {len(points) for (_, is_reference), points in cells.items() if not is_reference}
     return OrderEffect(
         sweep_id=start.spec.sweep_id,
         device=start.device.name,
@@ -134,19 +143,22 @@ def _effect(part: Sequence[RunBundle]) -> OrderEffect | None:
         change=math.expm1(min(_MOST, found.slope * (part[-1].start.started_utc_ns - first_ns) / 1e9)),
         p=found.p,
         n_runs=len(part),
+        alike=start.spec.repeat.until_ci is None or len(n_sessions) < 2,
     )
 
 
-_MEANS: Mapping[str | None, str] = {
-    "sequential": "; the order was sequential, so part of the differences between cells is this",
-    "random": "; every block had all cells, so none is favoured, but their sessions differ by it",
-    "interleaved": "; every block had all cells, so none is favoured, but their sessions differ by it",
-}
+def _meaning(effect: OrderEffect) -> str:
+    if effect.favours_none:
+        return "; every block had all cells, so none is favoured, but their sessions differ by it"
+    if effect.order == "sequential":
+        return "; the order was sequential, so part of the differences between cells is this"
+    unlike = "; some cells had more sessions than others, so part of the differences between them is this"
+    return "" if effect.alike else unlike
 
 
 def _sentence(effect: OrderEffect, many: bool) -> str:
     where = f"{effect.device}{_in_sweep(effect.sweep_id, many)}"
-    return f"Order effect on {where}: {_told(effect)}{_MEANS.get(effect.order, '')}."
+    return f"Order effect on {where}: {_told(effect)}{_meaning(effect)}."
 
 
 def _told(effect: OrderEffect) -> str:
@@ -160,7 +172,7 @@ def _told(effect: OrderEffect) -> str:
 def _reference(part: Sequence[RunBundle], many: bool) -> str | None:
     """Tell the rates of the reference runs on a device, in their order; they stand in no column."""
     runs = [bundle for bundle in part if bundle.start.spec.reference]
-    rates = [rate for bundle in runs if (rate := _rate(bundle)) is not None]
+    rates = [rate for bundle in runs if (rate := session_rate(bundle)) is not None]
     if not runs or len(runs) == len(part):
         return None
     spec, device = runs[0].start.spec, runs[0].start.device.name

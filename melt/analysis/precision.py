@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from melt.analysis.order_effect import main_rate
 from melt.analysis.statistics import measured
-from melt.records import Outcome, Repeat, Verdict
-from melt.traces import RunBundle
+from melt.records import Repeat
 
 CONFIDENCE = 0.95
 
@@ -43,15 +41,6 @@ def known(sessions: Sequence[float | None]) -> Known:
     """Sum up the rates of one cell's sessions on one device, None for each that ended without one."""
     rates = measured(sessions)
     return Known(len(sessions), len(rates), half_width(rates))
-
-
-def session_rate(bundle: RunBundle) -> float | None:
-    """Return the rate that a session counts with, in tokens a second; None where it is invalid or has none."""
-    if bundle.stop.outcome is not Outcome.OK or bundle.stop.verdict is Verdict.INVALID:
-        return None
-    wanted = main_rate(bundle.start.spec)
-    values = (m.value for m in bundle.metrics if m.name == wanted and m.repetition is None)
-    return next((value for value in values if value is not None and value > 0), None)
 
 
 def half_width(rates: Sequence[float]) -> float | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
-from melt.analysis.precision import Known, known, session_rate
+from melt.analysis.order_effect import session_rate
+from melt.analysis.precision import Known, known
 from melt.fleet.sweep import MADE_ANEW, Sweep
 from melt.plan.expand import Cell, cell_of
 from melt.records import RunSpec

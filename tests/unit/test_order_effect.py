@@ -160,6 +160,19 @@ def test_in_blocks_an_effect_is_a_doubt_from_where_it_spreads_sessions_as_much_a
     assert abs(BLOCK_SHARE / 12**0.5 - 0.02) < 0.0003
 
 
+def test_where_cells_had_unlike_numbers_of_sessions_any_effect_is_a_doubt():
+    bundles = sweep(lambda i: 1 - 0.04 * i / 17)
+    assert not order_doubts(bundles)
+    adaptive = Repeat(sessions=6, min_sessions=3, until_ci=0.02)
+    bundles = [
+        replace(b, start=replace(b.start, spec=replace(b.start.spec, repeat=adaptive)))
+        for b in bundles
+        if b.start.spec.quant != "f16" or b.start.spec.block < 3
+    ]
+    assert {doubt.code for doubt in order_doubts(bundles).values()} == {"order_effect"}
+    assert "some cells had more sessions than others" in " ".join(order_notes(bundles, order_effects(bundles)))
+
+
 @pytest.mark.parametrize("order", ["sequential", None])
 def test_in_another_order_any_effect_is_a_doubt(order):
     made = sweep(steady_loss(0.05), order="sequential", order_seed=None)

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from store_samples import make_bundle
 
-from melt.analysis.precision import Known, half_width, known, session_rate
+from melt.analysis.order_effect import session_rate
+from melt.analysis.precision import Known, half_width, known
 from melt.records import Metric, Outcome, Repeat, Verdict, Workload
 
 _RATES = st.lists(st.floats(1.0, 1e4), min_size=2, max_size=20)
