@@ -43,15 +43,28 @@ def recover(store: Store, *, observe: Observer, stop: Event) -> list[RunBundle]:
                 continue
             known = store.is_published(folder.run_id)
             try:
-                facts = loads(RunStart, folder.read_document(docs.START) or b"").device
-                # Another melt that comes meanwhile would take the run for nobody's.
-                with lease(facts.device_id, facts.name):
-                    bundle = _one(store, folder, site, observe, stop, left_by="an earlier melt", within_s=0.0)
+                bundle = _left(store, folder, site, observe, stop)
             except DeviceError as error:
                 observe(Note(f"a run is left on {site.device}, which cannot be reached: {error}", folder.path.name))
             else:
                 published += [bundle] if bundle and not known else []
     return published
+
+
+def recover_left(store: Store, run_id: str, observe: Observer, stop: Event) -> RunBundle | None:
+    """Collect and publish a run that `recover` could not reach; None where nothing lies here that was begun.
+
+    Raises DeviceError, also where another melt measures there; StoreError.
+    """
+    folder = Spool.take(store.layout.spool / run_id)
+    if folder is None:
+        return None
+    with folder:
+        site = read_site(folder)
+        if site is None:
+            folder.discard()
+            return None
+        return _left(store, folder, site, observe, stop)
 
 
 def recover_run(store: Store, run_id: str, observe: Observer, stop: Event) -> RunBundle | None:
@@ -68,6 +81,13 @@ def recover_run(store: Store, run_id: str, observe: Observer, stop: Event) -> Ru
             folder.discard()
             return None
         return _one(store, folder, site, observe, stop, left_by="a broken link", within_s=BOOT_S)
+
+
+def _left(store: Store, folder: Spool, site: JobSite, observe: Observer, stop: Event) -> RunBundle | None:
+    """Publish a run of a melt that died. Its device is held meanwhile: another melt would take the run for nobody's."""
+    facts = loads(RunStart, folder.read_document(docs.START) or b"").device
+    with lease(facts.device_id, facts.name):
+        return _one(store, folder, site, observe, stop, left_by="an earlier melt", within_s=0.0)
 
 
 def _one(

@@ -14,7 +14,7 @@ from melt.events import DeviceSeen, Note, Observer, Preparing, Reading, RunBegan
 from melt.fleet.finish import assemble
 from melt.fleet.lease import Lease, lease
 from melt.fleet.look import health_of
-from melt.fleet.recover import recover_run
+from melt.fleet.recover import recover_left, recover_run
 from melt.fleet.refuse import not_run, refusal
 from melt.fleet.sessions import Sessions
 from melt.fleet.setbacks import Setbacks
@@ -59,7 +59,8 @@ class Station:
         What is left in `todo` when this raises was not measured, or lies in the spool. Raises SetAside where the device
         failed again and again; UsageError, DeviceError, StoreError where trying again is in vain.
         """
-        if self.stop.is_set():
+        self._bring_home(todo, done)
+        if self.stop.is_set() or not todo:
             return
 
         def note(text: str) -> None:
@@ -111,6 +112,20 @@ class Station:
                 done.append(replace(bundle, traces=(), attachments={}))
                 self._count(todo.popleft(), bundle, todo)
                 setbacks.ended(bundle)
+
+    def _bring_home(self, todo: deque[RunSpec], done: list[RunBundle]) -> None:
+        """Collect what an earlier melt began and what was out of reach when this one began.
+
+        Before anything else is done there: who takes a device over ends what goes on, and no run begins twice.
+        """
+        for spec in [spec for spec in todo if (self.store.layout.spool / spec.run_id).exists()]:
+            if self.stop.is_set() or spec not in todo:
+                continue
+            bundle = recover_left(self.store, spec.run_id, self.observe, self.stop)
+            if bundle is not None:
+                done.append(replace(bundle, traces=(), attachments={}))
+                todo.remove(spec)
+                self._count(spec, bundle, todo)
 
     def _count(self, spec: RunSpec, bundle: RunBundle, todo: deque[RunSpec]) -> None:
         """Count a run that has ended, and take out of `todo` what need not be made after it."""

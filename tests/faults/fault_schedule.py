@@ -71,6 +71,7 @@ class Schedule:
     """All that befalls one sweep. `killed` are the instants at which hosts are killed, by their number.
 
     `nights_s` is how long nobody is there after each host. `pooled`: the first so many devices stand in for each other.
+    `precise`: cells are measured until they are known well enough.
     """
 
     seed: int
@@ -78,10 +79,13 @@ class Schedule:
     hosts: tuple[tuple[HostFault, ...], ...]
     killed: Mapping[int, Instant]
     nights_s: tuple[float, ...]
-    pooled: int
+    pooled: int = 0
+    precise: bool = False
 
     def __str__(self) -> str:
-        lines = [f"seed {self.seed}, {self.pooled or 'no'} devices stand in for each other", *map(str, self.faults)]
+        until = ", cells are measured until they are known well enough" if self.precise else ""
+        lines = [f"seed {self.seed}, {self.pooled or 'no'} devices stand in for each other{until}"]
+        lines += map(str, self.faults)
         for number, faults in enumerate(self.hosts):
             lines += [f"{fault} (host {number})" for fault in faults]
         lines += [f"host: killed {instant} (host {number})" for number, instant in self.killed.items()]
@@ -113,7 +117,8 @@ def draw(seed: int) -> Schedule:
         if random.random() < 0.5
     }
     nights = tuple(random.choice((0.0, 2.0, 5.0, 600.0, 8000.0)) for _ in range(_LIVES))
-    return Schedule(seed, tuple(faults), hosts, killed, nights, random.choice((0, 0, 3, DEVICES)))
+    pooled, precise = random.choice((0, 0, 3, DEVICES)), random.random() < 0.25
+    return Schedule(seed, tuple(faults), hosts, killed, nights, pooled, precise)
 
 
 def _host_fault(random: Random) -> HostFault:

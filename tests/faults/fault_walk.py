@@ -24,11 +24,13 @@ from virtual.simulated.board import Board
 from virtual.simulated.recording import Script
 
 from melt.errors import DeviceError, TransportError, UsageError
+from melt.fleet.settled import Settled
 from melt.fleet.sweep import Sweep, load, missing
 from melt.plan.expand import expand
 from melt.plan.ids import new_id
 from melt.plan.model import ModelChoice, Plan
 from melt.records import Artifact, Conditions, Outcome, Repeat, Settings, Workload
+from melt.store.selection import Selection
 from melt.store.store import Store
 
 _LINES = DEVICES + 3
@@ -48,22 +50,26 @@ _CONDITIONS = (
 )
 
 
-def plan_sweep(seed: int, pooled: int) -> Sweep:
-    """Plan 40 runs: five cells on each of eight devices, of which the first ones stand in for each other."""
+def plan_sweep(schedule: Schedule) -> Sweep:
+    """Plan a sweep on eight devices, of which the first ones stand in for each other: five cells on each, 40 runs.
+
+    Where a precision is asked for, they are two cells of up to four sessions, of which two are enough.
+    """
     devices = tuple(f"ssh:board-{number}" for number in range(DEVICES))
+    precise = Repeat(repetitions=SCRIPT.repetitions, sessions=4, until_ci=0.05, min_sessions=2)
     plan = Plan(
         name="faults",
         models=(ModelChoice(model="tiny-pydoc"),),
         workloads=(_WORKLOAD,),
         devices=devices,
         settings=(Settings(timeout_s=100.0),),
-        conditions=_CONDITIONS,
-        repeat=Repeat(repetitions=SCRIPT.repetitions),
-        order_seed=seed,
+        conditions=_CONDITIONS[2:4] if schedule.precise else _CONDITIONS,
+        repeat=precise if schedule.precise else Repeat(repetitions=SCRIPT.repetitions),
+        order_seed=schedule.seed,
     )
     sweep_id = new_id()
     specs = expand(plan, sweep_id=sweep_id, new_run_id=new_id)
-    return Sweep(sweep_id, specs, (devices[:pooled],) if pooled else ())
+    return Sweep(sweep_id, specs, (devices[: schedule.pooled],) if schedule.pooled else ())
 
 
 @dataclass
@@ -79,10 +85,10 @@ class Walk:
 
     def __post_init__(self) -> None:
         random = Random(self.schedule.seed)
-        self._boards = {
+        self.boards = {
             f"ssh:board-{n}": Board(f"ssh:board-{n}", SCRIPT, Random(random.random())) for n in range(DEVICES)
         }
-        self._knobs = {name: board.knobs for name, board in self._boards.items()}
+        self._knobs = {name: board.knobs for name, board in self.boards.items()}
         self._asked: Counter[tuple[str, bool]] = Counter()
         self._due = list(self.schedule.faults)
         self._violations: list[str] = []
@@ -91,30 +97,35 @@ class Walk:
     def to_its_end(self) -> list[str]:
         """Start hosts until the sweep is done; return what does not hold then."""
         violations = self._violations
-        while not violations and self._lacks():
+        while not violations and (lacking := self._lacking()):
             if self.hosts == _PATIENCE:
-                violations.append(f"after {_PATIENCE} hosts the sweep still lacks {self._lacks()} runs")
+                violations.append(f"after {_PATIENCE} hosts there is still {lacking}")
                 break
             code = self._one_host()
             self.said.append(f"host {self.hosts} ended with {code}")
             if code not in (0, 1, 2, -signal.SIGKILL):
                 violations.append(f"host {self.hosts} crashed with {code}")
-            self._night()
+            self.night()
             self.hosts += 1
         asked, sweep_id = self.world.sweep.specs, self.world.sweep.sweep_id
         devices = [
             invariants.DeviceAtRest(name, self._knobs[name], board.knobs, board.unended, tuple(board.completed))
-            for name, board in self._boards.items()
+            for name, board in self.boards.items()
         ]
         return violations + invariants.check(self.world.store, sweep_id, asked, self.acknowledged, devices)
 
-    def _lacks(self) -> int:
+    def _lacking(self) -> str:
+        """Say for what another host is needed; nothing when the sweep is over and nothing of it lies on a device."""
         try:
-            sweep = load(self.world.store, self.world.sweep.sweep_id)
+            asked = load(self.world.store, self.world.sweep.sweep_id)
         except UsageError:
-            return len(self.world.sweep.specs)  # It was not even written down.
+            return "a sweep that was not even written down"
         with Store.open(self.world.store) as store:
-            return len(missing(sweep, store)[1])
+            sweep, todo = missing(asked, store)
+            spared = Settled.of(sweep, store.bundles(Selection(sweep=sweep.sweep_id))).spared(todo)
+            left = [spec.run_id for spec in todo if spec.run_id not in spared]
+            left += [folder.name for folder in store.layout.spool.glob("[!.]*")]
+            return ", ".join(left)
 
     def _one_host(self) -> int:
         pairs = [Pipe() for _ in range(_LINES)]
@@ -165,7 +176,7 @@ class Walk:
                 self._violations.append(f"run {words[0]} was published twice")
             self.acknowledged[words[0]] = Outcome(words[1])
             return None
-        board = self._boards[device]
+        board = self.boards[device]
         board.advance(owed_s)
         befall = self._befalling(device, following=verb == "read")
         if befall is not None and not befall.answered:
@@ -195,12 +206,12 @@ class Walk:
         return None
 
     def _let_happen(self, fault: Fault) -> None:
-        board = self._boards[f"ssh:board-{fault.device}"]
+        board = self.boards[f"ssh:board-{fault.device}"]
         self.said.append(f"host {self.hosts}: {fault}")
         if fault.kind == "cable pulled":
             board.unplug(fault.for_s)
         elif fault.kind == "adb server killed":
-            for one in self._boards.values():
+            for one in self.boards.values():
                 one.unplug(fault.for_s)
         elif fault.kind in ("rebooted", "battery empty"):
             board.switch_off(fault.for_s)
@@ -215,12 +226,12 @@ class Walk:
         elif fault.kind == "host killed":
             os.kill(self._pid, signal.SIGKILL)
 
-    def _night(self) -> None:
+    def night(self) -> None:
         """Let time pass until somebody starts the next host; after the last fault all is well again."""
         if self.world.ballast is not None:
             self.world.ballast.unlink(missing_ok=True)
         nights = self.schedule.nights_s
-        for board in self._boards.values():
+        for board in self.boards.values():
             board.advance(nights[self.hosts] if self.hosts < len(nights) else 0.0)
             if self.hosts >= len(nights):
                 self._due = []

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from melt.fleet.sweep import Sweep, load
+from melt.fleet.settled import Settled
+from melt.fleet.sweep import MADE_ANEW, Sweep, load
 from melt.plan.expand import cell_of
 from melt.records import Outcome, RunSpec
 from melt.store.publish import JOURNAL
@@ -16,9 +17,6 @@ from melt.store.store import Store
 from melt.store.upkeep import verify
 from melt.telemetry.journal import HEADER_BYTES
 from melt.traces import RunBundle
-
-ASKED_AGAIN = (Outcome.ABORTED, Outcome.DEVICE_LOST)
-"""How a run may end without being the answer to its cell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +82,15 @@ def _ended_once(seen: _Seen, asked: Sequence[RunSpec]) -> Iterator[str]:
     for run_id, n in Counter(spec.run_id for spec in seen.sweep.specs).items():
         if n > 1:
             yield f"run {run_id} stands for {n} cells"
+    settled = Settled.of(seen.sweep, seen.bundles.values())
     for spec in seen.sweep.specs:
         bundle = seen.bundles.get(spec.run_id)
-        if bundle is None:
+        if bundle is None and spec.run_id in seen.sweep.spared:
+            if settled.why_spared(spec) is None:
+                yield f"run {spec.run_id} was not made, and its cell is not known well enough"
+        elif bundle is None:
             yield f"run {spec.run_id} ({spec.label} on {spec.device}) has no end"
-        elif bundle.stop.outcome in ASKED_AGAIN:
+        elif bundle.stop.outcome in MADE_ANEW:
             yield f"run {spec.run_id} is {bundle.stop.outcome}, and was not asked for again"
         elif bundle.stop.outcome is not Outcome.OK and not (bundle.stop.reasons and bundle.stop.reasons[0].code):
             yield f"run {spec.run_id} is {bundle.stop.outcome} without a reason"
@@ -130,7 +132,7 @@ def _counted_twice(seen: _Seen) -> Iterator[str]:
         repetitions = {w.repetition for w in bundle.windows if not w.warmup and w.repetition is not None}
         if bundle.stop.outcome is Outcome.OK and len(repetitions) != spec.repeat.repetitions:
             yield f"run {run_id} has {len(repetitions)} of {spec.repeat.repetitions} repetitions"
-        if run_id not in current and bundle.stop.outcome not in ASKED_AGAIN and spec.device not in given_up:
+        if run_id not in current and bundle.stop.outcome not in MADE_ANEW and spec.device not in given_up:
             yield f"run {run_id} ({bundle.stop.outcome}) was run again under another name: its cell is measured twice"
 
 

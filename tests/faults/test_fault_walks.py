@@ -76,7 +76,7 @@ def begin(disk: Path, artifact: Artifact, empty_store: Path, tmp_path: Path) -> 
 
     def make(schedule: Schedule) -> Walk:
         folder.mkdir()
-        sweep = plan_sweep(schedule.seed, schedule.pooled)
+        sweep = plan_sweep(schedule)
         small = os.path.ismount(disk)
         return Walk(schedule, build_world(folder, empty_store, sweep, artifact, tmp_path / "log", small_disk=small))
 
@@ -91,6 +91,24 @@ def test_every_cell_ends_exactly_once(begin: Begin, seed: int) -> None:
     assert not violations, story(walk, violations)
 
 
+class _AwayForAMoment(Walk):
+    """After the first host all devices are out of reach when they are first sought, and back a moment later."""
+
+    def night(self) -> None:
+        super().night()
+        for board in self.boards.values() if self.hosts == 0 else ():
+            board.unplug(0.003)
+
+
+def test_a_run_that_could_not_be_reached_at_first_is_collected_and_not_stopped(begin: Begin) -> None:
+    walk = begin(Schedule(0, (Fault(0, 9, "host killed", 0.0, following=True, answered=False),), (), {}, (0.0,) * 3))
+    walk = _AwayForAMoment(walk.schedule, walk.world)
+    violations = walk.to_its_end()
+    assert not violations, story(walk, violations)
+    assert set(walk.acknowledged.values()) == {Outcome.OK}
+    assert "host 1 ended with 0" in walk.said, story(walk, violations)
+
+
 # A suite that cannot fail is worth nothing: hosts that are wrong on purpose.
 
 
@@ -101,13 +119,13 @@ def _in_each_first_run(kind: str, for_s: float = 0.0) -> tuple[Fault, ...]:
 
 def _broken(begin: Begin, faults: tuple[Fault, ...], breaks_host: Callable[[], None]) -> str:
     """Walk with a host that is broken, and return what was found."""
-    walk = begin(Schedule(0, faults, ((),), {}, (600.0,), 0))
+    walk = begin(Schedule(0, faults, ((),), {}, (600.0,)))
     walk.breaks_host = breaks_host
     return "\n".join(walk.to_its_end())
 
 
 def test_without_faults_all_is_well(begin: Begin) -> None:
-    walk = begin(Schedule(0, (), (), {}, (), 0))
+    walk = begin(Schedule(0, (), (), {}, ()))
     assert walk.to_its_end() == []
     assert walk.hosts == 1
     assert list(walk.acknowledged.values()) == [Outcome.OK] * 40
