@@ -149,7 +149,10 @@ _BEFORE = {
 
 
 def _block(spec: RunSpec) -> str:
-    return "reference run" if spec.reference else f"block {spec.block + 1} of {spec.repeat.sessions}"
+    if spec.reference:
+        return "reference run"
+    at_most = "" if spec.repeat.until_ci is None else "at most "
+    return f"block {spec.block + 1} of {at_most}{spec.repeat.sessions}"
 
 
 def _session(session: Session) -> str:

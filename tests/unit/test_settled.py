@@ -15,8 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from store_samples import make_bundle
 
+from melt.analysis.compare import compare
 from melt.cli._sessions_text import what_sessions_told
 from melt.events import RunSpared
+from melt.fleet.conductor import conduct
+from melt.fleet.setbacks import SetAside
 from melt.fleet.settled import Settled
 from melt.fleet.station import Station
 from melt.fleet.sweep import Sweep
@@ -171,3 +174,45 @@ def test_many_cells_are_counted_and_told_apart_by_what_differs() -> None:
         if spec.block < 3:
             settled.add(spec, _ended(spec, 100.0))
     assert what_sessions_told(many, settled) == "±2 % was reached in 3 sessions for 9 cells"
+
+
+def test_runs_that_differ_in_how_often_they_were_made_stand_side_by_side() -> None:
+    fixed = [_ended(spec, 100.0) for spec in _specs(replace(_PLAN, repeat=Repeat(sessions=3)))]
+    as_needed = [_ended(spec, 100.0) for spec in _specs()]
+    later = [
+        replace(b, start=replace(b.start, spec=replace(b.start.spec, sweep_id="t", run_id=f"{b.start.spec.run_id}t")))
+        for b in as_needed
+    ]
+    (group,) = compare([*fixed, *later]).groups
+    assert [column.n_ok for column in group.columns] == [9, 9]
+
+
+def test_what_a_failed_device_lost_of_a_cell_that_is_known_is_not_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    specs = _specs()
+
+    def lose(station: Station, device: str, todo: deque[RunSpec], done: list[RunBundle]) -> None:
+        """Measure the first level thrice, and lose one of its runs and one of the other level's."""
+        for spec in specs:
+            known_soon = spec.quant == "q4_0" and spec.block < 3
+            lost = spec.block == (3 if spec.quant == "q4_0" else 0)
+            if known_soon or lost:
+                bundle = _ended(spec, 100.0, Outcome.DEVICE_LOST if lost else Outcome.OK)
+                station.settled.add(spec, bundle)
+                done.append(bundle)
+        todo.clear()
+        raise SetAside(device, "its cable")
+
+    asked: list[RunSpec] = []
+    monkeypatch.setattr(Station, "work_off", lose)
+    with Store.open(tmp_path) as store:
+        conduct(
+            specs,
+            store,
+            lambda *_: _BUNDLE.start.artifact,
+            observe=lambda _: None,
+            stop=Event(),
+            elsewhere=lambda _device, _left, _why, lost: asked.extend(lost),
+        )
+    assert [spec.quant for spec in asked] == ["q8_0"]
