@@ -24,9 +24,8 @@ from melt.telemetry.platforms import linux
 from melt.telemetry.schedule import make_schedule
 from melt.transports.local import LocalTransport
 
-BUSY_PROGRAM = (
-    "import time\nend = time.monotonic() + 1.0\nx = bytearray(40_000_000)\nwhile time.monotonic() < end: pass"
-)
+BUSY_PROGRAM = "import time\nx = bytearray(40_000_000)\nwhile time.process_time() < 1.0: pass"
+"""Busy for a second of its own, which is several on a machine that does other things too."""
 
 
 def test_a_busy_program_is_seen_as_busy(tmp_path: Path) -> None:
@@ -44,22 +43,24 @@ def test_a_busy_program_is_seen_as_busy(tmp_path: Path) -> None:
     job = Job(
         run_id="live",
         runner=(sys.executable, "-c", BUSY_PROGRAM),
-        timeout_s=30,
+        timeout_s=120,
         groups=schedule.groups,
         streams=schedule.streams,
     )
     (folder / "job").write_bytes(job.render())
     agent.start(str(folder))
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while agent.status(str(folder)).state == "running":
         assert time.monotonic() < deadline, "the job is still running"
         time.sleep(0.02)
     traces = {trace.collector: trace for trace in decode(read_journal(folder / "journal"), schedule)}
     process, memory, system = traces["process"], traces["process_memory"], traces["system"]
-    assert 30 <= len(process.t_ns) <= 120
-    assert bool((np.diff(process.t_ns) > 0).all())
-    assert np.nanmax(process.columns["cpu_user_s"]) > 0.3
-    assert 0.2 < np.nanmedian(process.columns["cpus_used"]) < 1.5
+    steps_s = np.diff(process.t_ns) / 1e9
+    assert 0.6 < len(steps_s) / (50 * steps_s.sum()) < 1.2
+    assert bool((steps_s > 0).all())
+    used_s = np.nanmax(process.columns["cpu_user_s"]) + np.nanmax(process.columns["cpu_system_s"])
+    assert used_s == pytest.approx(1.0, abs=0.3)
+    assert np.nansum(process.columns["cpus_used"][1:] * steps_s) == pytest.approx(used_s, abs=0.3)
     assert np.nanmax(memory.columns["rss_anon_bytes"]) > 40e6
     assert np.nanmax(memory.columns["rss_peak_bytes"]) >= np.nanmax(memory.columns["rss_bytes"])
     loads = [values for name, values in system.columns.items() if name.endswith("_busy_ratio")]
