@@ -20,8 +20,9 @@ def resolve_devices(plan: Plan) -> Plan:
 
     A model stays as it is: which devices do its runs is seen when they begin. Raises UsageError.
     """
-    full = (device if by_model(device) else resolve(device) for device in plan.devices)
-    return replace(plan, devices=tuple(dict.fromkeys(full)))
+    full = {device: device if by_model(device) else resolve(device) for device in plan.devices}
+    own = {full[device]: conditions for device, conditions in plan.conditions_on.items() if device in full}
+    return replace(plan, devices=tuple(dict.fromkeys(full.values())), conditions_on=own)
 
 
 def check_names(specs: Iterable[RunSpec]) -> None:

@@ -119,7 +119,7 @@ def _cells(plan: Plan, device: str, note: Callable[[str], None]) -> list[Cell]:
             conditions=conditions,
         )
         for conditions, settings, (model, quant), engine, workload in itertools.product(
-            plan.conditions, plan.settings, artifacts, plan.engines, plan.workloads
+            plan.conditions_of(device), plan.settings, artifacts, plan.engines, plan.workloads
         )
     ]
     unique = list({cell.key: cell for cell in cells}.values())

@@ -75,13 +75,14 @@ def plan_from_flags(
         "repeat": _repeat(flags.repeat, base.repeat),
         "sampling": replace(base.sampling, **_single(flags.sampling, values.SAMPLING)),
         "conditions": _conditions(flags.conditions, base.conditions),
+        "conditions_on": {name: _conditions(flags.conditions, own) for name, own in base.conditions_on.items()},
         "gate": replace(base.gate, **_assigned("--gate", flags.gate, values.GATE)),
         **_order(flags, base),
         "reference": base.reference or (Reference() if flags.reference else None),
     }
     plan = Plan(**given)
     check_size(plan.n_runs)
-    check_affinity(plan.settings, plan.conditions)
+    check_affinity(plan.settings, plan.all_conditions)
     _read("the plan's reference", lambda _: check_reference(plan), "")
     return plan
 

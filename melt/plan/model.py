@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from melt.errors import UsageError
@@ -51,6 +52,7 @@ class Plan:
     """What to measure. A cell is a device x model x quant x engine x workload x settings x conditions: a run a session.
 
     `settings` and `conditions` hold one entry per combination that is to be tried; `gate` stands before every run.
+    `conditions_on` maps a device, as it stands in `devices`, to conditions of its own in the place of the plan's.
     `order_seed` belongs to the order `random`; None: one is drawn when the plan is expanded.
     """
 
@@ -61,6 +63,7 @@ class Plan:
     engines: tuple[str, ...] = ("llama.cpp",)
     settings: tuple[Settings, ...] = (Settings(),)
     conditions: tuple[Conditions, ...] = (Conditions(),)
+    conditions_on: Mapping[str, tuple[Conditions, ...]] = field(default_factory=dict)
     gate: Gate = field(default_factory=Gate)
     repeat: Repeat = field(default_factory=Repeat)
     sampling: Sampling = field(default_factory=Sampling)
@@ -72,9 +75,19 @@ class Plan:
     def n_runs(self) -> int:
         """How many runs the plan asks for at most, before cells that are the same are taken together."""
         n_artifacts = sum(len(choice.quants) for choice in self.models)
-        n_ways = len(self.workloads) * len(self.settings) * len(self.conditions)
-        n_references = N_REFERENCE_RUNS if self.reference else 0
-        return len(self.devices) * (n_artifacts * len(self.engines) * n_ways * self.repeat.sessions + n_references)
+        n_ways = len(self.workloads) * len(self.settings)
+        n_conditions = sum(len(self.conditions_of(device)) for device in self.devices)
+        n_references = N_REFERENCE_RUNS * len(self.devices) if self.reference else 0
+        return n_artifacts * len(self.engines) * n_ways * n_conditions * self.repeat.sessions + n_references
+
+    @property
+    def all_conditions(self) -> tuple[Conditions, ...]:
+        """What any of the devices is to be in."""
+        return tuple(itertools.chain.from_iterable(map(self.conditions_of, self.devices)))
+
+    def conditions_of(self, device: str) -> tuple[Conditions, ...]:
+        """Return the conditions that the runs of a device are made in."""
+        return self.conditions_on.get(device, self.conditions)
 
 
 def check_affinity(settings: Iterable[Settings], conditions: Iterable[Conditions]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePath
 from typing import Any, TypeVar
@@ -21,7 +22,7 @@ from melt.records import Conditions, Gate, Repeat, Sampling, Settings, Workload
 T = TypeVar("T")
 
 _MODEL_KEYS = ("model", "quants")
-_DEVICE_KEYS = ("model", "count")
+_DEVICE_KEYS = ("device", "model", "count", "conditions")
 _WORKLOAD_KEYS = ("prompt", "gen", "depth", "prompts", "sustained")
 _NULL_TAG = "tag:yaml.org,2002:null"
 
@@ -46,6 +47,14 @@ class _NotedError(Exception):
     """A part cannot be read, and the problem is noted: go on with the next part."""
 
 
+@dataclass(frozen=True, slots=True)
+class _DeviceChoice:
+    """A device of a plan, with conditions of its own or those of the plan."""
+
+    selector: str
+    conditions: tuple[Conditions, ...] | None = None
+
+
 class _PlanReader:
     """Walks the tree. Every method returns a valid part or notes a problem and raises `_NotedError`."""
 
@@ -57,7 +66,7 @@ class _PlanReader:
         """Read the whole. It is only a plan when nothing was noted."""
         readers: dict[str, Callable[[yaml.Node], object]] = {
             "name": partial(self._value, "name", values.name),
-            "devices": partial(self._list, "devices", self._device),
+            "devices": partial(self._list, "devices", self._device, label=lambda choice: choice.selector),
             "models": lambda child: self._list("models", self._model, child, label=lambda choice: choice.model),
             "engines": self._names("engines"),
             "workloads": lambda child: self._list("workloads", self._workload, child, label=lambda work: work.name),
@@ -75,10 +84,14 @@ class _PlanReader:
             if key not in children:
                 self._problems.add(node, f"'{key}' is missing")
         given = self._each(readers, children)
-        plan = Plan(**{"name": default_name, "models": (), "workloads": (), **given})
+        chosen = given.pop("devices", ())
+        if chosen:
+            given["devices"] = tuple(choice.selector for choice in chosen)
+        own = {choice.selector: choice.conditions for choice in chosen if choice.conditions is not None}
+        plan = Plan(**{"name": default_name, "models": (), "workloads": (), **given}, conditions_on=own)
         self._check(node, lambda: check_size(plan.n_runs))
         self._check(
-            children.get("conditions", node), lambda: check_affinity(plan.settings, plan.conditions), "conditions"
+            children.get("conditions", node), lambda: check_affinity(plan.settings, plan.all_conditions), "conditions"
         )
         self._check(children.get("order_seed", node), lambda: check_order(plan.order, plan.order_seed), "order_seed")
         # Without models or workloads there is something else to be said.
@@ -89,20 +102,25 @@ class _PlanReader:
     def _names(self, what: str) -> Callable[[yaml.Node], tuple[str, ...]]:
         return partial(self._list, what, partial(self._value, what, values.name))
 
-    def _device(self, node: yaml.Node) -> str:
+    def _device(self, node: yaml.Node) -> _DeviceChoice:
         if isinstance(node, yaml.ScalarNode):
-            return self._value("devices", devices.device, node)
+            return _DeviceChoice(self._value("devices", devices.device, node))
         children = self._mapping("a device", _DEVICE_KEYS, node)
-        if "model" not in children:
-            raise self._wrong(node, "a device by its model needs the key 'model'")
+        if ("device" in children) == ("model" in children):
+            raise self._wrong(node, "a device is named by one of the keys 'device' (its address) and 'model'")
+        if "device" in children and "count" in children:
+            raise self._wrong(node, "the key 'count' belongs to a device by its model")
         readers: dict[str, Callable[[yaml.Node], object]] = {
+            "device": partial(self._value, "device", devices.device),
+            "conditions": partial(self._combinations, "conditions", Conditions, values.CONDITIONS),
             "model": partial(self._value, "model", values.name),
             "count": partial(self._value, "count", devices.count),
         }
         given = self._each(readers, children)
         if len(given) < len(children):
             raise _NotedError
-        return devices.ByModel(**given).selector
+        own = given.pop("conditions", None)
+        return _DeviceChoice(given["device"] if "device" in given else devices.ByModel(**given).selector, own)
 
     def _model(self, node: yaml.Node) -> ModelChoice:
         if isinstance(node, yaml.ScalarNode):

@@ -169,6 +169,20 @@ def test_each_of_the_conditions_makes_cells_of_its_own_and_the_gate_is_before_ev
     assert {spec.gate for spec in specs} == {gate}
 
 
+def test_a_device_may_have_conditions_of_its_own_in_the_place_of_the_plans() -> None:
+    modes = (Conditions(nvpmodel="15W"), Conditions(nvpmodel="MAXN"))
+    asked = plan(
+        1, 2, devices=("adb:A", "ssh:orin"), conditions=(Conditions(screen="off"),), conditions_on={"ssh:orin": modes}
+    )
+    specs = runs(asked, 1)
+    assert len(specs) == asked.n_runs == 6
+    assert Counter((spec.device, spec.conditions) for spec in specs) == {
+        ("adb:A", Conditions(screen="off")): 2,
+        ("ssh:orin", modes[0]): 2,
+        ("ssh:orin", modes[1]): 2,
+    }
+
+
 @pytest.mark.parametrize(
     ("change", "same"),
     [

@@ -9,6 +9,7 @@ import pytest
 
 from melt.cli._planargs import add_plan_arguments, plan_from_args
 from melt.errors import PlanError, UsageError
+from melt.fleet.names import resolve_devices
 from melt.plan.flags import integers
 from melt.plan.model import ModelChoice, Plan, Reference
 from melt.records import Conditions, Gate, Repeat
@@ -268,6 +269,21 @@ def test_conditions_take_lists_and_keep_what_the_plan_says_beside_them(tmp_path:
         Conditions(charging="suspended", screen=screen, brightness=9) for screen in ("off", "on")
     )
     assert plan.gate == Gate(battery_min_ratio=0.3, wait_s=60)
+
+
+def test_conditions_change_those_that_a_device_has_of_its_own_too(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(
+        "models: a\nworkloads: pp8\ndevices: [local, {device: '10.0.0.1:5555', conditions: {screen: off}}]\n"
+    )
+    plan = plan_of(str(path), "--condition", "brightness=9")
+    assert plan.conditions_of("local") == (Conditions(brightness=9),)
+    own = (Conditions(screen="off", brightness=9),)
+    assert plan.conditions_on == {"10.0.0.1:5555": own}
+    assert resolve_devices(plan).conditions_on == {"adb:10.0.0.1:5555": own}
+    path.write_text("models: a\nworkloads: pp8\ndevices: [{device: b, conditions: {cluster: big}}]\n")
+    with pytest.raises(UsageError, match="choose the CPUs"):
+        plan_of(str(path), "--affinity", "0-1")
 
 
 @pytest.mark.parametrize(

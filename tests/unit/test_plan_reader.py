@@ -75,7 +75,7 @@ def test_the_reference_is_the_first_cell_or_one_that_is_named(text: str, referen
 
 def test_every_example_of_the_documentation_is_a_plan() -> None:
     examples = re.findall(r"^```yaml\n(.*?)^```", DOCS.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    assert [read_plan(text, "plan.yaml").n_runs for text in examples] == [2, 4 * 6 * 2 * 6 + 3, 2, 3, 4, 40]
+    assert [read_plan(text, "plan.yaml").n_runs for text in examples] == [2, 4 * 6 * 2 * 6 + 3, 2, 3, 4, 4, 40]
 
 
 def test_the_least_plan_takes_its_name_from_the_file_and_the_rest_from_the_defaults() -> None:
@@ -233,6 +233,13 @@ _PLANS = st.builds(
     order=st.sampled_from(ORDERS),
     reference=st.none() | st.just(Reference()),
 ).flatmap(
+    lambda plan: st.builds(
+        replace, st.just(plan),
+        conditions_on=st.dictionaries(
+            st.sampled_from(plan.devices), st.lists(_CONDITIONS, min_size=1, max_size=2).map(tuple)
+        ),
+    )
+).flatmap(
     lambda plan: st.builds(replace, st.just(plan), order_seed=st.none() | st.integers(0, MAX_ORDER_SEED))
     if plan.order == "random" else st.just(plan)
 )  # fmt: skip
@@ -243,6 +250,10 @@ _PLANS = st.builds(
 def test_a_plan_written_down_reads_back_equal(plan: Plan) -> None:
     document = codec.to_dict(plan)
     document["workloads"] = [workload.name for workload in plan.workloads]
+    own = document.pop("conditions_on")
+    document["devices"] = [
+        {"device": device, "conditions": own[device]} if device in own else device for device in plan.devices
+    ]
     least, most = document["repeat"].pop("min_sessions"), document["repeat"]["sessions"]
     if plan.repeat.until_ci is not None:
         del document["repeat"]["sessions"]

@@ -61,7 +61,10 @@ def test_a_plan_and_the_flags_ask_for_devices_by_their_model() -> None:
 @pytest.mark.parametrize(
     ("devices", "problem"),
     [
-        ("[{count: 2}]", "p.yaml:1: a device by its model needs the key 'model'"),
+        ("[{count: 2}]", "p.yaml:1: a device is named by one of the keys 'device' (its address) and 'model'"),
+        ("[{device: a, model: b}]", "p.yaml:1: a device is named by one of the keys 'device'"),
+        ("[{device: a, count: 2}]", "p.yaml:1: the key 'count' belongs to a device by its model"),
+        ("[{device: a, conditions: {screen: dim}}]", "p.yaml:1: screen: expected on or off, found 'dim'"),
         ("[{model: pixel-8, count: 0}]", "p.yaml:1: count: expected a whole number from 1 to 1000, found '0'"),
         ("[{model: pixel-8, serial: x}]", "p.yaml:1: unknown key 'serial'"),
         ("['model:']", "p.yaml:1: devices: expected a model such as model:pixel-8"),
