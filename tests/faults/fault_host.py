@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sqlite3
 import sys
 import threading
 import time
@@ -142,7 +141,7 @@ class _Shelf:
 
 
 class _Transport:
-    """melt's contract with a way to a device, on a board in another process."""
+    """What melt asks of a way to a device (melt/transports/base.py), of a board in another process."""
 
     def __init__(self, name: str, ask: Callable[..., Any], clock: _Clock) -> None:
         self.name = name
@@ -332,5 +331,3 @@ def prepare_this_process() -> None:
     import melt.fleet.recover
     import melt.report.comparison
     import melt.store.parquet  # noqa: F401
-
-    assert sqlite3.threadsafety
