@@ -53,7 +53,10 @@ class OrderEffect:
 
 def main_rate(spec: RunSpec) -> str:
     """Return the metric that a cell is run for: decode where it decodes, else prefill."""
-    return "decode_tps" if spec.workload.n_gen else "prefill_tps"
+    workload = spec.workload
+    # The first token of an answer comes out of the prefill: one alone has no rate.
+    n_free = 1 if workload.n_prompt or workload.prompts else 0
+    return "decode_tps" if workload.n_gen > n_free else "prefill_tps"
 
 
 def session_rate(bundle: RunBundle) -> float | None:

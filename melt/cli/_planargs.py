@@ -60,7 +60,7 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
     _single(repeat, ("-r", "--repetitions"), "repetitions", "N", "measured repetitions in a run (default: 5)")
     _single(repeat, ("--warmup",), "warmup", "N", "repetitions before them that do not count (default: 1)")
     _single(repeat, ("--sessions",), "sessions", "N", "runs of each cell, a process of its own each (default: 1)")
-    _single(repeat, ("--until-ci",), "until_ci", "SHARE", "instead: sessions until each rate is known to such as 2%%")
+    _single(repeat, ("--until-ci",), "until_ci", "SHARE", "instead: until each rate is known so well, such as 2%%")
     _single(repeat, ("--min-sessions",), "min", "N", "sessions that a cell has in any case then (default: 3)")
     _single(repeat, ("--max-sessions",), "max", "N", "sessions that a cell has at most then (default: 20)")
     _single(repeat, ("--order",), "order", "WORD", "random (default), interleaved or sequential")

@@ -10,7 +10,7 @@ import pytest
 from store_samples import make_bundle
 
 from melt.analysis.compare import compare
-from melt.analysis.order_effect import BLOCK_SHARE, ORDER_P, order_doubts, order_effects, order_notes
+from melt.analysis.order_effect import BLOCK_SHARE, ORDER_P, main_rate, order_doubts, order_effects, order_notes
 from melt.fleet.review import review_sweep
 from melt.plan.expand import expand
 from melt.plan.model import ModelChoice, Plan, Reference
@@ -76,6 +76,20 @@ def test_no_rate_falls_by_more_than_all_of_it():
     wild = np.random.default_rng(3).normal(0, 0.5, 18)
     (effect,) = order_effects(sweep(lambda i: np.exp(wild[i] - 4.0 * i / 17)))
     assert -1 < effect.change < -0.9
+
+
+@pytest.mark.parametrize(
+    ("workload", "rate"),
+    [
+        (Workload(n_prompt=8, n_gen=2), "decode_tps"),
+        (Workload(n_prompt=8, n_gen=1), "prefill_tps"),
+        (Workload(n_gen=1), "decode_tps"),
+        (Workload(n_prompt=8), "prefill_tps"),
+        (Workload(kind="prompts", prompts=("why?",), n_gen=1), "prefill_tps"),
+    ],
+)
+def test_a_cell_is_run_for_a_rate_that_it_has(workload, rate):
+    assert main_rate(replace(make_bundle().start.spec, workload=workload)) == rate
 
 
 def test_a_change_too_small_to_matter_is_not_told():
