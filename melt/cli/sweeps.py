@@ -25,7 +25,8 @@ _SHOWN = 20
 """Lines of a table when nobody asked for a number; data formats give everything."""
 
 _ENDS = ("valid", "suspect", "invalid")
-_HEADERS = ("sweep", "begun", "plan", "devices", "runs", *_ENDS, "other ends", "state")
+_HEADERS = ("sweep", "plan", "devices", "runs", "how they ended", "state")
+"""When a sweep began is told by its id, in UTC: a column for it would not fit on a narrow terminal."""
 _DEVICE_HEADERS = ("device", "name", "runs", *_ENDS, "other ends", "lacking")
 _LACK_HEADERS = ("device", "lacking", "session", "why", "run")
 _KEYS = (
@@ -93,13 +94,14 @@ def _write_records(records: Sequence[Mapping[str, Any]], fmt: str) -> None:
 def _write_list(found: Sequence[Overview], fmt: str) -> None:
     from melt.report.table import render_table
 
-    sys.stdout.write(render_table(None, _HEADERS, [_row(one) for one in found], fmt, numeric=(3, 4, 5, 6, 7)))
+    sys.stdout.write(render_table(None, _HEADERS, [_row(one) for one in found], fmt, numeric=(2, 3)))
 
 
 def _write_one(one: Overview, lacks: Sequence[Lack], fmt: str) -> None:
     from melt.report.table import render_table
 
-    title = f"Sweep {one.sweep_id} ({one.plan}), begun {_when(one)}: {_state(one)}"
+    state = f"{one.state}, {one.lacking} left" if one.lacking else one.state
+    title = f"Sweep {one.sweep_id} ({one.plan}), begun {_when(one)}: {state}"
     rows = []
     for share in one.shares:
         runs = f"{share.planned - share.lacking}/{share.planned}"
@@ -143,17 +145,15 @@ def _say_how_to_go_on(found: Sequence[Overview], total: int) -> None:
 
 def _row(one: Overview) -> list[str]:
     runs = f"{one.done}" if one.planned is None else f"{one.done}/{one.planned}"
-    return [one.sweep_id, _when(one), one.plan, str(len(one.shares)), runs, *_ended(one.ends), _state(one)]
+    kinds = (*_ENDS, *sorted(set(one.ends) - set(_ENDS)))
+    how = ", ".join(f"{one.ends[end]} {end}" for end in kinds if one.ends[end])
+    return [one.sweep_id, one.plan, str(len(one.shares)), runs, how or "-", one.state]
 
 
 def _ended(ends: Mapping[str, int]) -> list[str]:
     """Return the columns on how runs ended: a number for each verdict, words for the rest."""
     others = ", ".join(f"{count} {end}" for end, count in sorted(ends.items()) if end not in _ENDS)
     return [*(str(ends.get(end) or "-") for end in _ENDS), others or "-"]
-
-
-def _state(one: Overview) -> str:
-    return f"{one.state}, {one.lacking} left" if one.lacking else one.state
 
 
 def _session(lack: Lack) -> str:
