@@ -97,7 +97,7 @@ def draw(seed: int) -> Schedule:
     random = Random(seed)
     names = list(_KINDS)
     faults = []
-    for _ in range(random.randint(4, 24)):
+    for _ in range(random.randint(6, 36)):
         kind = random.choices(names, [_KINDS[name][0] for name in names])[0]
         following = random.random() < 0.5
         faults.append(

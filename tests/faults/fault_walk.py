@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -39,7 +39,7 @@ _PATIENCE = 12
 """How many hosts a sweep may take."""
 _HUNG_S = 120.0
 """A host that asks no device anything for so long hangs."""
-SCRIPT = Script(run_s=2.4, load_s=0.3, warmup_s=0.3, repetitions=2, n_prompt=16, n_gen=8)
+SCRIPT = Script(run_s=2.4, load_s=0.3, warmup_s=0.3, repetitions=3, n_prompt=16, n_gen=8, threads=2)
 _WORKLOAD = Workload(n_prompt=16, n_gen=8)
 _CONDITIONS = (
     Conditions(),
@@ -68,7 +68,11 @@ def plan_sweep(schedule: Schedule) -> Sweep:
         order_seed=schedule.seed,
     )
     sweep_id = new_id()
-    specs = expand(plan, sweep_id=sweep_id, new_run_id=new_id)
+    # What a device is given is another cell than what any other one is given, also when it moves there.
+    specs = tuple(
+        replace(spec, settings=replace(spec.settings, seed=devices.index(spec.device)))
+        for spec in expand(plan, sweep_id=sweep_id, new_run_id=new_id)
+    )
     return Sweep(sweep_id, specs, (devices[: schedule.pooled],) if schedule.pooled else ())
 
 

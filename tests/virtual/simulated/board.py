@@ -28,7 +28,7 @@ _FULL = "No space left on device"
 _MODE, _CLOCKS = "nvpmodel", "jetson_clocks"
 
 _KEPT = re.compile(r"/(etc|proc)/|/sys/devices/system/cpu/(cpu[01]/|online)|/sys/class/thermal/thermal_zone0/")
-"""Which files of the captured board it has: a thermometer, two CPUs, no rails. Each channel costs every run its time."""
+"""Which files of the captured board it has: a thermometer, two CPUs, no rails. Each channel costs every run time."""
 
 Answer = tuple[int, bytes, bytes]
 """A program's exit code, stdout and stderr."""

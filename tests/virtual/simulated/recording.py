@@ -53,6 +53,7 @@ class Script:
     repetitions: int = 5
     n_prompt: int = 512
     n_gen: int = 128
+    threads: int = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +189,13 @@ def _said(script: Script) -> Sequence[tuple[float, dict[str, object]]]:
             "text": None,
         }
 
-    used = {"threads": 6, "n_gpu_layers": 0, "backend": "CPU", "cache_type_k": "f16", "cache_type_v": "f16"}
+    used = {
+        "threads": script.threads,
+        "n_gpu_layers": 0,
+        "backend": "CPU",
+        "cache_type_k": "f16",
+        "cache_type_v": "f16",
+    }
     memory = {"model_bytes": 90_000_000, "kv_cache_bytes": 15_000_000, "compute_bytes": None}
     loaded = {"event": "load", "t0_ns": at(script.load_s / 10), "t1_ns": at(script.load_s)}
     more = {"used": used, "memory": memory, "page_cache": {"asked": "warm", "resident_before": 1.0}}
