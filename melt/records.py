@@ -130,14 +130,15 @@ class Sampling:
 
     `power_hz` is for power rails that can be read faster than other sensors; None: like those. `baseline_s` is how long
     the device rests before the runner starts and after it ended, where its power is measured. `energy` is `required`
-    where a run without a believable energy is of no use, else `optional`.
+    where a run without a believable energy is of no use, or `optional`; None: required where a power meter outside the
+    device watches.
     """
 
     sensors_hz: float = 10.0
     process_hz: float = 10.0
     power_hz: float | None = None
     baseline_s: float = 2.0
-    energy: str = "optional"
+    energy: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,18 @@ from melt.analysis.series import Span
 from melt.records import Reason
 
 DEFECTS = frozenset({"energy_misread", "energy_gap", "meter_stopped", "meter_reset"})
-"""What tells of a meter that failed. Other refusals are in the nature of a device: it has none, or a slow one."""
+"""Refusals that tell of a meter that failed."""
+REFUSALS = DEFECTS | {
+    "energy_charging",
+    "energy_unread",
+    "meter_absent",
+    "meter_not_renewed",
+    "meter_stood_still",
+    "meter_too_slow",
+    "no_power_sensor",
+}
+"""Why there is no energy. The others are in the nature of a device: it has no meter, a slow one, or it is charged."""
+_DOUBTS = frozenset({"baseline_unsteady", "energy_bridged"})
 
 
 def energy_reasons(account: Account, repetitions: Sequence[Repetition], *, required: bool) -> tuple[Reason, ...]:
@@ -23,7 +34,7 @@ def energy_reasons(account: Account, repetitions: Sequence[Repetition], *, requi
     """
     found: dict[str, Reason] = {}
     for reason in _doubts(account, repetitions):
-        if required or reason.code in DEFECTS or reason.code == "baseline_unsteady":
+        if required or reason.code in DEFECTS | _DOUBTS:
             found.setdefault(reason.code, reason)
     return tuple(found.values())
 
@@ -40,7 +51,8 @@ def _doubts(account: Account, repetitions: Sequence[Repetition]) -> Iterator[Rea
         for phase in PHASES:
             windows = [(w.t0_ns, w.t1_ns) for w in repetition.phase(phase)]
             if windows:
-                yield from _of_span(meter, windows)
+                # A slow gauge tells of the whole and not of its phases: that is no fault of the run.
+                yield from (reason for reason in _of_span(meter, windows) if reason.code != "meter_too_slow")
     if isinstance(account.baseline, Baseline) and spans:
         busy = meter.measure(spans)
         unsteady = account.baseline.unsteady(busy.power_w) if isinstance(busy, Integral) else None
@@ -58,4 +70,4 @@ def _of_span(meter: Meter, spans: Sequence[Span]) -> Iterator[Reason]:
             "window lie in such holes: their energy is that of a straight line"
         )
         figures = {"coverage": found.coverage, "longest_gap_s": found.longest_gap_s, "gap_j": found.terms.gap_j}
-        yield Reason(code="energy_gap", message=message, figures=figures)
+        yield Reason(code="energy_bridged", message=message, figures=figures)

@@ -113,6 +113,7 @@ def evaluate(
                 overhead=material.overhead,
                 torn=torn,
                 energy=_energy_reasons(material),
+                energy_required=_energy_is_required(material),
             )
         )
         verdict, reasons = judgement.verdict, judgement.reasons
@@ -184,13 +185,18 @@ def _account(start: RunStart, traces: Sequence[Trace], events: Sequence[Event], 
 
 def _energy_reasons(material: _Material) -> tuple[Reason, ...]:
     """Return what speaks against the energy of a run, and against its cross-check by the charge counter."""
-    required = material.start.spec.sampling.energy == "required"
     known = {reason.code: reason for reason in material.metered.reasons}
-    doubts = energy_reasons(material.account, material.repetitions, required=required)
+    doubts = energy_reasons(material.account, material.repetitions, required=_energy_is_required(material))
     # Who recorded the meter knows why it stopped.
     found = (*known.values(), *(reason for reason in doubts if reason.code not in known))
     apart = disagreement(material.account.meter, material.counted, _measured_span(material.repetitions))
     return found if apart is None else (*found, apart)
+
+
+def _energy_is_required(material: _Material) -> bool:
+    """Whether a run without energy is of no use: by the plan, else whoever connects a meter came for it."""
+    asked = material.start.spec.sampling.energy
+    return material.metered is not NOT_METERED if asked is None else asked == "required"
 
 
 def _measured_span(repetitions: Sequence[Repetition]) -> Span | None:

@@ -17,7 +17,7 @@ from melt.traces import Trace
 class Evidence:
     """A run that came to its end. `repetitions` are the measured ones; `rates` has their throughput by metric name.
 
-    `energy` is what speaks against its power and energy.
+    `energy` is what speaks against its power and energy, `energy_required` whether a run without them is of no use.
     """
 
     start: RunStart
@@ -29,6 +29,7 @@ class Evidence:
     overhead: Overhead
     torn: bool
     energy: tuple[Reason, ...] = ()
+    energy_required: bool = False
 
     @property
     def span(self) -> Span | None:

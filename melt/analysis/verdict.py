@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from melt.analysis import conditions, disturbance, state
+from melt.analysis.energy_checks import REFUSALS
 from melt.analysis.evidence import Evidence
 from melt.records import Reason, Verdict
 
@@ -26,6 +27,6 @@ def judge(evidence: Evidence) -> Judgement:
     reasons = (*(reason for reason in found if reason is not None), *evidence.energy)
     if not reasons:
         return Judgement(Verdict.VALID, ())
-    without_energy = evidence.start.spec.sampling.energy == "required" and bool(evidence.energy)
-    invalid = without_energy or any(reason.code in INVALID for reason in reasons)
+    against = INVALID | REFUSALS if evidence.energy_required else INVALID
+    invalid = any(reason.code in against for reason in reasons)
     return Judgement(Verdict.INVALID if invalid else Verdict.SUSPECT, reasons)
