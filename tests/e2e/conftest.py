@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from melt_rig import LONG, SMALL, TINY, Melt, RunsOnADevice  # noqa: F401
+from melt_rig import Melt
 
 
 @pytest.fixture(scope="session")
