@@ -1,9 +1,9 @@
 """From one clock to another: offset and drift out of bounds taken before and after, with an uncertainty that grows.
 
-A reading says that the other clock stood at a moment somewhere between two moments of ours. Many of them within two
-seconds are an epoch: the offset lies where all of them overlap, which is no wider than half of the shortest round trip
-to either side. Two epochs give the drift. Between them the uncertainty is that of the epochs and what a crystal may
-wander; outside it grows with what is not known of the drift. Pure.
+A reading says that the other clock stood at a moment somewhere between two moments of ours. Many round trips within two
+seconds are an epoch: the offset lies where all of them overlap, which is no wider than half of the shortest of them to
+either side. Of samples that only come, the soonest count. Two epochs give the drift. Between them the uncertainty is
+that of the epochs and what a crystal may wander; outside it grows with what is not known of the drift. Pure.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ class Epoch:
     uncertainty_ns: float
 
 
+_NEVER = "the clocks were never compared"
+
+
 class ClockMismatch(ValueError):
     """The readings contradict each other: one of the clocks was set, stood still, or is another one by now."""
 
@@ -57,7 +60,7 @@ class ClockMap:
         if self.after is None:
             return MAX_DRIFT
         apart_ns = self.after.here_ns - self.before.here_ns
-        return min(MAX_DRIFT, (self.before.uncertainty_ns + self.after.uncertainty_ns) / apart_ns + WANDER)
+        return (self.before.uncertainty_ns + self.after.uncertainty_ns) / apart_ns + WANDER
 
     def to_here(self, there_ns: Times) -> Times:
         """Map times of the other clock, (n,) int64 ns, to ours."""
@@ -88,19 +91,20 @@ class ClockMap:
         return (1.0 - share) * first.uncertainty_ns + share * last.uncertainty_ns + bent_ns
 
 
-def epoch(readings: Iterable[ClockReading]) -> Epoch:
-    """Return the offset that all readings of an epoch allow. Raises ClockMismatch where they allow none.
-
-    A round trip allows any offset for which the other clock was read between question and answer. Of samples that only
-    come, the one that came soonest counts: it cannot have come before it was taken.
-    """
-    readings = tuple(readings)
+def map_of(readings: Sequence[ClockReading]) -> ClockMap:
+    """Return the map that readings in the order of time give. Raises ClockMismatch."""
     trips = [one for one in readings if not one.one_way]
-    arrivals = [one for one in readings if one.one_way]
-    if arrivals:
-        trips.append(min(arrivals, key=lambda one: one.received_ns - one.there_ns))
+    return clock_map(epochs(trips)) if trips else _map_of_arrivals(readings)
+
+
+def epoch(trips: Iterable[ClockReading]) -> Epoch:
+    """Return the offset that all round trips of an epoch allow. Raises ClockMismatch where they allow none.
+
+    A round trip allows any offset for which the other clock was read between question and answer.
+    """
+    trips = tuple(trips)
     if not trips:
-        raise ClockMismatch("the clocks were never compared")
+        raise ClockMismatch(_NEVER)
     shortest = min(trips, key=lambda one: one.received_ns - one.sent_ns)
     middle_ns = (shortest.sent_ns + shortest.received_ns) // 2
     reference_ns = middle_ns - shortest.there_ns
@@ -114,34 +118,62 @@ def epoch(readings: Iterable[ClockReading]) -> Epoch:
     return Epoch(middle_ns, float(reference_ns + (low_ns + high_ns) / 2), float((high_ns - low_ns) / 2))
 
 
-def epochs(readings: Sequence[ClockReading]) -> tuple[Epoch, ...]:
-    """Cut readings in the order of time into epochs. Raises ClockMismatch."""
-    found: list[Epoch] = []
-    part: list[ClockReading] = []
+def epochs(trips: Sequence[ClockReading]) -> tuple[Epoch, ...]:
+    """Cut round trips in the order of time into epochs. Raises ClockMismatch."""
+    parts: list[list[ClockReading]] = []
+    for one in trips:
+        if not parts or one.received_ns - parts[-1][0].received_ns > EPOCH_NS:
+            parts.append([])
+        parts[-1].append(one)
+    return tuple(map(epoch, parts))
+
+
+def _map_of_arrivals(readings: Sequence[ClockReading]) -> ClockMap:
+    """Return the map of samples that only come: late they may be, early never.
+
+    All of them lie on or above the line of the offset: it is an edge of their lower convex hull, that which spans the
+    middle, less what the soonest may be late (Moon, Skelly and Towsley, INFOCOM 1999). A busy computer that comes late
+    to reading does not move it.
+    """
+    if not readings:
+        raise ClockMismatch(_NEVER)
+    t0_ns, offset0_ns = readings[0].received_ns, readings[0].received_ns - readings[0].there_ns
+    hull: list[tuple[int, int, int]] = []
     for one in readings:
-        if part and one.received_ns - part[0].received_ns > EPOCH_NS:
-            found.append(epoch(part))
-            part = []
-        part.append(one)
-    if part:
-        found.append(epoch(part))
-    return tuple(found)
+        point = (one.received_ns - t0_ns, one.received_ns - one.there_ns - offset0_ns, one.received_ns - one.sent_ns)
+        while hull and hull[-1][0] >= point[0] and hull[-1][1] > point[1]:
+            hull.pop()
+        while len(hull) > 1 and _is_above(hull[-2], hull[-1], point):
+            hull.pop()
+        if not hull or point[0] > hull[-1][0]:
+            hull.append(point)
+    middle_ns = hull[-1][0] / 2
+    after = next((k for k, (at_ns, _, _) in enumerate(hull) if at_ns >= middle_ns), len(hull) - 1)
+    ends = [hull[max(0, after - 1)], hull[after]]
+    return clock_map([Epoch(t0_ns + at, offset0_ns + late - most / 2, most / 2) for at, late, most in ends])
+
+
+def _is_above(first: tuple[int, int, int], middle: tuple[int, int, int], last: tuple[int, int, int]) -> bool:
+    """Whether the middle one of three points lies on or above the line between the others."""
+    return (middle[1] - first[1]) * (last[0] - first[0]) >= (last[1] - first[1]) * (middle[0] - first[0])
 
 
 def clock_map(known: Sequence[Epoch]) -> ClockMap:
     """Return the map that the first and the last epoch give. Raises ClockMismatch where another one contradicts it.
 
-    Only one epoch: no drift is known, and the uncertainty grows by all that crystals drift.
+    Only one epoch, or two so near each other that they tell less of the drift than is known of all crystals: the
+    better one counts, and the uncertainty grows by all that crystals drift.
     """
     if not known:
-        raise ClockMismatch("the clocks were never compared")
+        raise ClockMismatch(_NEVER)
     first, last = known[0], known[-1]
     if last.here_ns <= first.here_ns:
         return ClockMap(first)
     found = ClockMap(first, last)
-    slack = (first.uncertainty_ns + last.uncertainty_ns) / (last.here_ns - first.here_ns)
-    if abs(found.drift) - slack > MAX_DRIFT:
+    if abs(found.drift) - found.drift_uncertainty > MAX_DRIFT:
         raise ClockMismatch(f"one clock gained {found.drift * 1e6:.0f} ppm on the other: it was set, or stood still")
+    if found.drift_uncertainty > MAX_DRIFT:
+        return ClockMap(min((first, last), key=lambda one: one.uncertainty_ns))
     for one in known[1:-1]:
         expected_ns = first.offset_ns + found.drift * (one.here_ns - first.here_ns)
         beyond_ns = abs(one.offset_ns - expected_ns) - one.uncertainty_ns - found.uncertainty_ns(one.here_ns)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from melt.analysis.clockmap import ClockMap, ClockMismatch, Epoch, clock_map, epochs
+from melt.analysis.clockmap import ClockMap, ClockMismatch, Epoch, clock_map, map_of
 from melt.analysis.integrate import Grade
 from melt.analysis.series import Span, find
 from melt.analysis.signature import Signature, find_signature
@@ -73,7 +73,7 @@ def on_device_clock(recording: Recording, measured: Span | None) -> Metered:
     noted = recording.noted
     doubts = _delivered(recording)
     try:
-        there = clock_map(epochs(_plausible(recording.clock)))
+        there = map_of(_plausible(recording.clock))
         device = clock_map([Epoch(here, offset, around) for here, offset, around in noted.device_clock])
     except ClockMismatch as error:
         message = f"{noted.facts.name} cannot be brought to the device's clock: {error}"

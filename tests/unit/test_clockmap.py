@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from melt.analysis.clockmap import MAX_DRIFT, ClockMap, ClockMismatch, Epoch, clock_map, epoch, epochs
+from melt.analysis.clockmap import MAX_DRIFT, ClockMap, ClockMismatch, Epoch, clock_map, epoch, epochs, map_of
 from melt.analysis.integrate import Grade, integral
 from melt.analysis.metered import on_device_clock
 from melt.analysis.series import find
@@ -77,12 +77,32 @@ def test_one_epoch_leaves_all_that_crystals_do() -> None:
     assert (found.drift, found.uncertainty_ns(10 * _S)) == (0.0, 1e6 + MAX_DRIFT * 10 * _S)
 
 
-def test_of_samples_that_only_come_the_soonest_counts() -> None:
-    rng = np.random.default_rng(4)
-    late_ns = [round(x * _MS) for x in rng.uniform(0.5, 300, 600)]
-    readings = [ClockReading(t + late - 10 * _MS, t - 40, t + late, one_way=True) for t, late in enumerate(late_ns)]
-    found = epoch(readings)
-    assert abs(found.offset_ns - 40) <= found.uncertainty_ns == pytest.approx(5 * _MS, rel=0.01)
+@given(
+    seed=st.integers(0, 2**32),
+    drift=st.floats(-100e-6, 100e-6),
+    busy=st.floats(0, 0.9),
+    n=st.integers(20, 300),
+    at=st.floats(-0.2, 1.2),
+)
+def test_samples_that_only_come_are_mapped_however_late_most_of_them_are(
+    seed: int, drift: float, busy: float, n: int, at: float
+) -> None:
+    """One in ten comes within the 10 ms that are stated, the first and the last too; a busy computer reads the others
+    up to half a second later."""
+    rng = np.random.default_rng(seed)
+    readings = []
+    for k in range(n):
+        here_ns = 7_000 * _S + k * _S // 5
+        late_ns = rng.uniform(0.2, 10) * _MS
+        if k % 10 and k < n - 1 and rng.random() < busy:
+            late_ns += rng.uniform(0, 500) * _MS
+        arrived_ns = round(here_ns + late_ns)
+        there_ns = round((here_ns - 7_000 * _S) * (1 - drift))
+        readings.append(ClockReading(arrived_ns - 10 * _MS, there_ns, arrived_ns, one_way=True))
+    found = map_of(sorted(readings, key=lambda one: one.received_ns))
+    here_ns = 7_000 * _S + round(at * (n - 1) * _S / 5)
+    there_ns = round((here_ns - 7_000 * _S) * (1 - drift))
+    assert abs(int(found.to_here(np.array([there_ns]))[0]) - here_ns) <= found.uncertainty_ns(here_ns) + 2
 
 
 def test_clocks_that_were_set_are_not_mapped() -> None:
@@ -114,9 +134,9 @@ def _recorded(seed: int, *, jitter_ms: float = 20.0) -> tuple[Recording, int, li
     meter_ns = np.rint((here_ns - t0_ns) * (1 - meter_drift)).astype(np.int64) + 777
     clock = []
     for k in range(0, len(true_s), 1000):
-        late_ns = round(rng.uniform(0.5, 10) * _MS)
+        late_ns = round(rng.uniform(0.2, 10) * _MS)
         arrived_ns = int(here_ns[k]) + late_ns
-        clock.append(ClockReading(arrived_ns - 10 * _MS, int(meter_ns[k]), arrived_ns, one_way=True))
+        clock.append(ClockReading(arrived_ns - 4 * _MS, int(meter_ns[k]), arrived_ns, one_way=True))
     device = []
     for at_ns in (t0_ns, t0_ns + 60 * _S):
         found = epoch(_trips(rng, at_ns, device_drift, jitter_ms=jitter_ms))
@@ -180,7 +200,6 @@ def test_energy_of_a_second_and_of_a_token() -> None:
     assert all(second < 0.01 and error <= stated for second, error, stated, _ in found)
 
 
-def test_readings_are_cut_into_epochs() -> None:
-    readings = [ClockReading(t * _S // 2, t * _S // 2 - 7, t * _S // 2 + 3) for t in range(20)]
-    assert [round(one.offset_ns) in range(7, 11) for one in epochs(readings)] == [True] * len(epochs(readings))
-    assert len(epochs(readings)) == 4
+def test_round_trips_are_cut_into_epochs() -> None:
+    readings = [ClockReading(t * _S // 2, t * _S // 2 - 7, t * _S // 2 + 3) for t in range(22)]
+    assert [round(one.offset_ns) in range(7, 11) for one in epochs(readings)] == [True] * 5

@@ -65,15 +65,15 @@ def _codes(recording: Recording, span: tuple[float, float] = (1.0, 2.0)) -> list
 
 
 def test_a_sound_recording_is_moved_and_nothing_else() -> None:
-    recording = _recording(np.arange(3000.0))
+    recording = _recording(np.arange(9000.0))
     found = on_device_clock(recording, (_on_device(recording, 1), _on_device(recording, 2)))
     assert found.reasons == ()
     assert found.trace is not None
     assert np.abs(found.trace.t_ns - (recording.t_ns + _METER_BEHIND_NS + _DEVICE_AHEAD_NS)).max() <= 200
-    assert found.trace.columns["meter_w"].tolist() == list(range(3000))
+    assert found.trace.columns["meter_w"].tolist() == list(range(9000))
     assert found.grade is not None
     assert found.grade.gain_ratio == UNKNOWN_CLASS
-    assert 1 * _MS <= found.grade.clock_ns < 1.1 * _MS
+    assert 1 * _MS <= found.grade.clock_ns < 1.5 * _MS
 
 
 def test_volts_and_amperes_are_power() -> None:
