@@ -108,8 +108,9 @@ class Settings:
 class Repeat:
     """`warmup` and `repetitions` happen inside one process; each of `sessions` is a process of its own.
 
-    With `until_ci`, `sessions` is the most, and a cell is done after `min_sessions` or more as soon as its rate is known
-    so well: the 95 % confidence interval reaches no farther to either side than this share of the rate (0.02: 2 %).
+    With `until_ci`, `sessions` is the most, and a cell is done after `min_sessions` or more as soon as its rate is
+    known so well: the 95 % confidence interval reaches no farther to either side than this share of the rate (0.02 for
+    2 %).
     """
 
     warmup: int = 1
