@@ -3,64 +3,24 @@
 from __future__ import annotations
 
 import json
-import math
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from melt_rig import Melt
+from played_meter import IDLE_W, name_meter, true_j
 
 from melt.store.store import Store
-
-_IDLE_W, _SWING_W, _PERIOD_S = 3.0, 2.0, 0.037
-_METER = f"""\
-import math, os, sys, time
-began_ns = time.monotonic_ns()
-drift, step_ns, k = 50e-6, 200_000, 0
-while True:
-    now_ns = time.monotonic_ns()
-    lines = []
-    while began_ns + k * step_ns <= now_ns:
-        t_ns = began_ns + k * step_ns
-        watts = {_IDLE_W} + {_SWING_W} * math.sin(2 * math.pi * t_ns / 1e9 / {_PERIOD_S})
-        lines.append(f"{{round((t_ns - began_ns) * (1 - drift)) + 12345}},4.2,{{watts / 4.2!r}}\\n")
-        k += 1
-    sys.stdout.write("".join(lines))
-    sys.stdout.flush()
-    if os.path.exists(sys.argv[1]):
-        break
-    time.sleep(0.002)
-"""
-"""5 kHz, a clock of its own that is 50 ppm slow; what it measures goes up and down as this computer's clock says.
-
-It is unplugged by a file of the name that it is given.
-"""
-
-
-def _true_j(t0_ns: int, t1_ns: int) -> float:
-    """Integrate what the meter plays."""
-    turn = 2 * math.pi / _PERIOD_S
-    swing = (math.cos(turn * t0_ns / 1e9) - math.cos(turn * t1_ns / 1e9)) / turn
-    return _IDLE_W * (t1_ns - t0_ns) / 1e9 + _SWING_W * swing
 
 
 @pytest.fixture
 def shelf(melt: Melt, tmp_path: Path) -> Path:
     """A lab whose file says that this machine hangs on a meter."""
-    profiles, program = tmp_path / "devices", tmp_path / "meter.py"
-    profiles.mkdir()
-    program.write_text(_METER)
+    profiles = name_meter(tmp_path, "{os: linux}")
     melt.env["MELT_DEVICES"] = str(profiles)
-    shelf = profiles / "bench.yaml"
-    shelf.write_text(
-        "title: bench\nmatch: {os: linux}\nmeter:\n  kind: lines\n"
-        f"  command: [{sys.executable}, {program}, {tmp_path / 'unplugged'}]\n"
-        "  columns: [time_ns, v, a]\n  rate_hz: 5000\n  latency_s: 0.004\n  accuracy: 0.001\n"
-    )
-    return shelf
+    return profiles / "bench.yaml"
 
 
 def _shown(melt: Melt) -> dict[str, Any]:
@@ -78,12 +38,12 @@ def test_energy_is_the_meters_within_what_it_states(melt: Melt) -> None:
         found = next(
             m for m in shown["metrics"] if (m["name"], m["repetition"]) == ("energy_decode_j", window["repetition"])
         )
-        truth_j = _true_j(window["t0_ns"], window["t1_ns"])
+        truth_j = true_j(window["t0_ns"], window["t1_ns"])
         assert found["source"] == "external meter, whole device"
         assert abs(found["value"] - truth_j) <= found["uncertainty"]
         assert found["uncertainty"] < 0.2 * truth_j
     idle = next(m for m in shown["metrics"] if m["name"] == "power_idle_w")
-    assert abs(idle["value"] - _IDLE_W) < 0.1, "what it played goes up and down around that"
+    assert abs(idle["value"] - IDLE_W) < 0.1, "what it played goes up and down around that"
     assert not [r for r in shown["stop"]["reasons"] if r["code"].startswith("meter")]
     with Store.open(melt.store) as store:
         run_id = shown["start"]["spec"]["run_id"]
