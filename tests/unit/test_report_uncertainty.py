@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 from store_samples import make_bundle
 
+from melt.analysis.compare import compare
 from melt.records import Metric
+from melt.report.comparison import render
 from melt.report.run import render_run
 from melt.report.scale import with_uncertainty
 
@@ -36,3 +38,17 @@ def test_a_run_shows_energy_with_its_uncertainty_and_rates_without() -> None:
     shown = render_run(replace(make_bundle(), metrics=(energy, rate)), "md")
     assert "12.3 J ± 0.6" in shown
     assert shown.count("±") == 1
+
+
+def test_a_comparison_of_single_sessions_shows_what_their_meters_may_be_off_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    energy = Metric(name="energy_per_token_j", value=0.1234, unit="j/tok", source="compute module", uncertainty=0.0061)
+    rate = Metric(name="decode_tps", value=20.0, unit="tok/s")
+    comparison = compare([replace(make_bundle(), metrics=(energy, rate))], metrics=("decode_tps", "energy_per_token_j"))
+    cells = {row.metric: row.cells[0] for row in comparison.groups[0].rows}
+    assert (cells["energy_per_token_j"].uncertainty, cells["decode_tps"].uncertainty) == (0.0061, None)
+    shown = render(comparison, "table")
+    assert "123 ±6" in shown
+    assert "20.0 ±" not in shown
+    assert "what their meter may be off by" in shown
+    assert '"uncertainty": 0.0061' in render(comparison, "json")
