@@ -107,7 +107,7 @@ def test_a_program_is_a_meter() -> None:
     given = {"command": [sys.executable, "-c", _PRINTS], "columns": ["time_s", "v", "a"], "rate_hz": 100}
     meter = make_meter("lines", given, "x")
     try:
-        assert meter.open() == MeterFacts(name=sys.executable, columns=(VOLTS, AMPS), rate_hz=100)
+        assert meter.open() == MeterFacts(name=f"{Path(sys.executable).name} -c", columns=(VOLTS, AMPS), rate_hz=100)
         meter.start()
         batches = _gathered(meter, 20)
     finally:

@@ -13,6 +13,7 @@ import subprocess
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import PurePath
 from typing import Protocol
 
 from melt.errors import UsageError
@@ -135,8 +136,8 @@ class Command:
 
     @property
     def name(self) -> str:
-        """The program."""
-        return self._argv[0]
+        """The program, and what it was told first: an interpreter alone says little."""
+        return " ".join(PurePath(word).name for word in self._argv[:2])
 
     def open(self) -> None:
         """Start it, in a process group of its own."""
@@ -149,7 +150,9 @@ class Command:
                 start_new_session=True,
             )
         except FileNotFoundError as error:
-            raise UsageError(f"the meter's program {self.name} is not there: install it, or write its path") from error
+            raise UsageError(
+                f"the meter's program {self._argv[0]} is not there: install it, or write its path"
+            ) from error
         except OSError as error:
             raise UsageError(f"the meter's program {self.name} cannot be run: {error.strerror}") from error
 
