@@ -7,17 +7,18 @@ https://github.com/msoon/PyMonsoon (HVPM.py, sampleEngine.py).
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from melt.errors import UsageError
+from melt.errors import MeltError, UsageError
 from melt.telemetry.meters.base import AMPS, READ_S, VOLTS, Batch, ClockReading, MeterError, MeterFacts
 from melt.telemetry.meters.options import Options
 from melt.traces import Values
@@ -118,7 +119,7 @@ class MonsoonMeter:
             self._hvpm = self._find(self._serial)
             self._hvpm.fillStatusPacket()
             said = self._hvpm.statusPacket
-        except UsageError:
+        except MeltError:
             raise
         except Exception as error:
             raise MeterError(
@@ -204,8 +205,12 @@ def _find(serial_number: int | None) -> Any:
         from Monsoon import HVPM, pmapi
     except ModuleNotFoundError as error:
         raise UsageError("a Monsoon needs its package: pip install 'melt[monsoon]'") from error
-    found = HVPM.Monsoon()
-    found.setup_usb(serial_number, pmapi.USB_protocol())
+    found, protocol = HVPM.Monsoon(), pmapi.USB_protocol()
+    # It prints what it finds, where melt prints data.
+    with redirect_stdout(sys.stderr):
+        found.setup_usb(serial_number, protocol)
+    if protocol.DEVICE is None:
+        raise MeterError("no Monsoon is here: is it on and plugged in, and may this user use its USB device?")
     return found
 
 
