@@ -35,8 +35,8 @@ from melt.store.store import Store
 
 _LINES = DEVICES + 3
 """A thread for each device, one for the rest, and some more."""
-_PATIENCE = 12
-"""How many hosts a sweep may take."""
+_PATIENCE = 7
+"""How many hosts a sweep may take: after the last fault one has to be enough, and one that tidies up."""
 _HUNG_S = 120.0
 """A host that asks no device anything for so long hangs."""
 SCRIPT = Script(run_s=2.4, load_s=0.3, warmup_s=0.3, repetitions=3, n_prompt=16, n_gen=8, threads=2)
