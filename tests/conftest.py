@@ -40,6 +40,11 @@ def scipy_stats() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def scipy_integrate() -> ModuleType:
+    return importlib.import_module("scipy.integrate")
+
+
+@pytest.fixture(scope="session")
 def polars() -> ModuleType:
     return importlib.import_module("polars")
 

@@ -7,8 +7,8 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
-import duckdb
 import pytest
 from store_samples import make_bundle
 
@@ -163,7 +163,7 @@ def test_verify_finds_a_verdict_that_no_review_explains(store: Store) -> None:
     assert [finding.where for finding in verify(store)] == ["good"]
 
 
-def test_the_mirror_says_the_same(store: Store, tmp_path: Path) -> None:
+def test_the_mirror_says_the_same(store: Store, tmp_path: Path, duckdb: ModuleType) -> None:
     store.publish(in_session(make_bundle("told", position=3), 4, temperature_c=38.5))
     store.review("order_effect", ["good", "told"], {"good": DOUBT, "told": DOUBT})
     write_mirror(store, tmp_path / "mirror", Selection(sweep="s0"))

@@ -10,7 +10,6 @@ from statistics import fmean, stdev
 
 import pytest
 from melt_rig import TINY, Melt
-from scipy import stats
 
 pytestmark = pytest.mark.slow
 
@@ -27,6 +26,8 @@ def _rates(melt: Melt) -> list[float]:
 
 
 def _is_known(rates: list[float]) -> bool:
+    from scipy import stats  # it takes long to import: not while tests are collected
+
     logs = [math.log(rate) for rate in rates]
     half = float(stats.t.ppf(0.975, len(logs) - 1)) * stdev(logs, fmean(logs)) / math.sqrt(len(logs))
     return math.expm1(half) <= GENEROUS

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from types import ModuleType
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import integrate as scipy_integrate
 
 from melt.analysis.integrate import Grade, Integral, added, integral, smallest_step, together
 from melt.analysis.series import Series, Span
@@ -119,7 +119,9 @@ def test_a_sine_is_integrated_within_the_bound_of_the_trapezoid_rule(
 
 @settings(max_examples=50)
 @given(st.integers(0, 2**32 - 1), st.floats(0.0, 0.3), st.floats(0.5, 10), st.floats(0.01, 15))
-def test_scipy_integrates_to_the_same(seed: int, lost: float, begin: float, length: float) -> None:
+def test_scipy_integrates_to_the_same(
+    scipy_integrate: ModuleType, seed: int, lost: float, begin: float, length: float
+) -> None:
     """With the two edges put between the samples by hand: jitter and lost samples change nothing."""
     random = np.random.default_rng(seed)
     t_s = np.sort(jittered(random, 20.0, lost))

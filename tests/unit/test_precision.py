@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from statistics import fmean
+from types import ModuleType
 
 import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from scipy import stats
 from store_samples import make_bundle
 
 from melt.analysis.order_effect import session_rate
@@ -22,10 +22,10 @@ ASKED = Repeat(sessions=20, min_sessions=3, until_ci=0.02)
 
 
 @given(_RATES)
-def test_the_interval_is_that_of_students_t_on_logarithms(rates: list[float]) -> None:
+def test_the_interval_is_that_of_students_t_on_logarithms(scipy_stats: ModuleType, rates: list[float]) -> None:
     logs = np.log(rates)
     assume(logs.std() > 1e-9)
-    low, high = stats.t.interval(0.95, len(logs) - 1, loc=logs.mean(), scale=stats.sem(logs))
+    low, high = scipy_stats.t.interval(0.95, len(logs) - 1, loc=logs.mean(), scale=scipy_stats.sem(logs))
     found = half_width(rates)
     assert found is not None
     assert math.log1p(found) == pytest.approx((high - low) / 2, rel=1e-6)
