@@ -117,7 +117,7 @@ class Events:
 def read_job(path):
     """Read a job: `model`, `n_ctx_train` and the fields of a Workload, Settings and Repeat. Raises Failure bad_request.
 
-    Returns a namespace of namespaces; what the job leaves out has the same default as in melt/records.py.
+    Returns a namespace of namespaces; what the job leaves out has the same default as in melt/records/spec.py.
     """
     try:
         with open(path, encoding="utf-8") as file:

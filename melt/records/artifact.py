@@ -1,0 +1,40 @@
+"""A model file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """A model file, known by what is in it. `sha256` is its identity; the path only says where it lies now.
+
+    `tensor_types` maps a ggml type name to the bytes stored in it: the label "Q4_K_M" never tells.
+    `bits_per_weight` is 8 * tensor bytes / parameters. `kv_bytes_per_token` is for an f16 cache.
+    `embedding_bytes` are the weights that decoding a token looks up instead of reading: 0 when the embedding also
+    serves as the output weights. `n_vocab` and `n_embd` size the engine's compute buffers.
+    `notes` are sentences a reader must see: a lossy origin, K-quants that fell back.
+    """
+
+    name: str
+    quant: str | None
+    format: str
+    sha256: str
+    size_bytes: int
+    path: str
+    architecture: str | None = None
+    n_params: int | None = None
+    bits_per_weight: float | None = None
+    tensor_types: dict[str, int] = field(default_factory=dict)
+    weight_bytes: int | None = None
+    embedding_bytes: int | None = None
+    n_layers: int | None = None
+    n_ctx_train: int | None = None
+    n_vocab: int | None = None
+    n_embd: int | None = None
+    kv_bytes_per_token: int | None = None
+    origin_sha256: str | None = None
+    recipe: str | None = None
+    lossy_origin: bool | None = None
+    license: str | None = None
+    notes: tuple[str, ...] = ()
