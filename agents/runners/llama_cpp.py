@@ -1,8 +1,8 @@
 """Run a workload with llama.cpp and print what happened: `python llama_cpp.py JOB.json`.
 
 The job holds `model` (a path), `n_ctx_train` (or null) and the fields of a Workload, Settings and Repeat of
-melt/records/spec.py; the events are those of agents/PROTOCOL.md, "Runner events". Runs on the device's own Python, 3.8 and
-later, with the standard library and llama-cpp-python. Exit code 0 when it printed `finish`, 143 when it was told to
+melt/records/spec.py; the events are those of agents/PROTOCOL.md, "Runner events". Runs on the device's own Python, 3.8
+and later, with the standard library and llama-cpp-python. Exit code 0 when it printed `finish`, 143 when it was told to
 end, 1 otherwise.
 """
 
