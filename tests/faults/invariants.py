@@ -85,16 +85,15 @@ def _ended_once(seen: _Seen, asked: Sequence[RunSpec]) -> Iterator[str]:
     settled = Settled.of(seen.sweep, seen.bundles.values())
     for spec in seen.sweep.specs:
         bundle = seen.bundles.get(spec.run_id)
-        if bundle is None and spec.run_id in seen.sweep.spared:
-            if settled.why_spared(spec) is None:
-                yield f"run {spec.run_id} was not made, and its cell is not known well enough"
-        elif bundle is None:
+        if (bundle is None or bundle.stop.outcome in MADE_ANEW) and settled.why_spared(spec) is not None:
+            continue  # Its cell is known well enough without it.
+        if bundle is None:
             yield f"run {spec.run_id} ({spec.label} on {spec.device}) has no end"
         elif bundle.stop.outcome in MADE_ANEW:
             yield f"run {spec.run_id} is {bundle.stop.outcome}, and was not asked for again"
         elif bundle.stop.outcome is not Outcome.OK and not (bundle.stop.reasons and bundle.stop.reasons[0].code):
             yield f"run {spec.run_id} is {bundle.stop.outcome} without a reason"
-        elif bundle is not None and _place(bundle.start.spec, ()) != _place(_settled(spec, bundle.start.spec), ()):
+        elif _place(bundle.start.spec, ()) != _place(_settled(spec, bundle.start.spec), ()):
             yield f"run {spec.run_id} is in the store as another cell than in the sweep"
 
 
