@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,7 +49,7 @@ def add_selection_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--verdict", metavar="NAME", help="valid, suspect or invalid")
     group.add_argument("--tag", metavar="TAG")
     group.add_argument("--since", metavar="TIME", help="a date, a time (UTC) or an age: 2026-11-03, 12h, 7d")
-    group.add_argument("--limit", metavar="N", type=_positive, help="the newest N runs")
+    group.add_argument("--limit", metavar="N", type=number_of("runs"), help="the newest N runs")
 
 
 def selection_from_args(args: argparse.Namespace, store: Store, *, runs: tuple[str, ...] = ()) -> Selection:
@@ -71,8 +72,12 @@ def selection_from_args(args: argparse.Namespace, store: Store, *, runs: tuple[s
     )
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not a number of runs: use 1 or more")
-    return value
+def number_of(what: str) -> Callable[[str], int]:
+    """Return the type of a flag that counts things: 1 or more of them."""
+
+    def read(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and int(text)):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number of {what}: use 1 or more")
+        return int(text)
+
+    return read

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from melt.cli._storeargs import add_store_argument, open_store
+from melt.cli._storeargs import add_store_argument, number_of, open_store
 
 if TYPE_CHECKING:
     from melt.fleet.overview import Lack, Overview
@@ -51,7 +51,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("sweep", metavar="SWEEP", nargs="?", help='one in full: its id, the beginning of it, or "last"')
     add_store_argument(parser)
     parser.add_argument("-o", "--output", choices=FORMATS, default="table", help="form of the list (default: table)")
-    parser.add_argument("--limit", metavar="N", type=_positive, help="the newest N sweeps")
+    parser.add_argument("--limit", metavar="N", type=number_of("sweeps"), help="the newest N sweeps")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -76,13 +76,6 @@ def run(args: argparse.Namespace) -> int:
     if as_table:
         _say_how_to_go_on(found, total)
     return 0
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not a number of sweeps: use 1 or more")
-    return value
 
 
 def _write_records(records: Sequence[Mapping[str, Any]], fmt: str) -> None:
