@@ -83,7 +83,7 @@ def conduct_sweep(sweep: Sweep, library: Library, args: argparse.Namespace) -> i
     from melt.fleet.recover import recover
     from melt.fleet.review import review_sweep
     from melt.fleet.settled import Settled
-    from melt.fleet.sweep import MADE_ANEW, held, missing, save
+    from melt.fleet.sweep import MADE_ANEW, as_kept, held, missing, save
     from melt.store.store import Store
 
     with (
@@ -93,7 +93,8 @@ def conduct_sweep(sweep: Sweep, library: Library, args: argparse.Namespace) -> i
     ):
         with progress(_earlier_rates(store)) as observe:
             collected = recover(store, observe=observe, stop=stop)
-            asked = sweep
+            # The melt that held it until now may have moved runs since it was read.
+            asked = as_kept(store.root, sweep)
             sweep, todo = missing(asked, store)
             settled = Settled.of(sweep, _bundles(store, sweep))
             spared = settled.spared(todo)

@@ -81,6 +81,11 @@ def load(root: Path, sweep_id: str | None) -> Sweep:
         raise StoreError(f"{_path(root, found[0])}: not a sweep document: {error}") from error
 
 
+def as_kept(root: Path, sweep: Sweep) -> Sweep:
+    """Return a sweep as its document has it by now, itself where it has none yet. Raises StoreError."""
+    return load(root, sweep.sweep_id) if _path(root, sweep.sweep_id).exists() else sweep
+
+
 def known_ids(root: Path) -> list[str]:
     """Return the ids of the sweeps that have a document, oldest first."""
     return sorted(path.stem for path in (root / _FOLDER).glob("*.json"))

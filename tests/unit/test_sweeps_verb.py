@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -127,6 +129,32 @@ def test_a_sweep_at_work_is_running_and_is_not_gone_on_with_twice(
         assert "another melt is at work" in capsys.readouterr().err
     assert not is_held(root, NIGHT)
     assert load(root, None).sweep_id == NIGHT, "its lock is no sweep"
+
+
+def test_who_waited_for_a_sweep_goes_on_from_where_the_other_left_it(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = load(root, OLD)
+    save(root, replace(ended, specs=(*ended.specs, _spec("moved-away", OLD, "local"))))
+
+    @contextmanager
+    def waited_for(root: Path, sweep_id: str) -> Iterator[None]:
+        save(root, ended)
+        with held(root, sweep_id):
+            yield
+
+    monkeypatch.setattr("melt.fleet.sweep.held", waited_for)
+    assert main(["resume", OLD, "--store", str(root)]) == 0
+    assert "1 of 1 run kept, nothing is left to run" in capsys.readouterr().err
+    assert load(root, OLD).specs == ended.specs
+
+
+@pytest.mark.parametrize("verb", ["sweeps", "runs"])
+@pytest.mark.parametrize("number", ["0", "-1", "many"])
+def test_a_limit_is_one_or_more(root: Path, capsys: pytest.CaptureFixture[str], verb: str, number: str) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([verb, "--limit", number, "--store", str(root)])
+    assert f"'{number}' is not a number of {verb}: use 1 or more" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
