@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from melt.engines.registry import get as get_engine
+from melt.errors import UsageError
 from melt.models.catalog import LocalFile, find_source
 from melt.models.ggml import find_level
 from melt.models.gguf import read_header
@@ -18,9 +19,14 @@ from melt.transports.registry import resolve
 def resolve_devices(plan: Plan) -> Plan:
     """Write each device as its full selector, once: `R5CT1234` becomes `adb:R5CT1234`, `orin` `ssh:orin`.
 
-    A model stays as it is: which devices do its runs is seen when they begin. Raises UsageError.
+    A model stays as it is: which devices do its runs is seen when they begin. Raises UsageError, also where one device
+    is given different conditions under two names.
     """
     full = {device: device if by_model(device) else resolve(device) for device in plan.devices}
+    first = {selector: device for device, selector in reversed(full.items())}
+    for device, selector in full.items():
+        if plan.conditions_of(device) != plan.conditions_of(first[selector]):
+            raise UsageError(f"'{first[selector]}' and '{device}' are one device, {selector}: give it conditions once")
     own = {full[device]: conditions for device, conditions in plan.conditions_on.items() if device in full}
     return replace(plan, devices=tuple(dict.fromkeys(full.values())), conditions_on=own)
 

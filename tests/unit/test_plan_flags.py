@@ -286,6 +286,20 @@ def test_conditions_change_those_that_a_device_has_of_its_own_too(tmp_path: Path
         plan_of(str(path), "--affinity", "0-1")
 
 
+def test_a_device_under_two_names_is_in_one_state(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    entry = "{{device: '{}', conditions: {{screen: {}}}}}"
+    for screens, refused in ((("off", "off"), False), (("off", "on"), True)):
+        both = ", ".join(map(entry.format, ("10.0.0.1:5555", "adb:10.0.0.1:5555"), screens))
+        path.write_text(f"models: a\nworkloads: pp8\ndevices: [{both}]\n")
+        plan = plan_of(str(path))
+        if refused:
+            with pytest.raises(UsageError, match=r"'10\.0\.0\.1:5555' and 'adb:10\.0\.0\.1:5555' are one"):
+                resolve_devices(plan)
+        else:
+            assert resolve_devices(plan).devices == ("adb:10.0.0.1:5555",)
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
