@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
 
@@ -36,10 +38,8 @@ def recover(store: Store, *, observe: Observer, stop: Event) -> list[RunBundle]:
     """
     published = []
     for folder in store.leftovers():
-        with folder:
-            site = read_site(folder)
+        with _begun(folder) as site:
             if site is None:
-                folder.discard()
                 continue
             known = store.is_published(folder.run_id)
             try:
@@ -59,12 +59,8 @@ def recover_left(store: Store, run_id: str, observe: Observer, stop: Event) -> R
     folder = Spool.take(store.layout.spool / run_id)
     if folder is None:
         return None
-    with folder:
-        site = read_site(folder)
-        if site is None:
-            folder.discard()
-            return None
-        return _left(store, folder, site, observe, stop)
+    with _begun(folder) as site:
+        return None if site is None else _left(store, folder, site, observe, stop)
 
 
 def recover_run(store: Store, run_id: str, observe: Observer, stop: Event) -> RunBundle | None:
@@ -75,12 +71,20 @@ def recover_run(store: Store, run_id: str, observe: Observer, stop: Event) -> Ru
     folder = Spool.take(store.layout.spool / run_id)
     if folder is None:
         return None
+    with _begun(folder) as site:
+        if site is None:
+            return None
+        return _one(store, folder, site, observe, stop, left_by="a broken link", within_s=BOOT_S)
+
+
+@contextmanager
+def _begun(folder: Spool) -> Iterator[JobSite | None]:
+    """Hold a folder and say where its job lies; one in which nothing was started is removed, for None."""
     with folder:
         site = read_site(folder)
         if site is None:
             folder.discard()
-            return None
-        return _one(store, folder, site, observe, stop, left_by="a broken link", within_s=BOOT_S)
+        yield site
 
 
 def _left(store: Store, folder: Spool, site: JobSite, observe: Observer, stop: Event) -> RunBundle | None:
