@@ -79,7 +79,7 @@ def execute(
     )
     agent = site.target.agent
     addresses = profile.addresses if profile else ()
-    with metered(meter, folder, agent, say):
+    with metered(meter, folder, agent, say, stop=stop, out_of_reach=out_of_reach):
         # When the link breaks here the run may have begun: collecting finds out.
         with suppress(TransportError):
             agent.start(ready.job_dir)

@@ -14,6 +14,7 @@ from threading import Event, Thread
 
 from melt.errors import DeviceError, MeltError
 from melt.session.folder import RunFolder
+from melt.session.patience import patiently
 from melt.targets.agent import AgentClient
 from melt.targets.profiles import ExternalMeter
 from melt.telemetry.meters import make_meter
@@ -47,11 +48,16 @@ class _Reader:
                     if batch is not None:
                         self.writer.append(batch)
             except MeltError as error:
-                self.complaint = str(error)
-                say(f"the run goes on without its power meter: {error}")
+                self._lose(str(error), say)
+            except Exception as error:  # noqa: BLE001 - of whatever kind, it means that no more comes
+                self._lose(f"{type(error).__name__}: {error}", say)
 
         self._thread = Thread(target=read, daemon=True)
         self._thread.start()
+
+    def _lose(self, why: str, say: Callable[[str], None]) -> None:
+        self.complaint = why
+        say(f"the run goes on without its power meter: {why}")
 
     def end(self) -> None:
         """End, and wait for the thread."""
@@ -71,11 +77,18 @@ def answer(wanted: ExternalMeter) -> MeterFacts:
 
 @contextmanager
 def metered(
-    wanted: ExternalMeter | None, folder: RunFolder, agent: AgentClient, say: Callable[[str], None]
+    wanted: ExternalMeter | None,
+    folder: RunFolder,
+    agent: AgentClient,
+    say: Callable[[str], None],
+    *,
+    stop: Event,
+    out_of_reach: Callable[[float], None] = lambda _: None,
 ) -> Iterator[None]:
     """Record a device's meter into the run's folder. A meter that stops half-way ends no run.
 
-    Raises UsageError, MeterError where the meter does not answer before the run; TransportError, StoreError.
+    A device whose link breaks before its run is waited for until `stop` is set. Raises UsageError, MeterError where the
+    meter does not answer before the run; TransportError, StoreError.
     """
     if wanted is None:
         yield
@@ -90,7 +103,8 @@ def metered(
         reader = _Reader(meter, writer)
         held.callback(reader.end)
         reader.start(say)
-        noted = _compared(Noted(facts=facts, covers=wanted.covers), agent)
+        fresh = Noted(facts=facts, covers=wanted.covers)
+        noted = patiently(lambda: _compared(fresh, agent), stop=stop, say=say, out_of_reach=out_of_reach)
         # Who dies now leaves what tells the next melt how far the samples go.
         folder.write_document(DOCUMENT, dump_noted(noted))
         yield
