@@ -36,6 +36,7 @@ from melt.telemetry.meters.base import (
 )
 from melt.telemetry.meters.joulescope import JoulescopeMeter
 from melt.telemetry.meters.linecolumns import line_format, parse_lines
+from melt.telemetry.meters.lines import LineMeter
 from melt.telemetry.meters.monsoon import Decoder, MonsoonMeter, Scales
 from melt.telemetry.meters.options import Options
 from melt.telemetry.meters.recording import DOCUMENT, Noted, Played, Writer, dump_noted, read_recording
@@ -140,6 +141,38 @@ def test_a_line_that_was_joined_inside_is_no_sample() -> None:
     finally:
         meter.close()
     assert (np.diff(t_ns) == 1_000_000_000).all()
+
+
+class _Flood:
+    """Sends on and on; whoever reads it to its end never comes back."""
+
+    name = "flood"
+
+    def __init__(self) -> None:
+        self.received = 0
+
+    def open(self) -> None:
+        pass
+
+    def receive(self, timeout_s: float) -> bytes:
+        self.received += 1
+        assert self.received < 100_000, "read without end"
+        return b"1.0,2.0\n" * 1000
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_source_that_never_pauses_is_read_a_part_at_a_time() -> None:
+    options = Options("x", {"columns": ["time_s", "w"], "rate_hz": 1000}, ("columns", "rate_hz"))
+    flood = _Flood()
+    meter = LineMeter(flood, options)
+    meter.open()
+    assert len(_gathered(meter, 1)) == 1
+    flood.received = -(2**62)
+    began = time.monotonic()
+    meter.start()
+    assert time.monotonic() - began < 5.0
 
 
 def test_a_serial_port_is_a_meter() -> None:

@@ -28,6 +28,8 @@ _LATENCY_S = 0.02
 _GATHER_S = 0.05
 """Lines that carry their own time are read so seldom: one by one, thousands a second would keep a CPU busy."""
 _CHUNK_BYTES = 1 << 16
+_GATHER_BYTES = 1 << 20
+"""Who sends faster than it is read is read a part at a time: it never pauses."""
 _LONGEST_LINE_BYTES = 1 << 16
 _FIRST_LINE_S = 10.0
 _END_S = 2.0
@@ -89,7 +91,8 @@ class LineMeter:
 
     def start(self) -> None:
         """Pass over what came until now."""
-        while self._source.receive(0.0):
+        deadline = time.monotonic() + READ_S
+        while self._source.receive(0.0) and time.monotonic() < deadline:
             self._pending, self._joined_inside = b"", True
 
     def read(self) -> Batch | None:
@@ -99,7 +102,7 @@ class LineMeter:
             return None
         if self._form.has_time:
             time.sleep(_GATHER_S)
-            while more := self._source.receive(0.0):
+            while len(data) < _GATHER_BYTES and (more := self._source.receive(0.0)):
                 data += more
         arrived_ns = time.monotonic_ns()
         *lines, self._pending = (self._pending + data).split(b"\n")
