@@ -140,13 +140,14 @@ def find_meter(
 ) -> Meter | None:
     """Return the sensor with the widest scope, None when there is none that can be believed.
 
-    `calibrations` are those of raw currents; `known` has the grade of meters that state one, by their collector.
+    `calibrations` are those of raw currents; `known` has the gain and the clock of meters that state them, by their
+    collector.
     """
     found = channels.power_meter(traces, battery=battery.contradiction(traces, calibrations) is None)
     if found is None:
         return None
     scope, series = found
-    grades = tuple(known.get(s.stream.collector) or _grade(scope, s, traces) for s in series)
+    grades = tuple(_grade(scope, s, traces, known.get(s.stream.collector)) for s in series)
     return Meter(scope, tuple(series), tuple(traces) if scope == channels.BATTERY else (), grades)
 
 
@@ -166,12 +167,15 @@ def without_meter(traces: Sequence[Trace], calibrations: Sequence[Calibration] =
     return Reason(code="no_power_sensor", message=NO_SENSOR)
 
 
-def _grade(scope: str, series: Series, traces: Sequence[Trace]) -> Grade:
-    """Grade a sensor of the device by what it covers. A value of power may be as old as it is long since the last."""
+def _grade(scope: str, series: Series, traces: Sequence[Trace], known: Grade | None) -> Grade:
+    """Grade a sensor by what is `known` of it, else by what it covers; what its samples tell of it counts either way.
+
+    A value of power may be as old as it is long since the last.
+    """
     stream = series.stream
     age_ns = 0 if stream.cumulative or stream.rate_hz <= 0 else round(1e9 / stream.rate_hz)
     gain = _MODEL_GAIN if scope.startswith("SoC model") else _SENSOR_GAIN
-    return Grade(gain_ratio=gain, quantum=_quantum(series, traces), age_ns=age_ns)
+    return replace(known or Grade(gain_ratio=gain), quantum=_quantum(series, traces), age_ns=age_ns)
 
 
 def _quantum(series: Series, traces: Sequence[Trace]) -> float:

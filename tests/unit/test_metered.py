@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from melt.analysis.integrate import Integral
 from melt.analysis.meter import find_meter
 from melt.analysis.metered import UNKNOWN_CLASS, on_device_clock
 from melt.analysis.series import find
@@ -207,4 +208,24 @@ def test_the_meter_outside_is_the_one_that_counts() -> None:
     inside = Trace(collector="rails", t_ns=found.trace.t_ns, columns={"w": np.ones(3000)}, streams=(rail,))
     meter = find_meter([inside, found.trace], (), found.grades)
     assert meter is not None
-    assert (meter.scope, meter.grades) == ("external meter, whole device", (found.grade,))
+    assert meter.scope == "external meter, whole device"
+    assert (meter.gain_ratio, meter.grades[0].clock_ns) == (UNKNOWN_CLASS, found.clock_uncertainty_ns)
+
+
+def test_the_steps_and_the_slowness_of_a_meter_outside_count() -> None:
+    # Ten values a second in steps of 0.5 W, each of the tenth of a second before it: 3.2 W, and 6.2 W from 3 s on.
+    at_s = np.arange(100) / 10
+    watts = np.round(2 * (np.where(at_s <= 3.0, 3.2, 6.2) + 0.1 * (np.arange(100) % 5 == 0))) / 2
+    recording = _recording(watts, rate_hz=10.0)
+    clock = [ClockReading(int(t) + _METER_BEHIND_NS, int(t), int(t) + _METER_BEHIND_NS) for t in recording.t_ns]
+    facts = replace(recording.noted.facts, accuracy=1e-4)
+    recording = replace(recording, clock=tuple(clock), noted=replace(recording.noted, facts=facts))
+    found = on_device_clock(recording, None)
+    meter = find_meter(found.traces, (), found.grades)
+    assert meter is not None
+    for begin_s, end_s, true_j in ((4.0, 9.0, 6.22 * 5), (2.0, 3.0, 3.22), (3.0, 4.0, 6.22)):
+        measured = meter.measure([(_on_device(recording, begin_s), _on_device(recording, end_s))])
+        assert isinstance(measured, Integral)
+        assert measured.energy_j == pytest.approx(true_j, abs=measured.uncertainty_j)
+        assert measured.terms.quantum_j == pytest.approx(0.25 * (end_s - begin_s))
+    assert measured.terms.age_j > 0.1
