@@ -265,11 +265,6 @@ class Store:
         with self.database.read() as connection:
             return [SweepSummary(*row) for row in connection.execute(query)]
 
-    def latest_sweep(self) -> str | None:
-        """Return the id of the sweep with the newest run, None in an empty store."""
-        with self.database.read() as connection:
-            return connection.execute(select_runs(Selection(limit=1), schema.runs.c.sweep_id)).scalar()
-
     def _path_of(self, table: Table, run_id: str, key: str, wanted: str) -> Path:
         with self.database.read() as connection:
             rows = connection.execute(select(table.c[key], table.c.path).where(table.c.run_id == run_id)).all()

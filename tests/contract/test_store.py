@@ -193,7 +193,6 @@ def test_sessions_are_blocks_of_a_sweep_on_a_boot(full: Store) -> None:
 
 def test_sweeps(full: Store) -> None:
     assert [(s.sweep_id, s.runs, s.ok) for s in full.sweeps()] == [("s2", 6, 4), ("s1", 6, 6)]
-    assert full.latest_sweep() == "s2"
     assert full.resolve_sweep("last") == "s2"
     assert full.resolve_sweep("s1") == "s1"
 
@@ -217,7 +216,7 @@ def test_names_of_runs(full: Store) -> None:
 
 
 def test_an_empty_store(store: Store) -> None:
-    assert (store.run_ids(), store.bundles(), store.sweeps(), store.latest_sweep()) == ([], [], [], None)
+    assert (store.run_ids(), store.bundles(), store.sweeps()) == ([], [], [])
     with pytest.raises(UsageError, match="has no runs yet"):
         store.bundle("last")
 
