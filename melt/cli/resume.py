@@ -15,7 +15,7 @@ HELP = "go on with an interrupted sweep: done runs are kept, left-over ones coll
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this verb."""
     parser.epilog = EXIT_STATUS
-    parser.add_argument("sweep", nargs="?", help="sweep id or the beginning of it (default: the newest)")
+    parser.add_argument("sweep", nargs="?", help='sweep id, the beginning of it, or "last" (default)')
     add_adb_argument(parser)
     add_store_argument(parser)
     add_output_argument(parser)

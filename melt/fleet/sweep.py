@@ -68,11 +68,13 @@ def save(root: Path, sweep: Sweep) -> None:
 
 
 def load(root: Path, sweep_id: str | None) -> Sweep:
-    """Return a sweep by its id or the beginning of it, the newest for None. Raises UsageError."""
+    """Return a sweep by its id or the beginning of it, the newest for "last" or None. Raises UsageError, StoreError."""
     known = known_ids(root)
-    found = [name for name in known if name.startswith(sweep_id)] if sweep_id else known[-1:]
+    named = None if sweep_id == "last" else sweep_id
+    found = [name for name in known if name.startswith(named)] if named else known[-1:]
     if not found:
-        raise UsageError(f"no sweep {sweep_id!r} in {root}" if sweep_id else f"{root} has no sweep to resume")
+        unknown = f"no sweep {named!r} in {root}; `melt sweeps` lists them"
+        raise UsageError(unknown if named else f"{root} has no sweep to resume")
     if len(found) > 1:
         raise UsageError(f"{sweep_id!r} is the beginning of {len(found)} sweeps: {', '.join(found)}")
     try:

@@ -128,7 +128,9 @@ def test_a_sweep_at_work_is_running_and_is_not_gone_on_with_twice(
         assert main(["resume", NIGHT, "--store", str(root)]) == 2
         assert "another melt is at work" in capsys.readouterr().err
     assert not is_held(root, NIGHT)
-    assert load(root, None).sweep_id == NIGHT, "its lock is no sweep"
+    assert load(root, None).sweep_id == load(root, "last").sweep_id == NIGHT, "its lock is no sweep"
+    assert main(["resume", "nowhere", "--store", str(root)]) == 2
+    assert "`melt sweeps` lists them" in capsys.readouterr().err
 
 
 def test_who_waited_for_a_sweep_goes_on_from_where_the_other_left_it(
