@@ -217,9 +217,7 @@ def _counted(series: Series, span: Span, grade: Grade, t_ns: Times, values: Valu
     coverage = 1 - missing_s / time_s
     if coverage < MIN_COVERAGE or _may_have_wrapped_twice(series, growths, intervals_s, holes):
         return _holed(series, coverage, float(inside_s[holes].sum()))
-    total = np.concatenate(([0.0], np.cumsum(growths)))
-    at = np.interp([0.0, float(span[1] - span[0])], (t_ns - span[0]).astype(np.float64), total)
-    energy_j = float(at[1] - at[0])
+    energy_j = _grown_j(t_ns, growths, span)
     ends = [_between_j(series, edge) for edge in span]
     # Both ends between the same two samples: what one has too little, the other may have too much.
     rate_j = math.hypot(*ends) if len(t_ns) > 2 else math.fsum(ends)
@@ -237,6 +235,13 @@ def _counted(series: Series, span: Span, grade: Grade, t_ns: Times, values: Valu
             class_j=class_j(energy_j, time_s, grade),
         ),
     )
+
+
+def _grown_j(t_ns: Times, growths: Values, span: Span) -> float:
+    """Return by how much a counter grew, read at both ends of a span on the line between two samples."""
+    total = np.concatenate(([0.0], np.cumsum(growths)))
+    at = np.interp([0.0, float(span[1] - span[0])], (t_ns - span[0]).astype(np.float64), total)
+    return float(at[1] - at[0])
 
 
 def class_j(energy_j: float, time_s: float, grade: Grade) -> float:
@@ -314,12 +319,14 @@ def _moved_j(series: Series, span: Span, by_ns: int) -> float:
     moved = [abs(e - here) for e in there if e is not None and here is not None]
     if moved:
         return max(moved)
-    near = series.inside((span[0] - by_ns, span[1] + by_ns))
-    return by_ns / 1e9 * float(np.ptp(near)) if len(near) and not series.stream.cumulative else 0.0
+    counted = series.stream.cumulative
+    near = _watts(series, 0, len(series)) if counted else series.inside((span[0] - by_ns, span[1] + by_ns))
+    return by_ns / 1e9 * float(np.ptp(near)) if len(near) else 0.0
 
 
 def _energy_j(series: Series, span: Span) -> float | None:
-    if series.stream.cumulative:
-        return series.growth(span)
     found = series.around(span)
-    return None if found is None else integrate(found[0], found[1], span)
+    if found is None or not series.stream.cumulative:
+        return None if found is None else integrate(found[0], found[1], span)
+    growths = _growths(series, found[1])
+    return None if growths is None else _grown_j(found[0], growths, span)

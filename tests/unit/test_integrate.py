@@ -203,6 +203,19 @@ def test_a_clock_that_is_off_moves_the_window_and_no_further(off_s: float, begin
     assert found.terms.clock_j <= 2 * 9 * 0.02 + 0.01
 
 
+def test_a_hole_in_a_counter_hides_nothing_of_a_clock_that_is_off() -> None:
+    # 2 W, and 6 W from 10 s on; a hole of 2 s within the span, over which the counter counts on.
+    t_s = np.arange(0, 30, 0.1)
+    t_s = t_s[(t_s < 14) | (t_s > 16)]
+    counted = np.where(t_s < 10, 2 * t_s, 20 + 6 * (t_s - 10))
+    counter = series(t_s, counted, 10.0, cumulative=True)
+    found = measured(integral(counter, (at(10), at(20)), Grade(clock_ns=50_000_000)))
+    assert found.energy_j == pytest.approx(60)
+    assert found.terms.clock_j == pytest.approx(0.05 * 4)
+    whole = measured(integral(counter, (at(0), at(29.9)), Grade(clock_ns=50_000_000)))
+    assert whole.terms.clock_j >= 0.05 * 4, "nobody saw what lies beyond the samples"
+
+
 def test_a_class_is_a_share_of_the_energy_and_an_offset_of_the_time() -> None:
     t_s = np.arange(0, 30, 0.1)
     grade = Grade(gain_ratio=0.03, offset_w=0.04)
