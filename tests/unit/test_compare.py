@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from compare_samples import bundles, cells
 from store_samples import make_bundle
 
 from melt.analysis.alike import BY, IncomparableError
@@ -14,24 +15,6 @@ from melt.cli.compare import _BY
 from melt.errors import UsageError
 from melt.records import Apart, Conditions, Knob, Metric, Outcome, Reason, Session, Verdict
 from melt.report.comparison import render
-
-
-def bundles(rates, **how):
-    """A run for each rate of each column, column after column within a session, as a sweep makes them."""
-    made = []
-    for session in range(max(map(len, rates.values()))):
-        for quant, values in rates.items():
-            if session < len(values):
-                i = len(made)
-                made.append(
-                    make_bundle(f"r{i}", quant=quant, position=i, block=session, decode_tps=values[session], **how)
-                )
-    return made
-
-
-def cells(comparison, metric="decode_tps", group=0):
-    (row,) = (row for row in comparison.groups[group].rows if row.metric == metric)
-    return row.cells
 
 
 def test_a_column_is_the_median_of_its_sessions():
@@ -357,58 +340,6 @@ def test_devices_may_differ_in_what_is_found_but_each_must_agree_with_itself():
     compare(made[:2], by="device")
     with pytest.raises(IncomparableError, match="the power mode is '15W' in run r0 and '25W' in run r2"):
         compare(made, by="device")
-
-
-def measured_by(bundle, name, unit, value, source, note=None):
-    metric = Metric(name=name, value=value, unit=unit, source=source, note=note)
-    return replace(bundle, metrics=(*bundle.metrics, metric))
-
-
-def test_the_power_of_a_board_is_not_compared_with_that_of_a_chip():
-    board, chip, other = bundles({"q8_0": [30], "q4_0": [40], "q2_k": [50]})
-    made = [
-        measured_by(board, "power_mean_w", "w", 5.0, "whole device"),
-        measured_by(chip, "power_mean_w", "w", 2.0, "CPU package"),
-        measured_by(other, "power_mean_w", "w", 6.0, "whole device"),
-    ]
-    comparison = compare(made)
-    shown = cells(comparison, "power_mean_w")
-    assert [cell.summary.median for cell in shown] == [5.0, 2.0, 6.0]
-    assert [cell.difference for cell in shown] == [None, None, pytest.approx(0.2)]
-    (note,) = (note for note in comparison.notes if "scopes" in note)
-    assert "whole device (q8_0, q2_k); CPU package (q4_0)" in note
-
-
-def test_sums_of_other_rails_are_other_scopes():
-    xavier, orin, another = bundles({"q8_0": [30], "q4_0": [40], "q2_k": [50]})
-    few, many = "GPU, SOC; 90 samples inside", "GPU, SOC, SYS5V; 80 samples inside"
-    made = [
-        measured_by(xavier, "power_mean_w", "w", 5.0, "sum of power rails", few),
-        measured_by(orin, "power_mean_w", "w", 7.0, "sum of power rails", many),
-        measured_by(another, "power_mean_w", "w", 6.0, "sum of power rails", few.replace("90", "70")),
-    ]
-    comparison = compare(made)
-    assert [c.difference for c in cells(comparison, "power_mean_w")] == [None, None, pytest.approx(0.2)]
-    (note,) = (note for note in comparison.notes if "scopes" in note)
-    assert "sum of power rails: GPU, SOC (q8_0, q2_k); sum of power rails: GPU, SOC, SYS5V (q4_0)" in note
-
-
-def test_a_column_whose_sessions_were_measured_over_different_scopes_has_no_figure():
-    made = bundles({"q8_0": [30, 31], "q4_0": [40, 41]})
-    scopes = ("whole device", "whole device", "SoC model", "whole device")
-    made = [measured_by(one, "power_mean_w", "w", 5.0 + i, scopes[i]) for i, one in enumerate(made)]
-    mixed, alike = cells(compare(made), "power_mean_w")
-    assert mixed.summary is None
-    assert (alike.summary.median, alike.difference) == (7.0, None)
-
-
-def test_a_temperature_is_no_share_of_another():
-    warm, hot = bundles({"q8_0": [30], "q4_0": [40]})
-    name = "temperature_max_c"
-    shown = cells(
-        compare([measured_by(warm, name, "c", 40.0, "sensor"), measured_by(hot, name, "c", 60.0, "sensor")]), name
-    )
-    assert [(cell.summary.median, cell.difference) for cell in shown] == [(40.0, None), (60.0, None)]
 
 
 def test_threads_that_melt_chose_for_each_device_keep_devices_side_by_side():
