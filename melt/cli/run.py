@@ -146,7 +146,7 @@ def _say_what_is_kept(
     text += f", {counted(brought, 'run')} collected just now" if brought else ""
     text += f", {n_spared} not needed any more" if n_spared else ""
     text += f", {len(todo)} left" if todo else ", nothing is left to run"
-    text += f", {again} of them made anew since they were stopped or lost" if again else ""
+    text += f", {again} of them anew, which had been stopped or lost" if again else ""
     observe(Note(text))
 
 

@@ -154,7 +154,7 @@ def _rest(pause_s: float, site: Site, observe: Observer, stop: Event) -> bool:
     """Let some time pass, and say how much; return whether all of it did before `stop` was set."""
     until_s = time.monotonic() + pause_s
     while (left_s := until_s - time.monotonic()) > 0:
-        observe(Waiting(site.selector, "rest", pause_s - left_s, pause_s, "s", left_s))
+        observe(Waiting(site.selector, "end of rest", pause_s - left_s, pause_s, "s", left_s))
         if stop.wait(min(_SHOW_EVERY_S, left_s)):
             return False
     return True

@@ -85,7 +85,7 @@ def test_a_rest_lasts_as_long_as_it_is_asked_for_and_is_shown() -> None:
     assert device.wait(Gate(pause_s=0.2)) is None
     assert time.monotonic() - began_s >= 0.2
     assert device.looks == 0
-    assert {(wait.what, wait.goal, wait.unit) for wait in device.waits} == {("rest", 0.2, "s")}
+    assert {(wait.what, wait.goal, wait.unit) for wait in device.waits} == {("end of rest", 0.2, "s")}
     assert device.waits[0].left_s == pytest.approx(0.2, abs=0.05)
 
 

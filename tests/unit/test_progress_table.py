@@ -144,6 +144,7 @@ def test_a_note_is_shown_once_with_the_devices_it_was_said_of() -> None:
         (Waiting("local", "temperature", 38.4, 38.0, "c", 9), "waiting for temperature 38.4 → 38.0 °C, at most 9 s"),
         (Waiting("local", "battery", 0.12, 0.3, "ratio", 60), "waiting for battery 12 → 30 %, at most 60 s"),
         (Waiting("local", "charging", 1.0, 0.0, "1", 60), "waiting for charging yes → no, at most 60 s"),
+        (Waiting("local", "end of rest", 4.0, 60.0, "s", 56), "waiting for end of rest 4 → 60 s, at most 56 s"),
         (
             Waiting("local", "idle CPU time", None, 0.95, "ratio", 60),
             "waiting for idle CPU time ? → 95 %, at most 60 s",
