@@ -58,7 +58,7 @@ def assemble(folder: RunFolder) -> RunBundle:
     noted = _read_end(folder)
     schedule = make_schedule(discovery)
     understood = _was_sampled_by(schedule, folder.read_document(docs.JOB) or b"")
-    recording = read_recording(folder.path)
+    recording, unread = _recording(folder)
     evaluation = evaluate(
         start,
         get_engine(start.spec.engine).parse(line.data for line in lines if line.source == _STDOUT),
@@ -72,6 +72,8 @@ def assemble(folder: RunFolder) -> RunBundle:
     outcome, verdict, reasons = evaluation.outcome, evaluation.verdict, evaluation.reasons
     if not understood:
         verdict, reasons = Verdict.INVALID, (_CHANGED, *reasons)
+    if unread is not None:
+        verdict, reasons = (Verdict.SUSPECT if verdict is Verdict.VALID else verdict), (*reasons, unread)
     if noted.interrupted and outcome is not Outcome.ABORTED:
         outcome = Outcome.ABORTED
         reasons = (Reason(code="interrupted", message="stopped by the user before it was done"), *reasons)
@@ -100,6 +102,14 @@ def assemble(folder: RunFolder) -> RunBundle:
             **_of_the_meter(recording, evaluation.metered),
         },
     )
+
+
+def _recording(folder: RunFolder) -> tuple[Recording | None, Reason | None]:
+    """Return what an external meter said; where nobody can read that, why: a run is worth more than its meter."""
+    try:
+        return read_recording(folder.path), None
+    except StoreError as error:
+        return None, Reason(code="meter_unreadable", message=str(error))
 
 
 def _of_the_meter(recording: Recording | None, metered: Metered) -> dict[str, str]:

@@ -102,6 +102,21 @@ def test_while_melt_is_gone_nobody_reads_the_meter(melt: Melt, shelf: Path, wait
     assert "nobody was there to read it" in _lost(melt)["message"]
 
 
+@pytest.mark.slow
+def test_a_recording_that_nobody_can_read_costs_its_energy_and_not_the_run(
+    melt: Melt, shelf: Path, wait_for: Callable[..., object]
+) -> None:
+    process = _begin(melt, shelf, wait_for)
+    process.kill()
+    process.wait()
+    (noted,) = melt.store.glob("spool/*/meter.json")
+    noted.write_text('{"facts": {"of": "a later melt"}}')
+    melt("resume", check=None)
+    shown = _shown(melt)
+    assert (shown["stop"]["outcome"], shown["stop"]["verdict"]) == ("ok", "invalid"), "energy was required"
+    assert "meter_unreadable" in [reason["code"] for reason in shown["stop"]["reasons"]]
+
+
 def test_a_meter_that_is_not_there_keeps_the_run_from_starting(melt: Melt, shelf: Path) -> None:
     shelf.write_text("title: bench\nmatch: {os: linux}\nmeter: {kind: recorded, file: /no/such/trace.csv}\n")
     done = melt("run", "--model", "tiny-pydoc", "-n", "4", "-r", "1", check=2)
