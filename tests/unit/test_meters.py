@@ -156,7 +156,7 @@ class _Flood:
 
     def receive(self, timeout_s: float) -> bytes:
         self.received += 1
-        assert self.received < 100_000, "read without end"
+        assert self.received < 1000, "read without end"
         return b"1.0,2.0\n" * 1000
 
     def close(self) -> None:
