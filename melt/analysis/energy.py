@@ -12,7 +12,7 @@ from melt.analysis import channels
 from melt.analysis.baseline import Baseline, net
 from melt.analysis.figures import NOT_REACHED, Figure
 from melt.analysis.integrate import Integral, Terms
-from melt.analysis.meter import NO_SENSOR, Meter
+from melt.analysis.meter import Meter
 from melt.analysis.repetitions import Repetition
 from melt.analysis.series import Span
 from melt.records import Metric, Reason, Window
@@ -32,9 +32,6 @@ class Account:
 
     meter: Meter | Reason
     baseline: Baseline | Reason
-
-
-NO_ACCOUNT = Account(Reason(code="no_power_sensor", message=NO_SENSOR), Reason(code="no_baseline", message=NO_SENSOR))
 
 
 def energy(account: Account, repetition: Repetition) -> dict[str, Figure]:
