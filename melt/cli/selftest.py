@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from melt.cli._adbargs import add_adb_argument
+from melt.cli._interrupt import stop_on_interrupt
 
 NAME = "selftest"
 HELP = "prove on a device that everything a measurement relies on works there"
@@ -48,12 +49,17 @@ def run(args: argparse.Namespace) -> int:
     if args.output is not None:
         _check_writable(args.output)
     selector = args.name or args.device or "local"
-    found = selftest(selector, seconds=args.seconds, say=lambda text: print(f"melt: {text}", file=sys.stderr))
+    with stop_on_interrupt("stopping, the device is left at rest") as stop:
+        found = selftest(selector, seconds=args.seconds, say=_say, stop=stop)
     if args.output is not None:
         _write(args.output, render_selftest(found, "md"))
         print(f"melt: the report is in {args.output}", file=sys.stderr)
     sys.stdout.write(render_selftest(found, "json" if args.json else "table"))
     return 0 if found.fine else 1
+
+
+def _say(text: str) -> None:
+    print(f"melt: {text}", file=sys.stderr)
 
 
 def _whole_seconds(text: str) -> int:

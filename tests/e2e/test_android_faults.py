@@ -114,7 +114,7 @@ def test_a_link_that_freezes_and_breaks_costs_no_run(lab: Lab) -> None:
     lab.wait_for("the run's end without its host", lambda: not lab.is_running())
     lab.phone.fault.thaw()
     err = lab.end(process, 0)
-    assert err.count("out of reach") == 1, err
+    assert err.count("the device is out of reach") == 1, err
     assert err.count("the device is back") == 1, err
     assert lab.outcomes() == ["ok"]
     lab.check_tidy()
@@ -136,7 +136,7 @@ def test_the_adb_server_is_killed(lab: Lab) -> None:
     process = lab.start(*_cell(6))
     lab.adb.server.run("kill-server")
     err = lab.end(process, 0)
-    assert err.count("out of reach") <= 1, err
+    assert err.count("the device is out of reach") <= 1, err
     assert lab.outcomes() == ["ok"]
     lab.check_tidy()
 

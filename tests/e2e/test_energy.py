@@ -73,7 +73,7 @@ def reasons(shown: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def test_a_board_has_energy_by_phase_gross_and_net(melt: Melt, tmp_path: Path) -> None:
     with playing_board("orin-nano-jp6", tmp_path / "board") as board:
         melt.env.update(board.environment)
-        melt("run", planned(tmp_path, board.selector, 4, "power_hz: 50, baseline_s: 3"), timeout_s=300)
+        melt("run", planned(tmp_path, board.selector, 4, "baseline_s: 3"), timeout_s=300)
         shown = json.loads(melt("show", "last", "-o", "json").stdout)
     found = figures(shown)
     idle_w = found["power_idle_w"]["value"]

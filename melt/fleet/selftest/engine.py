@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from threading import Event as Flag
 
 from melt.analysis.selftest import Finding, verdict
 from melt.engines.registry import get as get_engine
 from melt.errors import DeviceError
 from melt.events import Event, Note, Preparing
 from melt.fleet.conductor import conduct
-from melt.fleet.selftest.course import Course, Say
+from melt.fleet.selftest.course import Course
 from melt.models.library import Library
 from melt.plan.expand import expand
 from melt.plan.ids import new_id
@@ -51,12 +50,12 @@ def check_engine(site: Site) -> Finding:
 def check_runs(course: Course, selector: str, scratch: Path) -> None:
     """Measure the model that melt brings along as `melt run` would, on the CPU, and on a GPU that the engine sees."""
     seen: list[str] = []
-    course.take("run", "a short run", lambda: _run(selector, scratch, 0, course.say, seen))
+    course.take("run", "a short run", lambda: _run(selector, scratch, 0, course, seen))
     if any(device.partition(" ")[0] not in _NO_GPU for device in seen):
-        course.take("run", "a short run on the GPU", lambda: _run(selector, scratch, -1, course.say, seen))
+        course.take("run", "a short run on the GPU", lambda: _run(selector, scratch, -1, course, seen))
 
 
-def _run(selector: str, scratch: Path, n_gpu_layers: int, say: Say, seen: list[str]) -> Finding:
+def _run(selector: str, scratch: Path, n_gpu_layers: int, course: Course, seen: list[str]) -> Finding:
     """Make a run into a store of its own; `seen` takes up which devices the engine found."""
     plan = Plan(
         name="selftest",
@@ -72,12 +71,12 @@ def _run(selector: str, scratch: Path, n_gpu_layers: int, say: Say, seen: list[s
 
     def observe(event: Event) -> None:
         if isinstance(event, Preparing) and not event.done:
-            say(event.what)
+            course.say(event.what)
         elif isinstance(event, Note):
-            say(event.text)
+            course.say(event.text)
 
     with Store.open(scratch / "store") as store:
-        done = conduct(specs, store, Library().resolve, observe=observe, stop=Flag())
+        done = conduct(specs, store, Library().resolve, observe=observe, stop=course.stop)
         if not done.bundles:
             raise done.troubles[0] if done.troubles else DeviceError(f"{selector}: the run gave no result")
         (bundle,) = done.bundles

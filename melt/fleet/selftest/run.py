@@ -10,6 +10,7 @@ import tempfile
 import time
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
+from threading import Event
 
 from melt import __version__
 from melt.analysis.conditions import CLOCK_UNCERTAIN_NS
@@ -38,14 +39,15 @@ _MAX_DRIFT = 200e-6
 """A quartz is good to 100 ppm, so two of them part by twice that at most."""
 
 
-def selftest(selector: str, *, seconds: int, say: Say) -> Selftest:
+def selftest(selector: str, *, seconds: int, say: Say, stop: Event) -> Selftest:
     """Take every step on a device; rest, burst and rest again are sampled for `seconds` each.
 
-    What fails is told in the document. Raises UsageError where there can be no such device.
+    What fails is told in the document. Raises UsageError where there can be no such device, KeyboardInterrupt soon
+    after `stop` is set; the device is at rest then.
     """
     started_utc_ns = time.time_ns()
     selector = resolve(selector)
-    course = Course(say)
+    course = Course(say, stop)
     secrets = secrets_here(selector)
     transport = open_transport(selector)
     site = None
@@ -126,7 +128,7 @@ def _check_channels(course: Course, site: Site, folder: str, scratch: Path, seco
     seen: list[Sampled] = []
 
     def sampled() -> Finding:
-        seen.append(sample(site, f"{folder}/channels", scratch, seconds))
+        seen.append(sample(site, f"{folder}/channels", scratch, seconds, course.stop))
         whole_s, burst_s = ((span[1] - span[0]) / 1e9 for span in (seen[0].whole, seen[0].burst))
         said = f"{len(seen[0].discovery.streams)} columns for {whole_s:.1f} s, all CPUs busy in {burst_s:.1f} s of them"
         return verdict(True, said, {"whole_s": whole_s, "burst_s": burst_s})

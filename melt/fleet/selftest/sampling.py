@@ -55,8 +55,8 @@ class Sampled:
         return [record for record in self.journal.records if isinstance(record, Event)]
 
 
-def sample(site: Site, job_dir: str, scratch: Path, seconds: int) -> Sampled:
-    """Run the job and decode it. Raises DeviceError, TransportError."""
+def sample(site: Site, job_dir: str, scratch: Path, seconds: int, stop: Flag) -> Sampled:
+    """Run the job and decode it; `stop` ends it early. Raises DeviceError, TransportError."""
     target = site.target
     discovery = platform(target.facts.os).discover(site.snapshot, Sampling())
     schedule = make_schedule(discovery)
@@ -86,7 +86,7 @@ def sample(site: Site, job_dir: str, scratch: Path, seconds: int) -> Sampled:
         streams=ready(schedule.streams),
         polls=ready(schedule.polls),
     )
-    journal = run_job(site, job, job_dir, scratch)
+    journal = run_job(site, job, job_dir, scratch, stop)
     events = {record.name: record for record in journal.records if isinstance(record, Event)}
     if not {"runner_started", "runner_exited"} <= events.keys():
         said = json.dumps({name: event.data for name, event in events.items()})
@@ -114,14 +114,14 @@ def push_job(site: Site, job: Job, job_dir: str, scratch: Path) -> None:
     site.target.transport.push(file, f"{job_dir}/job")
 
 
-def run_job(site: Site, job: Job, job_dir: str, scratch: Path) -> Journal:
+def run_job(site: Site, job: Job, job_dir: str, scratch: Path, stop: Flag) -> Journal:
     """Start a job, follow it to its end, and read what it brought. Raises DeviceError, TransportError."""
     push_job(site, job, job_dir, scratch)
     agent = site.target.agent
-    agent.start(job_dir)
     path = scratch / f"{job.run_id}.journal"
     try:
-        ended = collect(agent, job_dir, path, see=lambda _: None, stop=Flag(), lost_after_s=_LOST_AFTER_S)
+        agent.start(job_dir)
+        ended = collect(agent, job_dir, path, see=lambda _: None, stop=stop, lost_after_s=_LOST_AFTER_S)
     except BaseException:
         # Who interrupts the test leaves a device at rest.
         with suppress(MeltError):
