@@ -1,6 +1,6 @@
 """Measure what a controller costs with a shelf of devices: simulated devices, a clock that skips idle time.
 
-    python benchmarks/fleet.py [--devices 1,8,32,64,128,200] [--cells 4] [--cell-s 60] [--quiet]
+    python benchmarks/fleet.py [--devices 1,8,32,64,128,200] [--cells 8] [--cell-s 60] [--quiet]
 
 Conductor, collecting, reading of journals, live progress, analysis and the store are melt's own, on this machine's
 cores and disk; only the transport, the device behind it and the idle time are made up (benchmarks/simulated_device.py).
@@ -166,7 +166,7 @@ def table(found: list[Figures], title: str) -> Table:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Measure what a controller costs with a shelf of devices.")
     parser.add_argument("--devices", default="1,8,32,64,128,200", help="sizes (default: 1,8,32,64,128,200)")
-    parser.add_argument("--cells", type=int, default=4, help="cells on each device (default: 4)")
+    parser.add_argument("--cells", type=int, default=8, help="cells on each device (default: 8)")
     parser.add_argument("--cell-s", type=float, default=60.0, help="how long the runner works (default: 60)")
     parser.add_argument("--quiet", action="store_true", help="count CPU time alone, where other programs run, too")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
