@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from melt.analysis.series import Series, Span
+from melt.analysis.series import Series, Span, grown
 from melt.records import Reason
 from melt.traces import Times, Values
 
@@ -203,7 +203,7 @@ def _sampled(series: Series, span: Span, grade: Grade, t_ns: Times, values: Valu
 
 def _counted(series: Series, span: Span, grade: Grade, t_ns: Times, values: Values) -> Integral | Reason:
     """Energy counts: exact but for the two ends, where the counter is read between two samples."""
-    growths = _growths(series, values)
+    growths = series.steps(values)
     if growths is None:
         message = f"the counter {series.stream.site} began anew"
         return Reason(code="meter_reset", message=message, figures={"lost_j": float(-np.diff(values).min())})
@@ -217,7 +217,7 @@ def _counted(series: Series, span: Span, grade: Grade, t_ns: Times, values: Valu
     coverage = 1 - missing_s / time_s
     if coverage < MIN_COVERAGE or _may_have_wrapped_twice(series, growths, intervals_s, holes):
         return _holed(series, coverage, float(inside_s[holes].sum()))
-    energy_j = _grown_j(t_ns, growths, span)
+    energy_j = grown(t_ns, growths, span)
     ends = [_between_j(series, edge) for edge in span]
     # Both ends between the same two samples: what one has too little, the other may have too much.
     rate_j = math.hypot(*ends) if len(t_ns) > 2 else math.fsum(ends)
@@ -237,13 +237,6 @@ def _counted(series: Series, span: Span, grade: Grade, t_ns: Times, values: Valu
     )
 
 
-def _grown_j(t_ns: Times, growths: Values, span: Span) -> float:
-    """Return by how much a counter grew, read at both ends of a span on the line between two samples."""
-    total = np.concatenate(([0.0], np.cumsum(growths)))
-    at = np.interp([0.0, float(span[1] - span[0])], (t_ns - span[0]).astype(np.float64), total)
-    return float(at[1] - at[0])
-
-
 def class_j(energy_j: float, time_s: float, grade: Grade) -> float:
     """Return by how much a meter of this class may be off over the time."""
     return math.hypot(grade.gain_ratio * energy_j, grade.offset_w * time_s)
@@ -252,13 +245,6 @@ def class_j(energy_j: float, time_s: float, grade: Grade) -> float:
 def _holed(series: Series, coverage: float, missing_s: float) -> Reason:
     message = f"{series.stream.site} was silent for {missing_s:.2f} s: {100 * coverage:.0f} % of the span are covered"
     return Reason(code="energy_gap", message=message, figures={"coverage": coverage, "missing_s": missing_s})
-
-
-def _growths(series: Series, values: Values) -> Values | None:
-    steps = np.diff(values)
-    if (steps < 0).any() and series.stream.wraps_at is not None:
-        steps = np.where(steps < 0, steps + series.stream.wraps_at, steps)
-    return None if (steps < 0).any() else steps
 
 
 def _may_have_wrapped_twice(series: Series, growths: Values, intervals_s: Values, holes: _Flags) -> bool:
@@ -302,7 +288,7 @@ def _watts(series: Series, low: int, high: int) -> Values:
     """Return the power of some samples; of a counter the mean power from each of them to the next."""
     if not series.stream.cumulative:
         return series.values[low:high]
-    growths = _growths(series, series.values[low:high])
+    growths = series.steps(series.values[low:high])
     intervals_s = np.diff(series.t_ns[low:high]).astype(np.float64) / 1e9
     if growths is None:
         return np.zeros(0)
@@ -328,5 +314,5 @@ def _energy_j(series: Series, span: Span) -> float | None:
     found = series.around(span)
     if found is None or not series.stream.cumulative:
         return None if found is None else integrate(found[0], found[1], span)
-    growths = _growths(series, found[1])
-    return None if growths is None else _grown_j(found[0], growths, span)
+    growths = series.steps(found[1])
+    return None if growths is None else grown(found[0], growths, span)

@@ -68,17 +68,23 @@ class Series:
         if found is None or (self.longest_gap_ns(span) or 0) > self.max_gap_ns:
             return None
         t_ns, values = found
+        steps = self.steps(values)
+        return None if steps is None else grown(t_ns, steps, span)
+
+    def steps(self, values: Values) -> Values | None:
+        """Return by how much a counter grew from value to value, wraps undone; None where it began anew."""
         steps = np.diff(values)
-        if (steps < 0).any():
-            if self.stream.wraps_at is None:
-                return None
+        if (steps < 0).any() and self.stream.wraps_at is not None:
             steps = np.where(steps < 0, steps + self.stream.wraps_at, steps)
-            if (steps < 0).any():
-                return None
-        total = np.concatenate(([0.0], np.cumsum(steps)))
-        # Times relative to the span: a float64 cannot hold nanoseconds since boot and fractions of a sample.
-        at = np.interp([0.0, float(span[1] - span[0])], (t_ns - span[0]).astype(np.float64), total)
-        return float(at[1] - at[0])
+        return None if (steps < 0).any() else steps
+
+
+def grown(t_ns: Times, steps: Values, span: Span) -> float:
+    """Return by how much a counter grew, read at both ends of a span on the line between two samples."""
+    total = np.concatenate(([0.0], np.cumsum(steps)))
+    # Times relative to the span: a float64 cannot hold nanoseconds since boot and fractions of a sample.
+    at = np.interp([0.0, float(span[1] - span[0])], (t_ns - span[0]).astype(np.float64), total)
+    return float(at[1] - at[0])
 
 
 def common_span(series: Iterable[Series], span: Span) -> Span | None:

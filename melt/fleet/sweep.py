@@ -116,7 +116,7 @@ def held(root: Path, sweep_id: str) -> Iterator[None]:
         while not _locked(lock, fcntl.LOCK_EX):
             if time.monotonic() > deadline_s:
                 raise UsageError(f"another melt is at work on the sweep {sweep_id}: wait for it, or stop it")
-            time.sleep(_LOOKED_AT_S / 20)
+            time.sleep(_LOOKED_AT_S / 20)  # a file lock cannot be waited for with a deadline
         yield
     finally:
         os.close(lock)
