@@ -8,7 +8,8 @@ from pathlib import Path
 
 from agent_rig import wait_for
 
-from melt import _layout
+_AGENTS = Path(__file__).resolve().parents[2] / "agents"
+"""The checkout's: what is installed has the agents that were built, and nothing to build them with."""
 
 _BUILD = """\
 import sys, time
@@ -33,12 +34,12 @@ build.build(["x86_64-linux-musl"], folder / "bin")
 
 
 def test_of_two_at_once_one_builds_and_the_other_waits(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", _BUILD, str(_layout.agents_dir()), str(tmp_path)]
-    first = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    wait_for((tmp_path / "compiled").exists, "the first one to compile")
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as second, first:
-        assert second.stdout is not None
-        assert second.stdout.readline() == "asks\n"
-        (tmp_path / "go").touch()
-        assert first.wait(30) == second.wait(30) == 0
+    command = [sys.executable, "-c", _BUILD, str(_AGENTS), str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as first:
+        wait_for(lambda: (tmp_path / "compiled").exists() or first.poll() is not None, "the first one to compile")
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as second:
+            assert second.stdout is not None
+            assert second.stdout.readline() == "asks\n"
+            (tmp_path / "go").touch()
+            assert first.wait(30) == second.wait(30) == 0
     assert (tmp_path / "compiled").read_text() == "x86_64-linux-musl\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from threading import Event
 
 import pytest
 
@@ -93,7 +94,7 @@ def test_a_device_that_was_not_reached_has_a_report_too() -> None:
 
 def test_an_error_of_melts_fails_its_step_and_the_next_is_taken() -> None:
     said: list[str] = []
-    course = Course(said.append)
+    course = Course(said.append, Event())
 
     def broken():
         raise DeviceError("the cable is out")
