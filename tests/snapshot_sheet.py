@@ -9,7 +9,7 @@ from melt.records import DeviceFacts
 from melt.targets.cpus import default_threads
 from melt.telemetry.base import Discovery, FileSource, LineSource, Snapshot
 
-_WHERE_KNOWN = ("power_mode", "clocks_locked")
+_WHERE_KNOWN = ("power_mode", "clocks_locked", "battery")
 _OF_THE_MOMENT = ("cpus", "boot_id", "memory_bandwidth_bytes_per_s")
 
 

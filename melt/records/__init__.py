@@ -9,7 +9,7 @@ None means "not measured"; 0 is a measurement.
 from __future__ import annotations
 
 from melt.records.artifact import Artifact
-from melt.records.device import Cpu, DeviceFacts, Knob
+from melt.records.device import Battery, Cpu, DeviceFacts, Knob
 from melt.records.run import FORMAT_VERSION, Apart, Outcome, Reason, RunStart, RunStop, Session, Verdict
 from melt.records.spec import Conditions, Gate, Repeat, RunSpec, Sampling, Settings, Workload
 from melt.records.trace import Calibration, Metric, Stream, Window
@@ -18,6 +18,7 @@ __all__ = [
     "FORMAT_VERSION",
     "Apart",
     "Artifact",
+    "Battery",
     "Calibration",
     "Conditions",
     "Cpu",

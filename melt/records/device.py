@@ -21,6 +21,23 @@ class Cpu:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Battery:
+    """What a device's battery holds when it is full: `charge_coulomb`, or `energy_j` where its gauge counts energy.
+
+    `basis` is `measured` for what the gauge last found it to hold, `design` for what it held when it was new.
+    `nominal_v` is the mean voltage over a discharge by its maker, `found_v` the voltage when the device was looked at.
+    `source` is the file, program or page that said it.
+    """
+
+    basis: str
+    source: str
+    charge_coulomb: float | None = None
+    energy_j: float | None = None
+    nominal_v: float | None = None
+    found_v: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceFacts:
     """What a device is and in which state it was found. `device_id` is stable over reboots, `boot_id` is not.
 
@@ -49,6 +66,7 @@ class DeviceFacts:
     memory_bandwidth_bytes_per_s: float | None = None
     power_mode: str | None = None
     clocks_locked: bool | None = None
+    battery: Battery | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

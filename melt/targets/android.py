@@ -7,6 +7,7 @@ import hmac
 import re
 
 from melt.records import DeviceFacts
+from melt.targets import battery
 from melt.targets.arm import describe_cores
 from melt.targets.cpus import CPU_GLOBS, common_features, usable_cpus
 from melt.targets.probe import Snapshot, keyed_bytes, text_of
@@ -14,6 +15,7 @@ from melt.transports.base import Transport
 
 FACT_GLOBS: tuple[str, ...] = (
     *CPU_GLOBS,
+    *battery.PHONE_GLOBS,
     "/proc/meminfo",
     "/proc/sys/kernel/osrelease",
     "/proc/sys/kernel/random/boot_id",
@@ -72,6 +74,7 @@ def parse_facts(snapshot: Snapshot, *, device_id_hint: str, kind: str) -> Device
         virtualization=_virtualization(props),
         accelerators=_accelerators(props),
         cpu_features=common_features(cpuinfo),
+        battery=battery.of_phone(snapshot),
     )
 
 

@@ -9,7 +9,7 @@ import re
 from melt._layout import state_dir
 from melt.errors import DeviceError
 from melt.records import DeviceFacts
-from melt.targets import devicetree, jetson
+from melt.targets import battery, devicetree, jetson
 from melt.targets.arm import describe_cores
 from melt.targets.cpus import CPU_GLOBS, common_features, usable_cpus
 from melt.targets.devicetree import tree_text
@@ -20,6 +20,7 @@ _DMI = "/sys/class/dmi/id"
 
 FACT_GLOBS: tuple[str, ...] = (
     *CPU_GLOBS,
+    *battery.GLOBS,
     "/etc/machine-id",
     "/etc/os-release",
     "/usr/lib/os-release",
@@ -107,6 +108,7 @@ def parse_facts(snapshot: Snapshot, *, device_id_hint: str, kind: str) -> Device
         cpu_features=common_features(text_of(snapshot, "/proc/cpuinfo") or ""),
         power_mode=jetson.power_mode(snapshot) if on_jetson else None,
         clocks_locked=jetson.clocks_locked(snapshot) if on_jetson else None,
+        battery=battery.of_laptop(snapshot),
     )
 
 

@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import re
 
-from melt.records import Cpu, DeviceFacts
+from melt.records import Battery, Cpu, DeviceFacts
 from melt.targets import linux
 from melt.targets.probe import Snapshot, text_of
 from melt.transports.base import Transport
@@ -31,6 +31,7 @@ FACT_COMMANDS: dict[str, tuple[str, ...]] = {
     "ioreg platform": ("ioreg", "-rd1", "-c", "IOPlatformExpertDevice"),
     "ioreg product": ("ioreg", "-rd1", "-n", "product"),
     "ioreg gpu": ("ioreg", "-rd1", "-c", "AGXAccelerator"),
+    "ioreg capacity": ("ioreg", "-rw0", "-c", "AppleSmartBattery"),
 }
 
 _SETTING = re.compile(r"^([\w.]+): (.*?)[ \t]*$", re.MULTILINE)
@@ -38,6 +39,7 @@ _PAGES = re.compile(r'^"?([^":\n]+)"?:[ \t]+(\d{1,18})\.?[ \t]*$', re.MULTILINE)
 _PAGE_BYTES = re.compile(r"page size of (\d{1,7}) bytes")
 _FEATURE = "hw.optional.arm."
 _CPU_LIMIT = 1024
+_PERCENT = 100
 _POWER_MODES = {"0": "automatic", "1": "low power", "2": "high power"}
 _AVAILABLE = ("Pages free", "Pages speculative", "Pages inactive")
 """What psutil counts as available. `vm_stat` leaves the speculative pages out of the free ones."""
@@ -89,6 +91,7 @@ def parse_facts(snapshot: Snapshot, *, device_id_hint: str, kind: str) -> Device
         accelerators=_accelerators(snapshot),
         cpu_features=_features(said),
         power_mode=_power_mode(text_of(snapshot, "$ pmset") or ""),
+        battery=_battery(text_of(snapshot, "$ ioreg capacity") or ""),
     )
 
 
@@ -161,6 +164,17 @@ def _accelerators(snapshot: Snapshot) -> tuple[str, ...]:
     names = re.findall(r'^[ |]*"model" = <?"([^"\n]+)"', text, re.MULTILINE)
     cores = re.findall(r'^[ |]*"gpu-core-count" = (\d{1,4})[ \t]*$', text, re.MULTILINE)
     return tuple(f"{name} GPU, {count} cores" for name, count in zip(names, cores, strict=False))
+
+
+def _battery(text: str) -> Battery | None:
+    """Read the battery's registry entry, mAh and mV: what it holds, else what it was designed for."""
+    said = dict(re.findall(r'^[ |]*"(\w+)" = (\d{1,6})[ \t]*$', text, re.MULTILINE))
+    volts = int(said.get("Voltage", "0")) / 1e3 or None
+    for basis, key in (("measured", "AppleRawMaxCapacity"), ("design", "DesignCapacity")):
+        # Of `MaxCapacity` Apple silicon makes a percentage.
+        if (mah := int(said.get(key, "0"))) > _PERCENT:
+            return Battery(basis=basis, source=f"ioreg {key}", charge_coulomb=mah * 3.6, found_v=volts)
+    return None
 
 
 def _power_mode(text: str) -> str | None:
