@@ -12,6 +12,7 @@ from melt.analysis.energy import Account, energy, idle_power, phase_energy
 from melt.analysis.energy_checks import energy_reasons
 from melt.analysis.evidence import Evidence
 from melt.analysis.figures import NOT_REACHED, Figure, median_figure, to_metric
+from melt.analysis.heat import ONLY_WHERE_TOLD, heat_figures, main_curve
 from melt.analysis.memory import engine_memory, peak_memory
 from melt.analysis.meter import find_meter, without_meter
 from melt.analysis.metered import NOT_METERED, Metered, on_device_clock
@@ -21,7 +22,7 @@ from melt.analysis.overhead import Overhead, overhead, overhead_figures
 from melt.analysis.rates import UNTIMED, itl_percentiles, rates, sampled_rates
 from melt.analysis.repetitions import Repetition, repetitions_of, sampled_repetitions, token_trace
 from melt.analysis.series import Span
-from melt.analysis.thermal import thermal
+from melt.analysis.thermal import thermal, warming
 from melt.analysis.verdict import judge
 from melt.engines.base import RunnerReport
 from melt.records import Metric, Outcome, Reason, RunStart, Verdict, Window
@@ -55,6 +56,8 @@ class _Material:
     start: RunStart
     report: RunnerReport
     traces: tuple[Trace, ...]
+    token_trace: Trace
+    events: tuple[Event, ...]
     repetitions: tuple[Repetition, ...]
     windows: tuple[Window, ...]
     account: Account
@@ -89,6 +92,8 @@ def evaluate(
         start=start,
         report=report,
         traces=traces,
+        token_trace=token_trace(report.generations),
+        events=tuple(events),
         repetitions=measured,
         windows=windows,
         account=_account(start, traces, events, metered),
@@ -121,7 +126,7 @@ def evaluate(
         windows=windows,
         metrics=_metrics(material, per_repetition),
         traces=material.traces,
-        token_trace=token_trace(report.generations),
+        token_trace=material.token_trace,
         outcome=how,
         verdict=verdict,
         reasons=reasons,
@@ -132,7 +137,7 @@ def evaluate(
 
 def _metrics(material: _Material, per_repetition: Sequence[Mapping[str, Figure]]) -> tuple[Metric, ...]:
     summary = _summary_figures(material, per_repetition)
-    metrics = [to_metric(name, summary[name]) for name in METRICS]
+    metrics = [to_metric(name, summary[name]) for name in METRICS if name in summary]
     for repetition, figures in zip(material.repetitions, per_repetition, strict=True):
         metrics += [to_metric(name, figures[name], repetition.index) for name in METRICS if name in figures]
     return tuple(metrics)
@@ -158,7 +163,8 @@ def _summary_figures(material: _Material, per_repetition: Sequence[Mapping[str, 
     """Return the run's own figures: medians over repetitions, but extremes and pooled gaps where those mean more."""
     workload = material.start.spec.workload
     not_reached = UNTIMED if material.report.samples else NOT_REACHED
-    figures = {name: median_figure([f[name] for f in per_repetition if name in f], not_reached) for name in METRICS}
+    names = [name for name in METRICS if name not in ONLY_WHERE_TOLD]
+    figures = {name: median_figure([f[name] for f in per_repetition if name in f], not_reached) for name in names}
     load = [w.duration_s for w in material.windows if w.phase == "load"]
     figures["load_s"] = Figure(sum(load)) if load else Figure(None, not_reached)
     no_gaps = not_reached if workload.n_gen > 1 else "the workload decodes nothing"
@@ -167,7 +173,10 @@ def _summary_figures(material: _Material, per_repetition: Sequence[Mapping[str, 
     figures |= engine_memory(material.report.memory, material.start.artifact)
     span = _whole_span(material)
     if span is not None:
-        figures |= thermal(material.traces, span)
+        figures |= thermal(material.traces, span) | warming(material.traces, span)
+    if workload.kind == "sustained":
+        curve = main_curve(material.token_trace, material.windows, workload)
+        figures |= heat_figures(workload, curve, material.traces, material.events, span, not_reached)
     figures |= overhead_figures(material.overhead)
     figures |= phase_energy(material.account, "load", [w for w in material.windows if w.phase == "load"])
     figures["power_idle_w"] = idle_power(material.account)
