@@ -82,7 +82,7 @@ def _table(state: SweepState, out: TextIO, *, unicode: bool) -> Iterator[Observe
 
 
 class _Said(io.TextIOBase):
-    """A stderr that keeps what is written. It takes no lock: signal handlers write, too."""
+    """A stderr that keeps what is written. It takes no lock: what writes there may be on any thread."""
 
     def __init__(self) -> None:
         self._texts: deque[str] = deque()
