@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import asdict, dataclass
 from threading import Thread
 from typing import TYPE_CHECKING
@@ -20,6 +20,8 @@ from melt.cli._interrupt import stop_on_interrupt
 NAME = "provision"
 HELP = "install the engines on boards and Macs, built for their GPU"
 
+_HEAR_EVERY_S = 1.0
+"""A Ctrl-C that comes in the moment in which the main thread begins to wait is heard when it has waited."""
 _HEADERS = ("host", "state", "Python", "llama-cpp-python", "built for", "onnxruntime")
 _EPILOG = """\
 Makes the virtual environment ~/.melt/venv with the pinned llama-cpp-python (CUDA on a Jetson, Metal on a Mac) and
@@ -135,6 +137,8 @@ def _side_by_side(selectors: list[str], work: Callable[[str], _Host]) -> list[_H
         futures.append(Future())
         # Daemons: a second Ctrl-C leaves at once, and what goes on on the hosts is followed by the next melt.
         Thread(target=settle, args=(futures[-1], selector), daemon=True).start()
+    while wait(futures, _HEAR_EVERY_S).not_done:
+        pass
     return [future.result() for future in futures]
 
 

@@ -20,7 +20,8 @@ Resolve = Callable[[str, str | None], Artifact]
 """(model, quant) -> the file to measure, fetched and quantized if need be."""
 
 _HERE = "local"
-
+_HEAR_EVERY_S = 1.0
+"""A Ctrl-C that comes in the moment in which the main thread begins to wait is heard when it has waited."""
 
 Elsewhere = Callable[[str, Sequence[RunSpec], str, Sequence[RunSpec]], RunsMoved | None]
 """(a device that failed, its runs that are left, why, those it lost) -> what an equal device does, None: there is none.
@@ -138,6 +139,7 @@ def _side_by_side(works: Sequence[Callable[[], None]]) -> None:
     for work in works[:1]:
         work()
     for thread in threads:
-        thread.join()
+        while thread.is_alive():
+            thread.join(_HEAR_EVERY_S)
     if defects:
         raise defects[0]
