@@ -76,7 +76,9 @@ class Stop:
 
     def set(self, at_ns):
         """Set a deadline, or None for none. A signal that already came stays."""
-        self.at_ns = 0 if self.told else _NEVER_NS if at_ns is None else at_ns
+        self.at_ns = _NEVER_NS if at_ns is None else at_ns
+        if self.told:  # asked last: the signal may come at any moment
+            self.at_ns = 0
 
     @property
     def reason(self):
