@@ -32,10 +32,12 @@ _SYMBOLS = {
     "hz": "Hz",
     "v": "V",
     "a": "A",
-    "c_coulomb": "C",
     "j/tok": "J/tok",
+    "j*s": "J·s",
+    "gco2e": "g CO2e",
     "bytes/s": "B/s",
 }
+_COULOMBS_PER_MAH = 3.6
 
 
 def human(value: float | None, unit: str, digits: int = 3) -> str:
@@ -52,12 +54,14 @@ def human(value: float | None, unit: str, digits: int = 3) -> str:
         return f"{_significant(value * 100, digits)} %"
     if unit == "c":
         return f"{value:.1f} °C"
-    if unit == "tok/s":
-        return f"{_significant(value, digits)} tok/s"
+    if unit in ("tok/s", "tok/j"):
+        return f"{_significant(value, digits)} {unit.replace('/j', '/J')}"
+    if unit == "c_coulomb":
+        return f"{_significant(value / _COULOMBS_PER_MAH, digits)} mAh"
     if unit in _SYMBOLS:
         scale, prefix = _prefix(value)
         return f"{_significant(value / scale, digits)} {prefix}{_SYMBOLS[unit]}"
-    return _significant(value, digits) if unit == "1" else f"{_significant(value, digits)} {unit}"
+    return _significant(value, digits) if unit in ("1", "responses") else f"{_significant(value, digits)} {unit}"
 
 
 def _prefix(value: float) -> tuple[float, str]:

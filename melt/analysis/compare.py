@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from melt.analysis import alike
+from melt.analysis import alike, derived
 from melt.analysis.energy import covers
 from melt.analysis.judgement import Judgement, judge_difference
 from melt.analysis.names import METRICS, Info
@@ -26,7 +26,7 @@ _OF_THE_FILE: Mapping[str, tuple[Info, Callable[[Artifact], float | None]]] = Ma
 )
 """Rows that are facts of the model file: exact, hence never judged."""
 
-_ELECTRICAL = frozenset({"w", "j", "j/tok"})
+_ELECTRICAL = frozenset({"w", "j", "j/tok", "tok/j", "c_coulomb", "responses", "j*s", "gco2e"})
 """Units of what is worth as much as its meter covers: the watts of a chip are not those of a board."""
 _NO_RATIO = frozenset({"c"})
 """Units whose zero is nowhere in particular: 40 degrees are not a third hotter than 30."""
@@ -45,7 +45,14 @@ DEFAULT = (
     "temperature_max_c",
     "power_mean_w",
     "energy_per_token_j",
+    "energy_response_j",
+    "charge_response_coulomb",
+    "responses_per_battery",
+    "energy_delay_js",
+    "carbon_response_g",
 )
+_WHERE_TOLD = frozenset(derived.NAMES)
+"""Rows that nobody misses where no run has them: they follow from others, of devices and workloads that have them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +152,7 @@ def compare(bundles: Sequence[RunBundle], by: str = "quant", metrics: Sequence[s
     return Comparison(
         by=by,
         groups=tuple(groups),
-        unmeasured={name: _why(name, ordered) for name in metrics if name not in shown},
+        unmeasured={name: _why(name, ordered) for name in metrics if name not in shown and name not in _WHERE_TOLD},
         notes=(
             *_unlike_meters(ordered, metrics, by),
             *order_notes(bundles, effects),
@@ -232,18 +239,20 @@ def _scopes(metric: str, column: Iterable[RunBundle]) -> frozenset[str]:
     return frozenset(covers(figure) for figure in figures if figure is not None and figure.value is not None)
 
 
-def _unlike_meters(bundles: Iterable[RunBundle], metrics: Sequence[str], by: str) -> list[str]:
-    """Say which columns measured power over different scopes, where they did."""
-    covers: dict[str, dict[str, None]] = {}
-    for bundle in bundles:
-        for scope in sorted(frozenset().union(*(_scopes(metric, [bundle]) for metric in metrics))):
-            covers.setdefault(scope, {})[alike.column_label(bundle.start, by)] = None
-    if len(covers) < 2:
-        return []
-    listed = "; ".join(f"{scope} ({', '.join(labels)})" for scope, labels in covers.items())
+def _unlike_meters(bundles: Sequence[RunBundle], metrics: Sequence[str], by: str) -> list[str]:
+    """Say which columns measured power over different scopes, or reckon with unlike capacities or grids."""
+    told: dict[str, None] = {}
+    for metric in metrics:
+        covers: dict[str, dict[str, None]] = {}
+        for bundle in bundles:
+            for scope in sorted(_scopes(metric, [bundle])):
+                covers.setdefault(scope, {})[alike.column_label(bundle.start, by)] = None
+        if len(covers) > 1:
+            told["; ".join(f"{scope} ({', '.join(labels)})" for scope, labels in covers.items())] = None
     return [
         "Power was measured over different scopes, so no difference is shown between them, nor a figure over several: "
         f"{listed}."
+        for listed in told
     ]
 
 

@@ -40,7 +40,7 @@ def energy(account: Account, repetition: Repetition) -> dict[str, Figure]:
     if span is None:
         return {}
     whole = _over(account, [span])
-    figures = {"power_mean_w": _figure(account, whole, 1 / _length_s(span))}
+    figures = {"power_mean_w": figure_of(account, whole, 1 / _length_s(span))}
     for phase in ("prefill", "decode"):
         figures |= phase_energy(account, phase, repetition.phase(phase))
     return figures
@@ -54,7 +54,7 @@ def phase_energy(account: Account, phase: str, windows: Sequence[Window]) -> dic
     elif isinstance(account.meter, Reason):
         gross = account.meter
     above = _net(account, gross)
-    figures = {f"energy_{phase}_j": _figure(account, gross), f"energy_{phase}_net_j": _figure(account, above)}
+    figures = {f"energy_{phase}_j": figure_of(account, gross), f"energy_{phase}_net_j": figure_of(account, above)}
     if phase in _PER_TOKEN:
         n_tokens = sum(w.n_tokens or 0 for w in windows)
         name = _PER_TOKEN[phase]
@@ -79,10 +79,14 @@ def idle_power(account: Account) -> Figure:
 
 
 def covers(metric: Metric) -> str:
-    """Return what the meter behind a figure covered: its scope, of a sum of rails also which they are."""
-    if metric.source != channels.RAILS:
+    """Return what the meter behind a figure covered: its scope, of a sum of rails also which they are.
+
+    What a figure was reckoned with beside its energy, a capacity or a grid's intensity, stands behind a semicolon.
+    """
+    scope, mark, reckoned = metric.source.partition("; ")
+    if scope != channels.RAILS:
         return metric.source
-    return f"{metric.source}: {(metric.note or '').partition(';')[0]}"
+    return f"{scope}: {(metric.note or '').partition(';')[0]}{mark}{reckoned}"
 
 
 def _over(account: Account, spans: Sequence[Span]) -> Integral | Reason:
@@ -100,10 +104,10 @@ def _net(account: Account, gross: Integral | Reason) -> Integral | Reason:
 def _per(account: Account, found: Integral | Reason, n_tokens: int) -> Figure:
     if isinstance(found, Integral) and n_tokens <= 0:
         return Figure(None, NOT_REACHED, _SOURCE)
-    return _figure(account, found, 1 / max(1, n_tokens))
+    return figure_of(account, found, 1 / max(1, n_tokens))
 
 
-def _figure(account: Account, found: Integral | Reason, factor: float = 1.0) -> Figure:
+def figure_of(account: Account, found: Integral | Reason, factor: float = 1.0) -> Figure:
     """Make a figure of an energy times `factor`, with all that is known of it, in its own unit."""
     if isinstance(found, Reason) or isinstance(account.meter, Reason):
         return Figure(None, found.message if isinstance(found, Reason) else None, _SOURCE)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from melt.analysis.bandwidth import mbu
 from melt.analysis.baseline import find_baseline
 from melt.analysis.charge import counted_energy, disagreement
+from melt.analysis.derived import derived
 from melt.analysis.energy import Account, energy, idle_power, phase_energy
 from melt.analysis.energy_checks import energy_reasons
 from melt.analysis.evidence import Evidence
@@ -19,6 +20,7 @@ from melt.analysis.metered import NOT_METERED, Metered, on_device_clock
 from melt.analysis.names import METRICS
 from melt.analysis.outcome import outcome
 from melt.analysis.overhead import Overhead, overhead, overhead_figures
+from melt.analysis.peak import highest
 from melt.analysis.rates import UNTIMED, itl_percentiles, rates, sampled_rates
 from melt.analysis.repetitions import Repetition, repetitions_of, sampled_repetitions, token_trace
 from melt.analysis.series import Span
@@ -156,6 +158,7 @@ def _repetition_figures(material: _Material, repetition: Repetition) -> dict[str
         figures["peak_rss_bytes"] = peak_memory(material.traces, span)
         figures |= thermal(material.traces, span)
         figures |= energy(material.account, repetition)
+        figures |= derived(material.account, repetition, material.start, material.traces, figures)
     return figures
 
 
@@ -180,6 +183,7 @@ def _summary_figures(material: _Material, per_repetition: Sequence[Mapping[str, 
     figures |= overhead_figures(material.overhead)
     figures |= phase_energy(material.account, "load", [w for w in material.windows if w.phase == "load"])
     figures["power_idle_w"] = idle_power(material.account)
+    figures["power_peak_w"] = highest([f["power_peak_w"] for f in per_repetition if "power_peak_w" in f])
     figures["energy_counter_j"] = material.counted
     return figures
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from melt.records.artifact import Artifact
 from melt.records.device import Battery, Cpu, DeviceFacts, Knob
 from melt.records.run import FORMAT_VERSION, Apart, Outcome, Reason, RunStart, RunStop, Session, Verdict
-from melt.records.spec import Conditions, Gate, Repeat, RunSpec, Sampling, Settings, Workload
+from melt.records.spec import Conditions, Gate, Grid, Repeat, RunSpec, Sampling, Settings, Workload
 from melt.records.trace import Calibration, Metric, Stream, Window
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Cpu",
     "DeviceFacts",
     "Gate",
+    "Grid",
     "Knob",
     "Metric",
     "Outcome",

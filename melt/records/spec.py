@@ -142,6 +142,19 @@ class Gate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """How much greenhouse gas a kilowatt hour stands for, in grams of CO2 equivalents. It changes no measurement.
+
+    `source` says who gave the number: `given`, or a table with its version; `zone` and `year` are the table's.
+    """
+
+    g_per_kwh: float
+    source: str = "given"
+    zone: str | None = None
+    year: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunSpec:
     """One run that was asked for: one cell of a plan in one session.
 
@@ -168,6 +181,7 @@ class RunSpec:
     order: str | None = None
     order_seed: int | None = None
     reference: bool = False
+    grid: Grid | None = None
 
     @property
     def label(self) -> str:

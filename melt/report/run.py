@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
+from melt.analysis import derived
 from melt.analysis.last_samples import last_samples
 from melt.analysis.names import METRICS
 from melt.codec import to_dict
@@ -43,6 +44,9 @@ _PER_REPETITION = (
 )
 """What the table of repetitions shows, of what was measured; JSON has all."""
 
+
+_IN_MWH_TOO = ("energy_response_j",)
+"""What comes out of batteries, which are sold by watt hours."""
 
 _FACT_INDENT = 20
 _LEAST_WIDTH = 80
@@ -218,8 +222,24 @@ def _clock(start: RunStart) -> str:
 
 
 def _summary(metrics: Sequence[Metric], fmt: str) -> str:
-    rows = [(_title(m.name), _written(m), m.source, m.note or "") for m in metrics if m.repetition is None]
-    return render_table("Metrics", ("metric", "value", "source", "note"), rows, fmt, numeric=(1,))
+    """Write the run's own figures; what would follow from others but could not be told stands below, by its reason."""
+    own = [m for m in metrics if m.repetition is None]
+    wanting = [m for m in own if m.name in derived.NAMES and m.value is None]
+    rows = [row for m in own if m not in wanting for row in _metric_rows(m)]
+    table = render_table("Metrics", ("metric", "value", "source", "note"), rows, fmt, numeric=(1,))
+    told = {m.note for m in own if m not in wanting}
+    why: dict[str, list[str]] = {}
+    for m in wanting:
+        # Why there is no power stands in the table already; an intensity is missed by who wants one.
+        if m.note and m.note not in (*told, derived.NO_GRID):
+            why.setdefault(m.note, []).append(_title(m.name))
+    return table + "".join(f"Not told: {', '.join(titles)} ({note}).\n" for note, titles in why.items())
+
+
+def _metric_rows(metric: Metric) -> Iterator[tuple[str, str, str, str]]:
+    yield _title(metric.name), _written(metric), metric.source, metric.note or ""
+    if metric.name in _IN_MWH_TOO and metric.value is not None:
+        yield "", with_uncertainty(metric.value, metric.uncertainty or 0.0, "mwh"), "", ""
 
 
 def _written(metric: Metric) -> str:

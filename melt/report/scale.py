@@ -15,11 +15,17 @@ _SCALES = MappingProxyType(
         "c": ((1.0, "°C"),),
         "w": ((1.0, "W"), (1e-3, "mW")),
         "j": ((1.0, "J"), (1e-3, "mJ"), (1e-6, "µJ")),
+        "mwh": ((3.6, "mWh"),),
+        "c_coulomb": ((3.6, "mAh"),),
+        "j*s": ((1.0, "J·s"), (1e-3, "mJ·s"), (1e-6, "µJ·s")),
+        "gco2e": ((1.0, "g CO2e"), (1e-3, "mg CO2e"), (1e-6, "µg CO2e")),
+        "tok/j": ((1.0, "tok/J"),),
         "j/tok": ((1.0, "J/tok"), (1e-3, "mJ/tok"), (1e-6, "µJ/tok")),
         "1": ((1.0, ""),),
+        "responses": ((1.0, ""),),
     }
 )
-"""Unit as stored -> how large one of the unit shown is, the largest first."""
+"""Unit as stored -> how large one of the unit shown is, the largest first. `mwh` is for joules out of a battery."""
 
 _DIGITS = 3
 _MAX_DECIMALS = 4
