@@ -17,8 +17,6 @@ SETTLE_NS = 500_000_000
 MIN_S = 1.0
 MIN_SAMPLES = 5
 """With fewer, one wake-up of the system is a large part of what is called rest."""
-UNSTEADY_SHARE = 0.10
-"""Of the power above rest. Half of the difference is what the net energy may be off by: a twentieth of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +46,11 @@ class Baseline:
         """By how much the power at rest during the run may be off, at 95 %: it lay somewhere between the two."""
         return math.hypot(self.noise_w / 2, self.difference_w / 2)
 
-    def unsteady(self, busy_w: float) -> Reason | None:
-        """Say that the two differ by more than chance and by much of what a run took above them."""
+    def unsteady(self, busy_w: float, most: float) -> Reason | None:
+        """Say that the two differ by more than chance and by over `most` of what a run took above them."""
         above_w = busy_w - self.power_w
         apart_w = abs(self.difference_w)
-        if apart_w <= self.noise_w or apart_w <= UNSTEADY_SHARE * abs(above_w):
+        if apart_w <= self.noise_w or apart_w <= most * abs(above_w):
             return None
         before_w, after_w = self.before.power_w, self.after.power_w
         message = (

@@ -9,21 +9,18 @@ import numpy as np
 from melt.analysis import channels
 from melt.analysis.integrate import integrate
 from melt.analysis.series import Series, Span, common_span, find
-from melt.records import Calibration, Reason
+from melt.records import Calibration, Reason, Thresholds
 from melt.traces import Trace
 
 CHARGED = "the battery was being charged, so its power is not the device's: unplug it, or let the plan suspend charging"
 BYPASSED = "the charger fed the device past its battery: unplug it, or let the plan suspend charging"
 UNREAD = "what the battery's current means is not known: its unit and sign could not be told"
 
-AGREES_WITHIN = 5.0
-"""Units are a factor of 1000 apart. Counters move in steps and gauges average: a factor of 2 proves nothing."""
 MOST_A = 25.0
 """No phone's battery gives so much, and laptops' say their unit."""
-WRONG_WAY_SHARE = 0.05
-"""A state lags behind a plug by a second or two; more charge than that on the wrong way is not chance."""
 MIN_DROP_C = 10.8
 """3 mAh. Counters move in steps of about 1 mAh: fewer than three of them are no slope."""
+_USUAL = Thresholds()
 
 
 def not_alone(traces: Sequence[Trace], span: Span | None = None) -> str | None:
@@ -43,7 +40,9 @@ def has_riddle(traces: Sequence[Trace]) -> bool:
     return bool(find(traces, lambda s: s.name.endswith("_current_raw"))) and not has_gauge(traces)
 
 
-def contradiction(traces: Sequence[Trace], calibrations: Sequence[Calibration] = ()) -> Reason | None:
+def contradiction(
+    traces: Sequence[Trace], calibrations: Sequence[Calibration] = (), thresholds: Thresholds = _USUAL
+) -> Reason | None:
     """Say how the current is absurd, or disagrees with the battery's state or the charge that it lost; None: it is not.
 
     A unit concluded from one reading is off by a factor of 1000 or right. Its size while the battery alone fed the
@@ -59,8 +58,8 @@ def contradiction(traces: Sequence[Trace], calibrations: Sequence[Calibration] =
     sign_is_known = any(c.certain and c.column == currents[0].stream.name for c in calibrations)
     return (
         _absurd(currents[0], spans)
-        or _wrong_way(currents[0], spans, sign_is_known=sign_is_known)
-        or (_off_the_counter(currents[0], charges[0], spans) if charges else None)
+        or _wrong_way(currents[0], spans, thresholds.wrong_way_ratio, sign_is_known=sign_is_known)
+        or (_off_the_counter(currents[0], charges[0], spans, thresholds.charge_factor) if charges else None)
     )
 
 
@@ -72,12 +71,12 @@ def _absurd(current: Series, spans: Sequence[Span]) -> Reason | None:
     return Reason(code="energy_misread", message=message, figures={"current_a": most_a})
 
 
-def _wrong_way(current: Series, spans: Sequence[Span], *, sign_is_known: bool) -> Reason | None:
+def _wrong_way(current: Series, spans: Sequence[Span], most: float, *, sign_is_known: bool) -> Reason | None:
     """While it discharges, a battery's current flows one way; out, where it is known which way is counted positive."""
     values = np.concatenate([np.zeros(0), *(current.inside(span) for span in spans)])
     inward, outward = float(-values[values < 0].sum()), float(values[values > 0].sum())
     wrong = inward if sign_is_known else min(inward, outward)
-    if wrong <= WRONG_WAY_SHARE * (inward + outward):
+    if wrong <= most * (inward + outward):
         return None
     share = wrong / (inward + outward)
     message = (
@@ -87,7 +86,7 @@ def _wrong_way(current: Series, spans: Sequence[Span], *, sign_is_known: bool) -
     return Reason(code="energy_misread", message=message, figures={"wrong_way_share": share})
 
 
-def _off_the_counter(current: Series, charge: Series, spans: Sequence[Span]) -> Reason | None:
+def _off_the_counter(current: Series, charge: Series, spans: Sequence[Span], factor: float) -> Reason | None:
     drop_c, used_c = 0.0, 0.0
     for span in spans:
         counted = charge.inside(span)
@@ -96,7 +95,7 @@ def _off_the_counter(current: Series, charge: Series, spans: Sequence[Span]) -> 
         if len(counted) > 1 and found is not None:
             drop_c += float(counted[0] - counted[-1])
             used_c += abs(integrate(*found, (int(found[0][0]), int(found[0][-1]))))
-    if drop_c < MIN_DROP_C or 1 / AGREES_WITHIN < used_c / drop_c < AGREES_WITHIN:
+    if drop_c < MIN_DROP_C or 1 / factor < used_c / drop_c < factor:
         return None
     message = (
         f"the battery's current came to {used_c:.3g} C where its charge counter fell by {drop_c:.3g} C: one is misread"

@@ -12,30 +12,12 @@ from melt.analysis.statistics import variation
 from melt.analysis.trend import trend
 from melt.records import Reason
 
-MIN_REPETITIONS = 3
-"""With two there is no telling which of them was disturbed."""
-
-UNSTABLE_CV = 0.05
-"""Repetitions inside one process differ by 1 to 2 % on a quiet machine; more than twice that has a cause."""
-
-DRIFT_SHARE = 0.03
-"""A steady change of 3 % moves a run's median by half of that: as much as chance does on a quiet machine."""
-
 DRIFT_P = 0.072
 """How often chance may give such an order, over all rates of a run together. Every third of those changes is too small
 to matter: where repetitions vary by 1.5 %, at most 5 % of steady runs are said to drift (docs/metrics.md)."""
 
 LIKENESS = 0.3
 """How much of its luck a repetition is taken to share with the one before: heat and neighbours outlast one."""
-
-COLD_RESIDENT_SHARE = 0.05
-"""A load that finds more of its file in memory than this was not cold. The last pages of a file may stay."""
-
-MISSED_SHARE = 0.01
-"""One tick of a hundred is lost when the kernel is busy; with more, means of samples lean towards quiet moments."""
-
-CLOCK_UNCERTAIN_NS = 10_000_000
-"""What a meter measures on the host's clock is cut into phases no finer than this; a token takes 10 to 100 ms."""
 
 Check = Callable[[Evidence], Reason | None]
 
@@ -105,7 +87,7 @@ def cache_not_cold(seen: Evidence) -> Reason | None:
         return None
     if not isinstance(share, (int, float)):
         return Reason(code="cache_not_cold", message="a cold load was asked for; how cold it was is not known")
-    if share <= COLD_RESIDENT_SHARE:
+    if share <= seen.thresholds.cold_resident_ratio:
         return None
     message = f"a cold load was asked for, {100 * share:.0f} % of the file was still in memory"
     return Reason(code="cache_not_cold", message=message, figures={"resident_before": float(share)})
@@ -113,22 +95,23 @@ def cache_not_cold(seen: Evidence) -> Reason | None:
 
 def too_few_repetitions(seen: Evidence) -> Reason | None:
     """There are not enough repetitions to notice a disturbed one. A sustained one repeats its request within itself."""
-    n = len(seen.repetitions)
+    n, least = len(seen.repetitions), seen.thresholds.repetitions_min
     requests = sum(len(r.generations) for r in seen.repetitions)
-    if n >= MIN_REPETITIONS or (seen.start.spec.workload.kind == "sustained" and requests >= MIN_REPETITIONS):
+    if n >= least or (seen.start.spec.workload.kind == "sustained" and requests >= least):
         return None
-    message = f"{n} measured repetition{'' if n == 1 else 's'}: under {MIN_REPETITIONS}, a disturbed one goes unnoticed"
+    message = f"{n} measured repetition{'' if n == 1 else 's'}: under {least}, a disturbed one goes unnoticed"
     return Reason(code="too_few_repetitions", message=message, figures={"repetitions": n})
 
 
 def unstable(seen: Evidence) -> Reason | None:
     """The repetitions differ more than those of a quiet machine."""
+    most = seen.thresholds.unstable_cv
     found = {name: cv for name, values in seen.rates.items() if (cv := variation(values)) is not None}
     worst = max(found, key=lambda name: found[name], default=None)
-    if worst is None or found[worst] <= UNSTABLE_CV:
+    if worst is None or found[worst] <= most:
         return None
     phase = worst.removesuffix("_tps")
-    message = f"the repetitions' {phase} rates vary by {100 * found[worst]:.1f} % (CV), over {100 * UNSTABLE_CV:.0f} %"
+    message = f"the repetitions' {phase} rates vary by {100 * found[worst]:.1f} % (CV), over {100 * most:.3g} %"
     return Reason(code="unstable", message=message, figures={"cv": found[worst]})
 
 
@@ -143,7 +126,7 @@ def drift(seen: Evidence) -> Reason | None:
         if change is not None and change.p <= DRIFT_P / len(seen.rates):
             found[name] = (math.expm1(change.slope * (len(values) - 1)), change.p)
     worst = max(found, key=lambda name: abs(found[name][0]), default=None)
-    if worst is None or abs(found[worst][0]) < DRIFT_SHARE:
+    if worst is None or abs(found[worst][0]) < seen.thresholds.drift_ratio:
         return None
     share, p = found[worst]
     phase, way = worst.removesuffix("_tps"), "fell" if share < 0 else "rose"
@@ -154,7 +137,7 @@ def drift(seen: Evidence) -> Reason | None:
 def missed_ticks(seen: Evidence) -> Reason | None:
     """The agent could not keep its rate."""
     share = seen.overhead.missed_share
-    if share is None or share <= MISSED_SHARE:
+    if share is None or share <= seen.thresholds.missed_ticks_ratio:
         return None
     message = f"the agent missed {100 * share:.1f} % of its ticks"
     return Reason(code="missed_ticks", message=message, figures={"missed": float(seen.overhead.missed or 0)})
@@ -165,10 +148,11 @@ def sampling_gap(seen: Evidence) -> Reason | None:
     span = seen.span
     if span is None:
         return None
+    periods = seen.thresholds.gap_periods
     worst: tuple[float, Series] | None = None
     for series in find(seen.traces, lambda stream: stream.rate_hz > 0 and not is_renewal(stream)):
         gap_ns = series.longest_gap_ns(span)
-        if gap_ns is not None and gap_ns > series.max_gap_ns and (worst is None or gap_ns / 1e9 > worst[0]):
+        if gap_ns is not None and gap_ns > series.periods_ns(periods) and (worst is None or gap_ns / 1e9 > worst[0]):
             worst = (gap_ns / 1e9, series)
     if worst is None:
         return None
@@ -190,12 +174,12 @@ def journal_full(seen: Evidence) -> Reason | None:
 
 def clock_uncertain(seen: Evidence) -> Reason | None:
     """The device's clock is not known well enough on the host: the link was slow when they were compared."""
-    uncertainty_ns = seen.start.clock_uncertainty_ns
-    if uncertainty_ns is None or uncertainty_ns <= CLOCK_UNCERTAIN_NS:
+    uncertainty_ns, most_s = seen.start.clock_uncertainty_ns, seen.thresholds.clock_uncertainty_s
+    if uncertainty_ns is None or uncertainty_ns / 1e9 <= most_s:
         return None
     message = (
         f"the device's clock is known to ±{uncertainty_ns / 1e6:.0f} ms on this computer, over "
-        f"{CLOCK_UNCERTAIN_NS / 1e6:.0f} ms: the link was slow"
+        f"{1e3 * most_s:.3g} ms: the link was slow"
     )
     return Reason(code="clock_uncertain", message=message, figures={"uncertainty_s": uncertainty_ns / 1e9})
 

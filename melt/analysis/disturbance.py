@@ -11,26 +11,11 @@ from melt.analysis.evidence import Evidence
 from melt.analysis.series import Series, Span, common_span
 from melt.records import Reason
 
-FREQUENCY_DROP = 0.10
-"""Frequencies wander by a few per cent with the governor; a tenth less at the end than at the start is a limit."""
-
 THERMAL_STATUS = ("none", "light", "moderate", "severe", "critical", "emergency", "shutdown")
 """Android's words (PowerManager.THERMAL_STATUS_*). Light means already that clocks are cut, if unnoticed by a user."""
 
 THERMAL_PRESSURE = ("nominal", "moderate", "heavy", "trapping", "sleeping")
 """macOS's words (OSThermalNotification.h). From moderate on the system takes performance back to get cooler."""
-
-BACKGROUND_SHARE = 0.10
-"""Other programs with more than a tenth of all CPUs take turns, caches and bandwidth that show in the result."""
-
-STOLEN_SHARE = 0.02
-"""A virtual machine that is denied a fiftieth of its time measures its neighbours."""
-
-MAX_SWAP_BYTES = 1 << 20
-"""Some idle pages of any process may be swapped; weights would be far more."""
-
-MAX_MAJOR_FAULTS_PER_S = 20.0
-"""After a warm-up a model that fits into memory is not read from the disk again."""
 
 
 def throttled(seen: Evidence) -> Reason | None:
@@ -111,7 +96,7 @@ def _slower_at_the_end(seen: Evidence, span: Span) -> Reason | None:
     series = channels.cpu_frequency(seen.traces)
     first = _fastest(series, (span[0], span[0] + quarter), n)
     last = _fastest(series, (span[1] - quarter, span[1]), n)
-    if first is None or last is None or last >= first * (1 - FREQUENCY_DROP):
+    if first is None or last is None or last >= first * (1 - seen.thresholds.frequency_drop_ratio):
         return None
     message = f"the CPU clock fell by {100 * (1 - last / first):.0f} % from the start to the end of what was measured"
     return Reason(code="throttled", message=message, figures={"first_hz": first, "last_hz": last})
@@ -137,7 +122,7 @@ def background_load(seen: Evidence) -> Reason | None:
     all_s, own_s = (math.fsum(value or 0.0 for value in values) for values in grown)
     wall_s = (span[1] - span[0]) / 1e9
     others = (all_s - own_s) / wall_s - (seen.overhead.cpu_ratio or 0.0)
-    if others <= BACKGROUND_SHARE * len(busy):
+    if others <= seen.thresholds.background_load_ratio * len(busy):
         return None
     message = f"other programs kept {others:.1f} of {len(busy)} CPUs busy meanwhile"
     return Reason(code="background_load", message=message, figures={"cpus": others, "of": float(len(busy))})
@@ -157,7 +142,7 @@ def cpu_stolen(seen: Evidence) -> Reason | None:
     if span is None or stolen_s is None or not busy:
         return None
     share = stolen_s / (len(busy) * (span[1] - span[0]) / 1e9)
-    if share <= STOLEN_SHARE:
+    if share <= seen.thresholds.cpu_stolen_ratio:
         return None
     message = f"the hypervisor took {100 * share:.1f} % of the CPUs' time away meanwhile"
     return Reason(code="cpu_stolen", message=message, figures={"share": share})
@@ -168,7 +153,7 @@ def swapped(seen: Evidence) -> Reason | None:
     span = seen.span
     parts = [] if span is None else [s.inside(span) for s in channels.runner_swap(seen.traces)]
     most = max((float(part.max()) for part in parts if len(part)), default=0.0)
-    if most <= MAX_SWAP_BYTES:
+    if most <= seen.thresholds.swap_bytes:
         return None
     message = f"{most / (1 << 20):.0f} MiB of the runner were swapped out"
     return Reason(code="swapped", message=message, figures={"swap_bytes": most})
@@ -181,7 +166,7 @@ def read_from_disk(seen: Evidence) -> Reason | None:
     if span is None or not faults:
         return None
     rate = faults / ((span[1] - span[0]) / 1e9)
-    if rate <= MAX_MAJOR_FAULTS_PER_S:
+    if rate <= seen.thresholds.major_faults_hz:
         return None
     message = f"{faults:.0f} times the runner waited for the disk: the model does not stay in memory"
     return Reason(code="read_from_disk", message=message, figures={"major_faults": faults})

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields, replace
 
 from melt.analysis import channels
 from melt.analysis.baseline import Baseline, net
-from melt.analysis.figures import NOT_REACHED, Figure
+from melt.analysis.figures import NOT_REACHED, Figure, with_remark
 from melt.analysis.integrate import Integral, Terms
 from melt.analysis.meter import Meter
 from melt.analysis.repetitions import Repetition
@@ -54,12 +54,16 @@ def phase_energy(account: Account, phase: str, windows: Sequence[Window]) -> dic
     elif isinstance(account.meter, Reason):
         gross = account.meter
     above = _net(account, gross)
-    figures = {f"energy_{phase}_j": figure_of(account, gross), f"energy_{phase}_net_j": figure_of(account, above)}
+    unsteady = _unsteady(account, gross)
+    figures = {
+        f"energy_{phase}_j": figure_of(account, gross),
+        f"energy_{phase}_net_j": with_remark(figure_of(account, above), unsteady),
+    }
     if phase in _PER_TOKEN:
         n_tokens = sum(w.n_tokens or 0 for w in windows)
         name = _PER_TOKEN[phase]
         figures[f"{name}_j"] = _per(account, gross, n_tokens)
-        figures[f"{name}_net_j"] = _per(account, above, n_tokens)
+        figures[f"{name}_net_j"] = with_remark(_per(account, above, n_tokens), unsteady)
     return figures
 
 
@@ -99,6 +103,14 @@ def _net(account: Account, gross: Integral | Reason) -> Integral | Reason:
     if isinstance(account.baseline, Reason):
         return replace(account.baseline, message=_NO_REST)
     return net(gross, account.baseline, account.meter.gain_ratio)
+
+
+def _unsteady(account: Account, gross: Integral | Reason) -> Reason | None:
+    """Say that power at rest was another before than after, and by much of what a phase took above it."""
+    meter, baseline = account.meter, account.baseline
+    if isinstance(gross, Reason) or isinstance(meter, Reason) or isinstance(baseline, Reason):
+        return None
+    return baseline.unsteady(gross.power_w, meter.thresholds.baseline_unsteady_ratio)
 
 
 def _per(account: Account, found: Integral | Reason, n_tokens: int) -> Figure:

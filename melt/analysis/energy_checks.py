@@ -12,30 +12,12 @@ from melt.analysis.repetitions import Repetition
 from melt.analysis.series import Span
 from melt.records import Reason
 
-DEFECTS = frozenset({"energy_misread", "energy_gap", "meter_stopped", "meter_reset"})
-"""Refusals that tell of a meter that failed."""
-REFUSALS = DEFECTS | {
-    "energy_charging",
-    "energy_unread",
-    "meter_absent",
-    "meter_not_renewed",
-    "meter_stood_still",
-    "meter_too_slow",
-    "no_power_sensor",
-}
-"""Why there is no energy. The others are in the nature of a device: it has no meter, a slow one, or it is charged."""
-_DOUBTS = frozenset({"baseline_unsteady", "energy_bridged"})
 
-
-def energy_reasons(account: Account, repetitions: Sequence[Repetition], *, required: bool) -> tuple[Reason, ...]:
-    """Return each doubt once, with the figures of its first occurrence.
-
-    `required`: the plan asks for energy, so that its want is a reason too, whatever the cause.
-    """
+def energy_reasons(account: Account, repetitions: Sequence[Repetition]) -> tuple[Reason, ...]:
+    """Return each doubt once, with the figures of its first occurrence. Which of them matter the verdict says."""
     found: dict[str, Reason] = {}
     for reason in _doubts(account, repetitions):
-        if required or reason.code in DEFECTS | _DOUBTS:
-            found.setdefault(reason.code, reason)
+        found.setdefault(reason.code, reason)
     return tuple(found.values())
 
 
@@ -55,7 +37,8 @@ def _doubts(account: Account, repetitions: Sequence[Repetition]) -> Iterator[Rea
                 yield from (reason for reason in _of_span(meter, windows) if reason.code != "meter_too_slow")
     if isinstance(account.baseline, Baseline) and spans:
         busy = meter.measure(spans)
-        unsteady = account.baseline.unsteady(busy.power_w) if isinstance(busy, Integral) else None
+        most = meter.thresholds.baseline_unsteady_ratio
+        unsteady = account.baseline.unsteady(busy.power_w, most) if isinstance(busy, Integral) else None
         if unsteady is not None:
             yield unsteady
 

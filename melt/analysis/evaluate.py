@@ -12,7 +12,7 @@ from melt.analysis.derived import derived
 from melt.analysis.energy import Account, energy, idle_power, phase_energy
 from melt.analysis.energy_checks import energy_reasons
 from melt.analysis.evidence import Evidence
-from melt.analysis.figures import NOT_REACHED, Figure, median_figure, to_metric
+from melt.analysis.figures import NOT_REACHED, Figure, median_figure, to_metric, with_remark
 from melt.analysis.heat import ONLY_WHERE_TOLD, heat_figures, main_curve
 from melt.analysis.memory import engine_memory, peak_memory
 from melt.analysis.meter import find_meter, without_meter
@@ -33,6 +33,12 @@ from melt.telemetry.meters.recording import Recording
 from melt.traces import Trace
 
 _RATES = ("prefill_tps", "decode_tps")
+_TOLD_IN = {
+    "energy_bridged": "power_mean_w",
+    "baseline_unsteady": "power_idle_w",
+    "charge_disagrees": "energy_counter_j",
+}
+"""Doubts that leave a run valid where nobody asked for its energy, and the figure whose note tells of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +71,7 @@ class _Material:
     account: Account
     metered: Metered
     counted: Figure
+    against: tuple[Reason, ...]
     overhead: Overhead
     max_rss_bytes: float | None
 
@@ -88,8 +95,11 @@ def evaluate(
     windows = tuple(sorted(report.windows, key=lambda w: (w.t0_ns, w.t1_ns)))
     repetitions = repetitions_of(windows, report.generations) or sampled_repetitions(report.samples)
     measured = tuple(r for r in repetitions if not r.warmup)
-    metered = NOT_METERED if recording is None else on_device_clock(recording, _measured_span(measured))
+    span, thresholds = _measured_span(measured), start.spec.thresholds
+    metered = NOT_METERED if recording is None else on_device_clock(recording, span, thresholds)
     traces = (*traces, *metered.traces)
+    account = _account(start, traces, events, metered)
+    counted = counted_energy(traces, span)
     material = _Material(
         start=start,
         report=report,
@@ -98,9 +108,10 @@ def evaluate(
         events=tuple(events),
         repetitions=measured,
         windows=windows,
-        account=_account(start, traces, events, metered),
+        account=account,
         metered=metered,
-        counted=counted_energy(traces, _measured_span(measured)),
+        counted=counted,
+        against=_against_energy(account, metered, counted, measured),
         overhead=overhead(events),
         max_rss_bytes=_max_rss_bytes(report, events),
     )
@@ -119,7 +130,7 @@ def evaluate(
                 rates={name: _values(per_repetition, name) for name in _RATES},
                 overhead=material.overhead,
                 torn=torn,
-                energy=_energy_reasons(material),
+                energy=material.against,
                 energy_required=_energy_is_required(material),
             )
         )
@@ -185,24 +196,31 @@ def _summary_figures(material: _Material, per_repetition: Sequence[Mapping[str, 
     figures["power_idle_w"] = idle_power(material.account)
     figures["power_peak_w"] = highest([f["power_peak_w"] for f in per_repetition if "power_peak_w" in f])
     figures["energy_counter_j"] = material.counted
+    for reason in material.against:
+        if reason.code in _TOLD_IN:
+            name = _TOLD_IN[reason.code]
+            figures[name] = with_remark(figures[name], reason)
     return figures
 
 
 def _account(start: RunStart, traces: Sequence[Trace], events: Sequence[Event], metered: Metered) -> Account:
-    meter = find_meter(traces, start.calibrations, metered.grades)
+    thresholds = start.spec.thresholds
+    meter = find_meter(traces, start.calibrations, metered.grades, thresholds)
     if meter is None:
-        why = without_meter(traces, start.calibrations)
+        why = without_meter(traces, start.calibrations, thresholds)
         return Account(why, why)
     return Account(meter, find_baseline(meter, events))
 
 
-def _energy_reasons(material: _Material) -> tuple[Reason, ...]:
+def _against_energy(
+    account: Account, metered: Metered, counted: Figure, repetitions: Sequence[Repetition]
+) -> tuple[Reason, ...]:
     """Return what speaks against the energy of a run, and against its cross-check by the charge counter."""
-    known = {reason.code: reason for reason in material.metered.reasons}
-    doubts = energy_reasons(material.account, material.repetitions, required=_energy_is_required(material))
+    known = {reason.code: reason for reason in metered.reasons}
+    doubts = energy_reasons(account, repetitions)
     # Who recorded the meter knows why it stopped.
     found = (*known.values(), *(reason for reason in doubts if reason.code not in known))
-    apart = disagreement(material.account.meter, material.counted, _measured_span(material.repetitions))
+    apart = disagreement(account.meter, counted, _measured_span(repetitions))
     return found if apart is None else (*found, apart)
 
 

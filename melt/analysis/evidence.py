@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from melt.analysis.overhead import Overhead
 from melt.analysis.repetitions import Repetition
 from melt.analysis.series import Span
-from melt.records import Reason, RunStart
+from melt.records import Reason, RunStart, Thresholds
 from melt.telemetry.journal import Event
 from melt.traces import Trace
 
@@ -36,6 +36,11 @@ class Evidence:
         """From the start of the first measured repetition to the end of the last; None when there is none."""
         spans = [span for r in self.repetitions if (span := r.span) is not None]
         return (min(s[0] for s in spans), max(s[1] for s in spans)) if spans else None
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """From where on what was seen speaks against the run."""
+        return self.start.spec.thresholds
 
     @property
     def settled_ns(self) -> int:

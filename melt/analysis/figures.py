@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from melt.analysis.names import METRICS
 from melt.analysis.statistics import median_of
-from melt.records import Metric
+from melt.records import Metric, Reason
 
 NOT_REACHED = "the run ended before it"
 
@@ -41,6 +41,13 @@ def to_metric(name: str, figure: Figure, repetition: int | None = None) -> Metri
         uncertainty=figure.uncertainty,
         figures=dict(figure.figures),
     )
+
+
+def with_remark(figure: Figure, doubt: Reason | None) -> Figure:
+    """Return the figure with a doubt about it in its note, where there is one."""
+    if doubt is None:
+        return figure
+    return replace(figure, note=doubt.message if figure.note is None else f"{figure.note}; {doubt.message}")
 
 
 def median_figure(figures: Sequence[Figure], none_note: str = NOT_REACHED) -> Figure:

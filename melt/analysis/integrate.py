@@ -13,18 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from melt.analysis.series import Series, Span, grown
-from melt.records import Reason
+from melt.records import Reason, Thresholds
 from melt.traces import Times, Values
 
 _Flags = NDArray[np.bool_]
-
-MIN_COVERAGE = 0.95
-"""Up to a twentieth of a span may lie in holes of the samples: with more, the figure is about other moments."""
 
 _NEIGHBOURS = 20
 """How many intervals tell how unlike two samples of this signal are: of fewer, chance decides."""
 _SIGMAS = 2.0
 """From a standard uncertainty to 95 %."""
+_USUAL = Thresholds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,19 +85,21 @@ class Integral:
         return self.energy_j / self.time_s
 
 
-def integral(series: Series, span: Span, grade: Grade) -> Integral | Reason:
+def integral(series: Series, span: Span, grade: Grade, thresholds: Thresholds = _USUAL) -> Integral | Reason:
     """Return the energy in joules of one stream of power or of energy counts, or why there is none.
 
-    A hole of more than five sampling periods is bridged only while little of the span lies in it, and then enlarges
-    the uncertainty. A counter goes on counting through a hole; one that may have wrapped twice meanwhile tells nothing.
+    A hole of more than five sampling periods is bridged only while little of the span lies in it, by the `thresholds`,
+    and then enlarges the uncertainty. A counter goes on counting through a hole; one that may have wrapped twice
+    meanwhile tells nothing.
     """
     found = series.around(span)
     if found is None or span[1] <= span[0]:
         return _outside(series, span)
     t_ns, values = found
+    least = 1 - thresholds.energy_gap_ratio
     if series.stream.cumulative:
-        return _counted(series, span, grade, t_ns, values)
-    return _sampled(series, span, grade, t_ns, values)
+        return _counted(series, span, grade, t_ns, values, least)
+    return _sampled(series, span, grade, t_ns, values, least)
 
 
 def integrate(t_ns: Times, values: Values, span: Span) -> float:
@@ -166,7 +166,9 @@ def _knots(t_ns: Times, values: Values, span: Span) -> tuple[Values, Values]:
     return knots_s, heights
 
 
-def _sampled(series: Series, span: Span, grade: Grade, t_ns: Times, values: Values) -> Integral | Reason:
+def _sampled(
+    series: Series, span: Span, grade: Grade, t_ns: Times, values: Values, min_coverage: float
+) -> Integral | Reason:
     """Power: the trapezoid rule. Between two samples the signal is as unlike a line as the samples are unlike."""
     time_s = (span[1] - span[0]) / 1e9
     # A span that begins exactly at a sample has nothing of the interval before it.
@@ -177,7 +179,7 @@ def _sampled(series: Series, span: Span, grade: Grade, t_ns: Times, values: Valu
     missing_s = float(inside_s[holes].sum())
     gap_s = float(inside_s.max(initial=0.0)) if not holes.any() else float(inside_s[holes].max())
     coverage = 1 - missing_s / time_s
-    if coverage < MIN_COVERAGE:
+    if coverage < min_coverage:
         return _holed(series, coverage, missing_s)
     whole = ~holes
     spread = np.square(steps[whole])
@@ -201,7 +203,9 @@ def _sampled(series: Series, span: Span, grade: Grade, t_ns: Times, values: Valu
     )
 
 
-def _counted(series: Series, span: Span, grade: Grade, t_ns: Times, values: Values) -> Integral | Reason:
+def _counted(
+    series: Series, span: Span, grade: Grade, t_ns: Times, values: Values, min_coverage: float
+) -> Integral | Reason:
     """Energy counts: exact but for the two ends, where the counter is read between two samples."""
     growths = series.steps(values)
     if growths is None:
@@ -215,7 +219,7 @@ def _counted(series: Series, span: Span, grade: Grade, t_ns: Times, values: Valu
     at_ends[[0, -1]] = True
     missing_s = float(inside_s[holes & at_ends].sum())
     coverage = 1 - missing_s / time_s
-    if coverage < MIN_COVERAGE or _may_have_wrapped_twice(series, growths, intervals_s, holes):
+    if coverage < min_coverage or _may_have_wrapped_twice(series, growths, intervals_s, holes):
         return _holed(series, coverage, float(inside_s[holes].sum()))
     energy_j = grown(t_ns, growths, span)
     ends = [_between_j(series, edge) for edge in span]

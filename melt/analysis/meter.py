@@ -11,7 +11,7 @@ import numpy as np
 from melt.analysis import battery, channels
 from melt.analysis.integrate import Grade, Integral, integral, smallest_step, together
 from melt.analysis.series import Series, Span, find
-from melt.records import Calibration, Reason
+from melt.records import Calibration, Reason, Thresholds
 from melt.telemetry.sites import RAIL
 from melt.traces import Trace
 
@@ -30,6 +30,7 @@ _SENSOR_GAIN = 0.05
 _MODEL_GAIN = 0.10
 """Computed by the chip's firmware from what its parts did. Nobody states how well."""
 _NAMED_SITES = 4
+_USUAL = Thresholds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +38,14 @@ class Meter:
     """A power sensor. `scope` says what it covers; the series, one per package or board, add up.
 
     `grades` say how good each series is; `states` whether something besides a battery fed the device, where the meter
-    is one.
+    is one. `thresholds` say from where on its samples are too few.
     """
 
     scope: str
     series: tuple[Series, ...]
     states: tuple[Trace, ...] = ()
     grades: tuple[Grade, ...] = field(default=())
+    thresholds: Thresholds = _USUAL
 
     @property
     def name(self) -> str:
@@ -119,7 +121,7 @@ class Meter:
             return Reason(code="energy_charging", message=spoiled)
         parts: list[Integral] = []
         for series, grade in zip(self.series, self.grades or (Grade(),) * len(self.series), strict=True):
-            part = integral(series, span, grade)
+            part = integral(series, span, grade, self.thresholds)
             if isinstance(part, Reason):
                 code = "meter_not_renewed" if self.is_renewed else part.code
                 return replace(part, code=code, message=f"{self.scope}: {part.message}")
@@ -137,28 +139,33 @@ def find_meter(
     traces: Sequence[Trace],
     calibrations: Sequence[Calibration] = (),
     known: Mapping[str, Grade] = MappingProxyType({}),
+    thresholds: Thresholds = _USUAL,
 ) -> Meter | None:
     """Return the sensor with the widest scope, None when there is none that can be believed.
 
     `calibrations` are those of raw currents; `known` has the gain and the clock of meters that state them, by their
-    collector.
+    collector. By the `thresholds` a battery's gauge is held to be misread.
     """
-    found = channels.power_meter(traces, battery=battery.contradiction(traces, calibrations) is None)
+    misread = battery.contradiction(traces, calibrations, thresholds)
+    found = channels.power_meter(traces, battery=misread is None)
     if found is None:
         return None
     scope, series = found
     grades = tuple(_grade(scope, s, traces, known.get(s.stream.collector)) for s in series)
-    return Meter(scope, tuple(series), tuple(traces) if scope == channels.BATTERY else (), grades)
+    states = tuple(traces) if scope == channels.BATTERY else ()
+    return Meter(scope, tuple(series), states, grades, thresholds)
 
 
-def without_meter(traces: Sequence[Trace], calibrations: Sequence[Calibration] = ()) -> Reason:
+def without_meter(
+    traces: Sequence[Trace], calibrations: Sequence[Calibration] = (), thresholds: Thresholds = _USUAL
+) -> Reason:
     """Say why there is no meter: none at all, or one whose numbers are not the device's power."""
     if battery.has_riddle(traces):
         return Reason(code="energy_unread", message=battery.UNREAD)
     if channels.stood_still(traces):
         return Reason(code="meter_stood_still", message=STOOD_STILL)
     if battery.has_gauge(traces):
-        misread = battery.contradiction(traces, calibrations)
+        misread = battery.contradiction(traces, calibrations, thresholds)
         if misread is not None:
             return misread
         spoiled = battery.not_alone(traces)

@@ -11,20 +11,18 @@ from melt.analysis.clockmap import ClockMap, ClockMismatch, Epoch, clock_map, ma
 from melt.analysis.integrate import Grade
 from melt.analysis.series import Span, find
 from melt.analysis.signature import Signature, find_signature
-from melt.records import Reason
+from melt.records import Reason, Thresholds
 from melt.telemetry.meters.base import AMPS, COLLECTOR, VOLTS, WATTS, ClockReading, streams_of
 from melt.telemetry.meters.recording import Recording
 from melt.traces import Times, Trace, Values
 
-LOST_SHARE = 0.001
-"""A sample in a thousand that the meter lost, or sent out of order, moves no mean; a hole is a hole all the same."""
-UNREAD_SHARE = 0.01
 UNKNOWN_CLASS = 0.05
 """Who does not say how good a meter is gets what sensors of boards are given."""
 _ASTRAY_NS = 1_000_000_000
 """A time so far from where the others put it was garbled on its way."""
 _SEARCH_NS = 500_000_000
 _LOOKS = 33
+_USUAL = Thresholds()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,10 +66,10 @@ class Metered:
 NOT_METERED = Metered()
 
 
-def on_device_clock(recording: Recording, measured: Span | None) -> Metered:
+def on_device_clock(recording: Recording, measured: Span | None, thresholds: Thresholds = _USUAL) -> Metered:
     """Bring a recording to the device's clock. `measured` is the span, on that clock, that it is to cover."""
     noted = recording.noted
-    doubts = _delivered(recording)
+    doubts = _delivered(recording, thresholds)
     try:
         there = map_of(_plausible(recording.clock))
         device = clock_map([Epoch(here, offset, around) for here, offset, around in noted.device_clock])
@@ -81,7 +79,7 @@ def on_device_clock(recording: Recording, measured: Span | None) -> Metered:
             reasons=(*doubts, *_cut_short(recording, None, measured), Reason(code="meter_clock", message=message))
         )
     here_ns, values, astray = _in_order(recording, there)
-    doubts += _out_of_order(recording, astray)
+    doubts += _out_of_order(recording, astray, thresholds.meter_lost_ratio)
     t_ns = device.to_there(here_ns)
     trace = Trace(
         collector=COLLECTOR,
@@ -178,22 +176,22 @@ def _disagreement(signatures: Sequence[Signature], uncertainty_ns: int) -> tuple
     return (Reason(code="meter_clock", message=message, figures=figures),), abs(worst.lag_ns) + worst.uncertainty_ns
 
 
-def _delivered(recording: Recording) -> tuple[Reason, ...]:
+def _delivered(recording: Recording, thresholds: Thresholds) -> tuple[Reason, ...]:
     """Say what the meter, or the way from it, lost."""
     name, n = recording.noted.facts.name, len(recording.t_ns)
     doubts = []
-    if recording.lost > LOST_SHARE * (n + recording.lost):
+    if recording.lost > thresholds.meter_lost_ratio * (n + recording.lost):
         message = f"{name} says that it lost {recording.lost} of {n + recording.lost} samples"
         doubts.append(Reason(code="meter_dropped", message=message, figures={"lost": float(recording.lost)}))
-    if recording.unread > UNREAD_SHARE * (n + recording.unread):
+    if recording.unread > thresholds.meter_unread_ratio * (n + recording.unread):
         message = f"{recording.unread} of {n + recording.unread} readings of {name} could not be read"
         doubts.append(Reason(code="meter_unreadable", message=message, figures={"unread": float(recording.unread)}))
     return tuple(doubts)
 
 
-def _out_of_order(recording: Recording, astray: int) -> tuple[Reason, ...]:
+def _out_of_order(recording: Recording, astray: int, most: float) -> tuple[Reason, ...]:
     n = len(recording.t_ns)
-    if astray <= LOST_SHARE * n:
+    if astray <= most * n:
         return ()
     message = f"{astray} of {n} samples of {recording.noted.facts.name} are not later than those before them"
     return (Reason(code="meter_out_of_order", message=message, figures={"samples": float(astray)}),)

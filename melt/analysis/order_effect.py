@@ -17,11 +17,6 @@ ORDER_P = 0.05
 ORDER_SHARE = 0.01
 """What changes a rate by less than this from the first run to the last, no session median shows."""
 
-
-BLOCK_SHARE = 0.07
-"""From here on a steady change spreads the sessions of a cell by 2 % (its size / root of 12), as much as all else on a
-quiet device does: a figure tells more of when its session was made than of luck."""
-
 CODE = "order_effect"
 """Code of the reason for which a run is suspect, found when its sweep was over."""
 
@@ -82,11 +77,12 @@ def order_doubts(bundles: Iterable[RunBundle]) -> dict[str, Reason]:
     """Return the runs that an order effect makes suspect, by id, with the reason.
 
     In blocks that hold every cell none is favoured, and what the effect does to sessions is in their spread: it is a
-    doubt from BLOCK_SHARE on only. In any other order it is part of the differences between cells, however small.
+    doubt from the threshold on only. In any other order it is part of the differences between cells, however small.
     """
     doubts: dict[str, Reason] = {}
     for part, effect in _found(bundles):
-        if effect.favours_none and abs(effect.change) < BLOCK_SHARE:
+        least = part[0].start.spec.thresholds.order_effect_ratio
+        if effect.favours_none and abs(effect.change) < least:
             continue
         meaning = (
             "no cell is favoured, but a rate tells more of when its session was made than chance does"

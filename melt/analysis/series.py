@@ -33,8 +33,12 @@ class Series:
     @property
     def max_gap_ns(self) -> int:
         """How far apart two samples may be and still be joined."""
+        return self.periods_ns(MAX_GAP_PERIODS)
+
+    def periods_ns(self, n: float) -> int:
+        """Return how long so many sampling periods are."""
         rate_hz = self.stream.rate_hz
-        return round(MAX_GAP_PERIODS * 1e9 * (1 / rate_hz if rate_hz > 0 else _UNKNOWN_PERIOD_S))
+        return round(n * 1e9 * (1 / rate_hz if rate_hz > 0 else _UNKNOWN_PERIOD_S))
 
     def inside(self, span: Span) -> Values:
         """Return the values of the samples within the span, both ends included."""

@@ -7,8 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from melt.analysis.statistics import median_of
 from melt.records import Apart, Outcome, Verdict
 from melt.traces import RunBundle
-
-_WORST_FIRST = (Verdict.INVALID, Verdict.SUSPECT, Verdict.VALID)
+from melt.verdicts import worst
 
 
 def session_key(bundle: RunBundle) -> Hashable:
@@ -41,7 +40,7 @@ def outcome_of(runs: Sequence[RunBundle]) -> Outcome:
 def verdict_of(runs: Iterable[RunBundle]) -> Verdict | None:
     """Return the worst verdict of a session's runs that ended well, None where none did."""
     said = {bundle.stop.verdict for bundle in runs if bundle.stop.outcome is Outcome.OK}
-    return next((verdict for verdict in _WORST_FIRST if verdict in said), None)
+    return worst(said) if said else None
 
 
 def closeness(bundles: Iterable[RunBundle]) -> str | None:

@@ -8,9 +8,6 @@ from melt.analysis.evidence import Evidence
 from melt.analysis.series import Series, Span
 from melt.records import Knob, Reason
 
-BATTERY_LOW_RATIO = 0.15
-"""Android's own limit for its low-battery warning; makers lower clocks from about there."""
-
 _JTOP_FOLLOWS_NS = 3_000_000_000
 _SWITCHED = {"nvpmodel": "the power mode (nvpmodel) changed", "jetson_clocks": "jetson_clocks was switched on or off"}
 
@@ -51,12 +48,12 @@ def screen_state(seen: Evidence) -> Reason | None:
 
 def battery_low(seen: Evidence) -> Reason | None:
     """The battery was nearly empty, and phones save power then."""
-    span = seen.span
+    span, low = seen.span, seen.thresholds.battery_low_ratio
     parts = [] if span is None else [s.inside(span) for s in channels.battery_level(seen.traces)]
     lowest = min((float(part.min()) for part in parts if len(part)), default=1.0)
-    if lowest > BATTERY_LOW_RATIO:
+    if lowest > low:
         return None
-    message = f"the battery was at {100 * lowest:.0f} %: from {100 * BATTERY_LOW_RATIO:.0f} % on devices save power"
+    message = f"the battery was at {100 * lowest:.0f} %: from {100 * low:.3g} % on devices save power"
     return Reason(code="battery_low", message=message, figures={"battery_ratio": lowest})
 
 

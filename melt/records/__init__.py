@@ -12,6 +12,7 @@ from melt.records.artifact import Artifact
 from melt.records.device import Battery, Cpu, DeviceFacts, Knob
 from melt.records.run import FORMAT_VERSION, Apart, Outcome, Reason, RunStart, RunStop, Session, Verdict
 from melt.records.spec import Conditions, Gate, Grid, Repeat, RunSpec, Sampling, Settings, Workload
+from melt.records.thresholds import Thresholds
 from melt.records.trace import Calibration, Metric, Stream, Window
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "Session",
     "Settings",
     "Stream",
+    "Thresholds",
     "Verdict",
     "Window",
     "Workload",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from melt.records.thresholds import Thresholds
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
@@ -86,7 +88,8 @@ class Sampling:
     """How often channels are read, in Hz. `sensors_hz` for sysfs, `process_hz` for the runner's own /proc files.
 
     `power_hz` is for power rails that can be read faster than other sensors; None: like those. `baseline_s` is how long
-    the device rests before the runner starts and after it ended, where its power is measured. `energy` is `required`
+    the device rests before the runner starts and after it ended, where its power is measured; `recovery_s` how long it
+    is watched after the runner, whatever is measured, if that is longer. `energy` is `required`
     where a run without a believable energy is of no use, or `optional`; None: required where a power meter outside the
     device watches.
     """
@@ -95,6 +98,7 @@ class Sampling:
     process_hz: float = 10.0
     power_hz: float | None = None
     baseline_s: float = 2.0
+    recovery_s: float | None = None
     energy: str | None = None
 
 
@@ -160,6 +164,7 @@ class RunSpec:
 
     From 0 count `block`, the session's number, `position` in the whole order, and `cell`, the cell's place in the plan.
     `order_seed` is what a random `order` was drawn with. A `reference` run tells of the device; it is no session.
+    `thresholds` are what its verdict is by.
     """
 
     run_id: str
@@ -177,6 +182,7 @@ class RunSpec:
     sampling: Sampling
     conditions: Conditions = field(default_factory=Conditions)
     gate: Gate = field(default_factory=Gate)
+    thresholds: Thresholds = field(default_factory=Thresholds)
     cell: int | None = None
     order: str | None = None
     order_seed: int | None = None

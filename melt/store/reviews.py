@@ -15,17 +15,19 @@ from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from melt import __version__
 from melt.codec import loads
-from melt.records import Reason, RunStop, Verdict
+from melt.records import Reason, RunStart, RunStop, Thresholds
 from melt.store.schema import reviews, runs
+from melt.verdicts import decide, worst
 
 _BATCH = 500
 """Runs asked for in one query: databases limit the number of parameters."""
 
 
-def reviewed(stop: RunStop, found: Iterable[Reason]) -> RunStop:
-    """Return the end of a run with what reviews found since: each doubt makes a valid run suspect."""
+def reviewed(stop: RunStop, found: Iterable[Reason], thresholds: Thresholds) -> RunStop:
+    """Return the end of a run with what reviews found since; `thresholds` are those that it is judged by."""
     doubts = tuple(found)
-    verdict = Verdict.SUSPECT if doubts and stop.verdict is Verdict.VALID else stop.verdict
+    # No review looks at energy: whether a run needs any was decided when it ended.
+    verdict = worst((stop.verdict, decide(doubts, thresholds, energy_required=False)))
     return replace(stop, verdict=verdict, reasons=(*stop.reasons, *doubts)) if doubts else stop
 
 
@@ -60,8 +62,10 @@ def row_of(reason: Reason) -> dict[str, Any]:
 def _set_verdicts(connection: Connection, ids: Collection[str]) -> None:
     """Let the column say what the documents and the reviews come to."""
     doubts = reviews_of(connection, ids)
-    for row in connection.execute(select(runs.c.run_id, runs.c.stop_json).where(runs.c.run_id.in_(ids))).all():
-        verdict = reviewed(loads(RunStop, row.stop_json), doubts.get(row.run_id, ())).verdict
+    query = select(runs.c.run_id, runs.c.start_json, runs.c.stop_json).where(runs.c.run_id.in_(ids))
+    for row in connection.execute(query).all():
+        thresholds = loads(RunStart, row.start_json).spec.thresholds
+        verdict = reviewed(loads(RunStop, row.stop_json), doubts.get(row.run_id, ()), thresholds).verdict
         connection.execute(update(runs).where(runs.c.run_id == row.run_id), {"verdict": verdict.value})
 
 

@@ -104,9 +104,10 @@ def bundle_of(
     doubts: Iterable[Reason] = (),
 ) -> RunBundle:
     """Rebuild a bundle, without its traces and files; `doubts` are those of reviews. Raises StoreError."""
+    start = loads(RunStart, start_json)
     return RunBundle(
-        start=loads(RunStart, start_json),
-        stop=reviewed(loads(RunStop, stop_json), doubts),
+        start=start,
+        stop=reviewed(loads(RunStop, stop_json), doubts, start.spec.thresholds),
         windows=tuple(map(window_of, windows)),
         metrics=tuple(map(metric_of, metrics)),
     )

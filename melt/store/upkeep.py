@@ -98,7 +98,7 @@ def _check_documents(connection: Connection) -> Iterator[Finding]:
         except StoreError as error:
             yield Finding(row.run_id, str(error))
             continue
-        verdict = reviewed(stop, doubts.get(row.run_id, ())).verdict
+        verdict = reviewed(stop, doubts.get(row.run_id, ()), start.spec.thresholds).verdict
         told = (start.spec.run_id, stop.run_id, stop.outcome.value, verdict.value)
         if told != (row.run_id, row.run_id, row.outcome, row.verdict):
             yield Finding(row.run_id, "its documents and its columns say different things")

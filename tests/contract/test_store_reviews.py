@@ -14,7 +14,7 @@ from store_samples import make_bundle
 
 from melt.cli.main import main
 from melt.errors import StoreError
-from melt.records import Apart, Outcome, Reason, Session, Verdict
+from melt.records import Apart, Outcome, Reason, Session, Thresholds, Verdict
 from melt.store.mirror import write_mirror
 from melt.store.reviews import reviewed
 from melt.store.selection import Selection
@@ -209,5 +209,5 @@ def test_the_verbs_tell_the_doubt_and_the_session(store: Store, capsys: pytest.C
 
 def test_a_doubt_never_changes_what_is_worse() -> None:
     stop = make_bundle(outcome=Outcome.OOM, verdict=Verdict.INVALID).stop
-    assert reviewed(stop, [DOUBT]).verdict is Verdict.INVALID
-    assert reviewed(stop, []) is stop
+    assert reviewed(stop, [DOUBT], Thresholds()).verdict is Verdict.INVALID
+    assert reviewed(stop, [], Thresholds()) is stop

@@ -76,15 +76,20 @@ def test_net_energy_is_what_was_used_above_rest() -> None:
 
 
 def test_a_rest_that_is_another_one_afterwards_is_a_doubt_with_its_figures() -> None:
-    seen = shifted_run(resting(3.0, 3.6))
+    seen = shifted_run(resting(3.0, 3.6), start=REQUIRED)
     (reason,) = [r for r in seen.reasons if r.code == "baseline_unsteady"]
     assert reason.figures["before_w"] == pytest.approx(3.0, abs=0.02)
     assert reason.figures["after_w"] == pytest.approx(3.6, abs=0.02)
     net = step_by(seen, "energy_decode_net_j", 0)
     assert net.figures["u_baseline"] == pytest.approx(0.3 * 1.27, rel=0.05), "the rest lay somewhere between the two"
     assert seen.verdict is Verdict.SUSPECT
-    assert shifted_run(resting(3.0, 3.6), start=REQUIRED).verdict is Verdict.SUSPECT
-    assert codes(shifted_run(resting(3.0, 3.1))) == [], "a small difference widens what is stated, and that is all"
+    small = shifted_run(resting(3.0, 3.1), start=REQUIRED)
+    assert codes(small) == [], "a small difference widens what is stated, and that is all"
+    nobody_asked = shifted_run(resting(3.0, 3.6))
+    assert (nobody_asked.verdict, codes(nobody_asked)) == (Verdict.VALID, [])
+    for name in ("power_idle_w", "energy_decode_net_j", "energy_per_token_net_j"):
+        assert "net energy is off by up to" in (notes(nobody_asked)[name] or "")
+    assert "net energy" not in (notes(nobody_asked)["energy_decode_j"] or "")
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -134,9 +139,12 @@ def test_a_meter_that_stops_half_way_is_a_doubt_and_where_energy_is_asked_for_no
 
 
 def test_a_hole_is_never_bridged_without_a_word() -> None:
-    small = power(lambda t: 5.0 + t * 0, drop=(14.5, 14.54), rate_hz=100.0)
-    seen = run(traces=[small])
+    small = power(lambda t: 5.0 + t * 0, drop=(14.5, 14.54), rate_hz=200.0)
+    seen = run(traces=[small], start=REQUIRED)
     (reason,) = [r for r in seen.reasons if r.code == "energy_bridged"]
+    nobody_asked = run(traces=[small])
+    assert codes(nobody_asked) == []
+    assert reason.message in (notes(nobody_asked)["power_mean_w"] or "")
     assert 0.95 < reason.figures["coverage"] < 1
     assert "% covered" in (next(m.note for m in seen.metrics if m.name == "power_mean_w" and m.repetition == 1) or "")
     large = run(traces=[power(lambda t: 5.0, drop=(14.5, 15.5))])
@@ -206,9 +214,12 @@ def test_a_charge_counter_that_agrees_is_a_second_opinion() -> None:
 
 
 def test_a_charge_counter_that_disagrees_is_a_doubt() -> None:
-    seen = run(traces=gauge(lambda t: 0.5 + 0 * t, charge=counted(0.75)))
-    (reason,) = [r for r in seen.reasons if r.code == "charge_disagrees"]
+    traces = gauge(lambda t: 0.5 + 0 * t, charge=counted(0.75))
+    (reason,) = [r for r in run(traces=traces, start=REQUIRED).reasons if r.code == "charge_disagrees"]
     assert reason.figures["counted_j"] == pytest.approx(1.5 * reason.figures["sampled_j"], rel=0.05)
+    nobody_asked = run(traces=traces)
+    assert codes(nobody_asked) == []
+    assert reason.message in (notes(nobody_asked)["energy_counter_j"] or "")
 
 
 def test_a_counter_that_hardly_moves_is_no_second_opinion() -> None:

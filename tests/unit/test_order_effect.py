@@ -10,11 +10,11 @@ import pytest
 from store_samples import make_bundle
 
 from melt.analysis.compare import compare
-from melt.analysis.order_effect import BLOCK_SHARE, ORDER_P, main_rate, order_doubts, order_effects, order_notes
+from melt.analysis.order_effect import ORDER_P, main_rate, order_doubts, order_effects, order_notes
 from melt.fleet.review import review_sweep
 from melt.plan.expand import expand
 from melt.plan.model import ModelChoice, Plan, Reference
-from melt.records import Outcome, Repeat, Verdict, Workload
+from melt.records import Outcome, Repeat, Thresholds, Verdict, Workload
 from melt.report.comparison import render
 from melt.report.comparison_data import nested
 from melt.store.reviews import reviewed
@@ -171,7 +171,7 @@ def test_in_blocks_an_effect_is_a_doubt_from_where_it_spreads_sessions_as_much_a
         "no cell is favoured, but a rate tells more of when its session was made than chance does"
     )
     # A line over n places has the spread of its ends' distance over the root of 12.
-    assert abs(BLOCK_SHARE / 12**0.5 - 0.02) < 0.0003
+    assert abs(Thresholds().order_effect_ratio / 12**0.5 - 0.02) < 0.0003
 
 
 def test_where_cells_had_unlike_numbers_of_sessions_any_effect_is_a_doubt():
@@ -208,7 +208,7 @@ def test_steady_devices_and_runs_without_a_rate_are_not_doubted():
 def test_a_doubt_that_has_a_sentence_of_its_own_is_not_told_twice():
     made = sweep(steady_loss(0.10))
     doubts = order_doubts(made)
-    made = [replace(b, stop=reviewed(b.stop, [doubts[b.start.spec.run_id]])) for b in made]
+    made = [replace(b, stop=reviewed(b.stop, [doubts[b.start.spec.run_id]], Thresholds())) for b in made]
     comparison = compare(made)
     assert sum("rates fell by" in note for note in comparison.notes) == 1
     assert comparison.groups[0].columns[0].verdicts == {Verdict.SUSPECT: 6}

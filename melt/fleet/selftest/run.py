@@ -13,7 +13,6 @@ from pathlib import Path
 from threading import Event
 
 from melt import __version__
-from melt.analysis.conditions import CLOCK_UNCERTAIN_NS
 from melt.analysis.selftest import Finding, Selftest, verdict
 from melt.codec import to_dict
 from melt.errors import MeltError
@@ -26,6 +25,7 @@ from melt.fleet.selftest.link import check_link, make_folder
 from melt.fleet.selftest.private import secrets_here, secrets_there, without_secrets
 from melt.fleet.selftest.sampling import Sampled, sample
 from melt.plan.ids import new_id
+from melt.records import Thresholds
 from melt.session.connect import Site, connect
 from melt.targets.blobs import BLOBS
 from melt.targets.system import identify
@@ -179,4 +179,5 @@ def _clock(site: Site, began_s: float) -> Finding:
         "passed_s": passed_s,
     }
     said = f"known to {uncertainty_ns / 1e6:.3g} ms, moved by {moved_ns / 1e6:.3g} ms in {passed_s:.0f} s"
-    return verdict(uncertainty_ns <= CLOCK_UNCERTAIN_NS and abs(moved_ns) <= allowed_ns, said, figures)
+    known = uncertainty_ns / 1e9 <= Thresholds().clock_uncertainty_s
+    return verdict(known and abs(moved_ns) <= allowed_ns, said, figures)
