@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import median
 
 from melt.analysis.names import METRICS
 from melt.analysis.statistics import median_of
@@ -53,8 +54,7 @@ def with_remark(figure: Figure, doubt: Reason | None) -> Figure:
 def median_figure(figures: Sequence[Figure], none_note: str = NOT_REACHED) -> Figure:
     """Return the median of those that were measured, with the first one's source and note; else the first of all.
 
-    Its uncertainty and figures are medians too: what is wrong with a meter is not averaged away. `none_note` says why
-    there are none.
+    Its figures are medians too: what is wrong with a meter is not averaged away. `none_note` says why there are none.
     """
     if not figures:
         return Figure(None, none_note)
@@ -64,6 +64,19 @@ def median_figure(figures: Sequence[Figure], none_note: str = NOT_REACHED) -> Fi
     return replace(
         kept[0],
         value=median_of(f.value for f in kept),
-        uncertainty=median_of(f.uncertainty for f in kept),
+        uncertainty=_uncertainty_of_median(kept),
         figures={key: median_of(f.figures.get(key) for f in kept) or 0.0 for key in kept[0].figures},
     )
+
+
+def _uncertainty_of_median(figures: Sequence[Figure]) -> float | None:
+    """Return how far the median of the truths may be from that of the values, each within its own uncertainty.
+
+    It lies between the median of the lower ends and that of the upper ends; the median of the uncertainties would be
+    too little where the repetition in the middle is the one that is known worst.
+    """
+    known = [(f.value, f.uncertainty) for f in figures if f.value is not None and f.uncertainty is not None]
+    if not known:
+        return None
+    middle = median(value for value, _ in known)
+    return max(middle - median(v - u for v, u in known), median(v + u for v, u in known) - middle)

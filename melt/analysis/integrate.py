@@ -20,6 +20,8 @@ _Flags = NDArray[np.bool_]
 
 _NEIGHBOURS = 20
 """How many intervals tell how unlike two samples of this signal are: of fewer, chance decides."""
+_MOVES = 32
+"""So many places a span is tried at on each side: a clock that may be 10 ms off is looked at each 0.3 ms."""
 _SIGMAS = 2.0
 """From a standard uncertainty to 95 %."""
 _USUAL = Thresholds()
@@ -301,22 +303,44 @@ def _watts(series: Series, low: int, high: int) -> Values:
 
 
 def _moved_j(series: Series, span: Span, by_ns: int) -> float:
-    """Return by how much the energy changes when the span is moved both ways, as far as there are samples."""
+    """Return by how much the energy changes at most when the span is moved up to `by_ns` either way.
+
+    It is looked for throughout: a ripple may have come around where the move ends. Without samples on either side the
+    power near the span tells.
+    """
     if by_ns <= 0:
         return 0.0
-    here = _energy_j(series, span)
-    there = [_energy_j(series, (span[0] + by, span[1] + by)) for by in (-by_ns, by_ns)]
-    moved = [abs(e - here) for e in there if e is not None and here is not None]
-    if moved:
-        return max(moved)
+    most = [moved for way in (-by_ns, by_ns) if (moved := _most_moved_j(series, span, way)) is not None]
+    if most:
+        return max(most)
     counted = series.stream.cumulative
     near = _watts(series, 0, len(series)) if counted else series.inside((span[0] - by_ns, span[1] + by_ns))
     return by_ns / 1e9 * float(np.ptp(near)) if len(near) else 0.0
 
 
-def _energy_j(series: Series, span: Span) -> float | None:
-    found = series.around(span)
-    if found is None or not series.stream.cumulative:
-        return None if found is None else integrate(found[0], found[1], span)
-    growths = series.steps(found[1])
-    return None if growths is None else grown(found[0], growths, span)
+def _most_moved_j(series: Series, span: Span, by_ns: int) -> float | None:
+    """Move a span one way. None where there are no samples, or a counter began anew."""
+    moves_ns = np.rint(np.linspace(0, by_ns, _MOVES + 1))
+    gained = [_since_j(series, edge, moves_ns) for edge in span]
+    if gained[0] is None or gained[1] is None:
+        return None
+    return float(np.abs(gained[1] - gained[0]).max())
+
+
+def _since_j(series: Series, edge_ns: int, moves_ns: Values) -> Values | None:
+    """Return the energy from an edge to each of some moments beside it; None where the samples do not enclose them."""
+    found = series.around((edge_ns + round(moves_ns.min()), edge_ns + round(moves_ns.max())))
+    if found is None:
+        return None
+    t_s, at_s = (found[0] - edge_ns) / 1e9, moves_ns / 1e9
+    if series.stream.cumulative:
+        growths = series.steps(found[1])
+        return None if growths is None else _from_first(np.interp(at_s, t_s, np.append(0.0, np.cumsum(growths))))
+    areas = np.append(0.0, np.cumsum((found[1][1:] + found[1][:-1]) / 2 * np.diff(t_s)))
+    before = np.clip(np.searchsorted(t_s, at_s, "right") - 1, 0, len(t_s) - 1)
+    heights = np.interp(at_s, t_s, found[1])
+    return _from_first(areas[before] + (found[1][before] + heights) / 2 * (at_s - t_s[before]))
+
+
+def _from_first(energies_j: Values) -> Values:
+    return np.asarray(energies_j - energies_j[0], np.float64)

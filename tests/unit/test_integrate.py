@@ -203,6 +203,22 @@ def test_a_clock_that_is_off_moves_the_window_and_no_further(off_s: float, begin
     assert found.terms.clock_j <= 2 * 9 * 0.02 + 0.01
 
 
+@pytest.mark.parametrize("cumulative", [False, True])
+def test_a_ripple_that_comes_round_where_the_clock_may_be_off_to_still_counts(cumulative: bool) -> None:
+    """Moved by 10 ms, a window of 25 ms has the same energy of a ripple of 10 ms; moved by less, it has another."""
+    t_s, turn = np.arange(0, 1, 0.0002), 2 * np.pi / 0.01
+    values = 2 * t_s - np.cos(turn * t_s) / turn if cumulative else 2 + np.sin(turn * t_s)
+    power = series(t_s, values, 5000, cumulative=cumulative)
+    span = (at(0.5), at(0.525))
+    found = measured(integral(power, span, Grade(clock_ns=10_000_000)))
+    most_j = max(abs(_ripple_j(0.5 + off, turn) - _ripple_j(0.5, turn)) for off in np.arange(-0.01, 0.01, 1e-5))
+    assert found.terms.clock_j == pytest.approx(most_j, rel=0.03)
+
+
+def _ripple_j(begin_s: float, turn: float) -> float:
+    return float(np.cos(turn * begin_s) - np.cos(turn * (begin_s + 0.025))) / turn
+
+
 def test_a_hole_in_a_counter_hides_nothing_of_a_clock_that_is_off() -> None:
     # 2 W, and 6 W from 10 s on; a hole of 2 s within the span, over which the counter counts on.
     t_s = np.arange(0, 30, 0.1)
