@@ -82,6 +82,11 @@ static const char *do_linger(struct job *job, char **args, size_t n) {
     return milliseconds(&job->linger_ms, args[0]);
 }
 
+static const char *do_recovery(struct job *job, char **args, size_t n) {
+    (void)n;
+    return milliseconds(&job->recovery_ms, args[0]);
+}
+
 static struct job_group *find_group(struct job *job, int64_t gid) {
     for (size_t i = 0; i < job->n_groups; i++)
         if (job->groups[i].gid == gid)
@@ -208,6 +213,7 @@ static const struct directive {
     {"affinity", 1, 1, do_affinity},
     {"timeout_ms", 1, 1, do_timeout},
     {"linger_ms", 1, 1, do_linger},
+    {"recovery_ms", 1, 1, do_recovery},
     {"group", 2, 2, do_group},
     {"file", 4, 4, do_file},
     {"stream", 2, 0, do_stream},
@@ -315,6 +321,8 @@ void job_write(const struct job *job, struct text *into) {
         text_format(into, "timeout_ms %lld\n", (long long)job->timeout_ms);
     if (job->linger_ms)
         text_format(into, "linger_ms %lld\n", (long long)job->linger_ms);
+    if (job->recovery_ms)
+        text_format(into, "recovery_ms %lld\n", (long long)job->recovery_ms);
     for (size_t g = 0; g < job->n_groups; g++) {
         const struct job_group *group = &job->groups[g];
         text_format(into, "group %u %lld\n", group->gid, (long long)group->period_ns);

@@ -49,7 +49,7 @@ struct job {
     char **runner;
     char **env; /* "NAME=VALUE", ends in NULL */
     size_t n_env;
-    int64_t timeout_ms, linger_ms; /* timeout 0: none */
+    int64_t timeout_ms, linger_ms, recovery_ms; /* timeout 0: none */
     struct job_group *groups;
     struct job_stream *streams;
     struct job_poll *polls;

@@ -223,7 +223,8 @@ static void step(struct worker *w) {
         }
     } else if (w->phase == DRAINING && (due || runner_output_is_over(&w->runner))) {
         runner_close(&w->runner, &w->journal);
-        enter(w, AFTER, w->in_a_hurry ? 0 : w->job->linger_ms * NS_PER_MS);
+        int64_t rest_ms = w->job->recovery_ms > w->job->linger_ms ? w->job->recovery_ms : w->job->linger_ms;
+        enter(w, AFTER, w->in_a_hurry ? 0 : rest_ms * NS_PER_MS);
     } else if (w->phase == AFTER && due) {
         close_down(w);
     } else if (w->phase == CLOSING && due) {

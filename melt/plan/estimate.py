@@ -96,7 +96,8 @@ def _guess_run_s(spec: RunSpec, size_bytes: int) -> float:
     measured_s = max(request_s, spec.workload.duration_s or 0.0)
     # The context up to the depth is filled outside the measured windows, once: it is kept between repetitions.
     before_s = _GUESSED_RUN_OVERHEAD_S + size_bytes / _GUESSED_LOAD_BYTES_PER_S + spec.workload.n_depth * prefill_s
-    return before_s + spec.repeat.warmup * request_s + spec.repeat.repetitions * measured_s
+    after_s = spec.sampling.recovery_s or 0.0
+    return before_s + spec.repeat.warmup * request_s + spec.repeat.repetitions * measured_s + after_s
 
 
 def _guess_request_s(workload: Workload, prefill_s: float, decode_s: float) -> float:

@@ -209,6 +209,7 @@ SAMPLING: Mapping[str, Reader[object]] = {
     "process_hz": number(0.01, 1000),
     "power_hz": number(0.01, 1000),
     "baseline_s": number(0, 600),
+    "recovery_s": number(0, 3600),
     "energy": word("optional", "required"),
 }
 """How each field of `records.Sampling` is read."""

@@ -77,6 +77,7 @@ def prepare(
         affinity=spec.settings.affinity,
         timeout_s=spec.settings.timeout_s,
         linger_s=linger_s(discovery.streams, spec.sampling.baseline_s, metered=metered),
+        recovery_s=spec.sampling.recovery_s or 0.0,
         groups=schedule.groups,
         streams=tuple(replace(one, argv=placed(one.argv, placement.streams_dir, target)) for one in schedule.streams),
         polls=tuple(replace(one, argv=placed(one.argv, placement.streams_dir, target)) for one in schedule.polls),

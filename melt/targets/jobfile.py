@@ -106,7 +106,8 @@ class RestoreExec:
 class Job:
     """Everything the agent needs for one run. Without a runner it samples for `linger_s`.
 
-    `affinity` is a CPU list such as `0-3,6`; `linger_s` is sampled before the runner starts and after it ended.
+    `affinity` is a CPU list such as `0-3,6`; `linger_s` is sampled before the runner starts and after it ended, after it
+    `recovery_s` where that is longer.
     """
 
     run_id: str
@@ -116,6 +117,7 @@ class Job:
     affinity: str | None = None
     timeout_s: float | None = None
     linger_s: float = 0.0
+    recovery_s: float = 0.0
     groups: tuple[Group, ...] = ()
     streams: tuple[StreamCommand, ...] = ()
     polls: tuple[Poll, ...] = ()
@@ -135,6 +137,7 @@ class Job:
             lines.append(_line("affinity", self.affinity))
         lines += _milliseconds("timeout_ms", self.timeout_s)
         lines += _milliseconds("linger_ms", self.linger_s)
+        lines += _milliseconds("recovery_ms", self.recovery_s)
         for group in self.groups:
             lines.append(_line("group", group.gid, group.period_ns))
             lines += [_line("file", group.gid, f.cid, f.max_bytes, f.path) for f in group.files]

@@ -40,6 +40,7 @@ JOBS = {
         affinity="4-7,0",
         timeout_s=3600,
         linger_s=2.5,
+        recovery_s=90.0,
         groups=(
             Group(0, 100_000_000, (File(0, "/sys/class/thermal/thermal_zone0/temp", 64), File(1, "/proc/stat"))),
             Group(1, 10_000_000, (File(2, "/proc/{pid}/status", 4096),)),
@@ -99,6 +100,7 @@ def any_job(draw: st.DrawFn) -> Job:
         affinity=draw(st.sampled_from([None, "0", "0-3,6", "1023"])),
         timeout_s=draw(st.none() | st.floats(0.0001, 1e6)),
         linger_s=draw(st.just(0.0) | st.floats(0.0001, 1e6)),
+        recovery_s=draw(st.just(0.0) | st.floats(0.0001, 1e6)),
         groups=groups,
         streams=tuple(StreamCommand(sid, draw(words)) for sid in sids[:2]),
         polls=tuple(Poll(sid, draw(st.integers(10**8, 86400 * 10**9)), draw(words)) for sid in sids[2:]),

@@ -301,6 +301,16 @@ def test_linger_samples_before_and_after(agent: Agent) -> None:
     assert times[-1] - exited.t_ns > 170 * MS
 
 
+def test_a_recovery_is_watched_after_the_runner_alone(agent: Agent) -> None:
+    job = Job(run_id="r", runner=shell("true"), linger_s=0.05, recovery_s=0.4, groups=reading("/proc/uptime"))
+    folder = agent.started(job)
+    folder.end()
+    (started,), (exited,) = folder.events("runner_started"), folder.events("runner_exited")
+    times = [t.t_ns for t in folder.ticks()]
+    assert 40 * MS < started.t_ns - times[0] < 300 * MS
+    assert times[-1] - exited.t_ns > 370 * MS
+
+
 def test_tail_follows_to_the_end(agent: Agent) -> None:
     folder = agent.started(Job(run_id="r", runner=shell("echo a; sleep 0.3; echo b"), groups=reading("/proc/uptime")))
     done = agent.run("tail", folder.path, "0", "--follow")
