@@ -42,12 +42,12 @@ exit status: 0 fine, 1 failed runs or a regression, 2 wrong usage
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
-    parser = _parser(words)
-    args = parser.parse_args(words)
-    if args.verb is None:
-        parser.print_help()
-        return 2
     try:
+        parser = _parser(words)
+        args = parser.parse_args(words)
+        if args.verb is None:
+            parser.print_help()
+            return 2
         status: int = args.run(args)
         sys.stdout.flush()
     except MeltError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from melt.cli._interrupt import stop_on_interrupt
+from melt.cli.main import main
 
 
 @pytest.fixture(autouse=True)
@@ -130,3 +132,14 @@ def test_afterwards_a_signal_does_what_it_did_before() -> None:
         assert (got, stop.is_set()) == ([True], False)
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_one_while_melt_starts_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(_name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importlib, "import_module", interrupted)
+    assert main(["runs"]) == 1
+    assert capsys.readouterr().err == "melt: interrupted\n"
