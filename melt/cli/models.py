@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from melt.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     from melt.models.files import Progress
+    from melt.models.ggml import Level
     from melt.models.library import Library
     from melt.records import Artifact
 
@@ -17,7 +20,7 @@ NAME = "models"
 HELP = "fetch, list, inspect and quantize models"
 
 _MODEL_HELP = "name from the catalogue, path of a GGUF file, or hf://owner/repo/file.gguf[@revision]"
-_LEVELS_HELP = "levels, separated by commas: q8_0,q4_k_m"
+_LEVELS_HELP = "levels, separated by commas: q8_0,q4_k_m,iq2_xs; families and patterns (IQ, Q4_*) or all"
 _CONTEXTS = (2048, 8192)
 _LIST_COLUMNS = (
     "name",
@@ -27,6 +30,14 @@ _LIST_COLUMNS = (
     "bits_per_weight",
     "n_params",
     "lossy_origin",
+    "origin_sha256",
+    "recipe",
+    "imatrix_sha256",
+    "calibration_sha256",
+    "n_matrices",
+    "fallbacks",
+    "tensor_types",
+    "same_as",
     "license",
     "sha256",
     "path",
@@ -57,6 +68,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     quantize = verb("quantize", "make quantization levels of a model, and print where they lie", _quantize)
     quantize.add_argument("model", metavar="MODEL", help=_MODEL_HELP)
     quantize.add_argument("-q", "--quant", metavar="LEVELS", required=True, help=_LEVELS_HELP)
+    quantize.add_argument(
+        "--imatrix", action="store_true", help="an importance matrix for each level that can take one (q4_k_m+imatrix)"
+    )
+    quantize.add_argument("--calibration", metavar="FILE", help="text to compute the importance matrix on")
     _add_output(quantize, ("table", "md", "json", "jsonl", "csv"))
 
 
@@ -71,19 +86,44 @@ def _add_output(parser: argparse.ArgumentParser, formats: Sequence[str]) -> None
 
 
 def _pull(args: argparse.Namespace) -> int:
-    levels = [None, *_levels(args.quant)]
+    levels = [None, *(level.name for level in _levels(args.quant))]
     for artifact in _resolve_all([(model, level) for model in args.models for level in levels]):
         print(artifact.path)
     return 0
 
 
 def _quantize(args: argparse.Namespace) -> int:
-    made = list(_resolve_all([(args.model, level) for level in _levels(args.quant)]))
+    """Make all levels that can be made: one that cannot is a sentence, and nothing to the others."""
+    from melt.models.imatrix import DEFAULT_CALIBRATION, calibration_text
+
+    levels = _levels(args.quant, imatrix=args.imatrix)
+    text = calibration_text(args.calibration) if args.calibration else DEFAULT_CALIBRATION
+    if args.calibration and not any(level.imatrix for level in levels):
+        raise UsageError(f"no level of {args.quant} has an importance matrix to calibrate: add --imatrix")
+    library, made, refused = _library(), [], []
+    with _progress() as progress:
+        for level in levels:
+            try:
+                made.append(library.resolve(args.model, level.name, progress=progress, text=text))
+            except ModelError as error:
+                refused.append(error)
+    if not made:
+        raise refused[0]
     _print_list(made, args.output)
-    for artifact in made:
+    _print_notes(made)
+    for reason in refused:
+        print(f"melt: {reason}", file=sys.stderr)
+    return 1 if refused else 0
+
+
+def _print_notes(artifacts: Sequence[Artifact]) -> None:
+    """Print each note once, with all the levels that it is about."""
+    about: dict[str, list[str]] = {}
+    for artifact in artifacts:
         for note in artifact.notes:
-            print(f"melt: {artifact.name} {artifact.quant}: {note}", file=sys.stderr)
-    return 0
+            about.setdefault(note, []).append(artifact.quant or "-")
+    for note, levels in about.items():
+        print(f"melt: {artifacts[0].name} {', '.join(levels)}: {note}", file=sys.stderr)
 
 
 def _list(args: argparse.Namespace) -> int:
@@ -100,11 +140,11 @@ def _inspect(args: argparse.Namespace) -> int:
     return 0
 
 
-def _levels(text: str | None) -> list[str]:
+def _levels(text: str | None, *, imatrix: bool = False) -> Sequence[Level]:
     """Split and check the names of levels, before the first one costs minutes. Raises ModelError."""
-    from melt.models.ggml import find_level
+    from melt.models.levels import select_levels
 
-    return [find_level(word).name for word in text.split(",")] if text else []
+    return select_levels(text, imatrix=imatrix) if text else ()
 
 
 def _library() -> Library:
@@ -123,10 +163,12 @@ def _resolve_all(wanted: Sequence[tuple[str, str | None]]) -> Iterator[Artifact]
 def _print_list(artifacts: Sequence[Artifact], fmt: str, *, catalogue: bool = False) -> None:
     from melt.codec import to_dict
     from melt.models.catalog import catalog
+    from melt.models.mixture import twins
     from melt.report.table import render_table, write_rows
     from melt.units import human
 
-    records = [{**to_dict(artifact), "here": True} for artifact in artifacts]
+    same = twins(artifacts)
+    records = [{**to_dict(a), "here": True, "same_as": list(same.get(a.sha256, ()))} for a in artifacts]
     if catalogue:
         here = {artifact.sha256 for artifact in artifacts}
         records += [{**to_dict(e), "here": False} for e in catalog().values() if e.sha256 not in here]
@@ -143,12 +185,28 @@ def _print_list(artifacts: Sequence[Artifact], fmt: str, *, catalogue: bool = Fa
             _millions(r["n_params"]),
             r["license"] or "-",
             r["sha256"][:12],
-            ("yes, lossy origin" if r.get("lossy_origin") else "yes") if r["here"] else "melt models pull",
+            _fell_back(r),
+            _remark(r) if r["here"] else "melt models pull",
         )
         for r in records
     ]
-    headers = ("model", "quant", "size", "bits/weight", "parameters", "licence", "sha256", "here")
-    print(render_table(None, headers, rows, fmt, numeric=(2, 3, 4)), end="")
+    headers = ("model", "quant", "size", "bits/weight", "parameters", "licence", "sha256", "fell back", "here")
+    print(render_table(None, headers, rows, fmt, numeric=(2, 3, 4, 7)), end="")
+
+
+def _fell_back(record: Mapping[str, Any]) -> str:
+    """Say how many matrices are in another type than the level's, because their rows do not fit its blocks."""
+    n_fell = sum((record.get("fallbacks") or {}).values())
+    return f"{n_fell} of {record.get('n_matrices')}" if n_fell else "-"
+
+
+def _remark(record: Mapping[str, Any]) -> str:
+    said = ["yes"]
+    if record.get("lossy_origin"):
+        said.append("lossy origin")
+    if record["same_as"]:
+        said.append(f"same weights as {' and '.join(record['same_as'])}")
+    return ", ".join(said)
 
 
 def _print_json(artifact: Artifact) -> None:
@@ -169,6 +227,7 @@ def _print_artifact(artifact: Artifact, fmt: str) -> None:
     weights = artifact.weight_bytes or 0
     facts = [
         ("quantization", artifact.quant or "-"),
+        ("matrices that fell back", _fallbacks(artifact)),
         ("bits per weight", _bits(artifact.bits_per_weight)),
         ("parameters", _millions(artifact.n_params)),
         ("architecture", artifact.architecture or "-"),
@@ -181,6 +240,8 @@ def _print_artifact(artifact: Artifact, fmt: str) -> None:
         ("licence", artifact.license or "-"),
         ("made by", artifact.recipe or "-"),
         ("made from", artifact.origin_sha256 or "-"),
+        ("importance matrix", artifact.imatrix_sha256 or "-"),
+        ("calibration text", artifact.calibration_sha256 or "-"),
         ("sha256", artifact.sha256),
         ("path", artifact.path),
     ]
@@ -193,6 +254,13 @@ def _print_artifact(artifact: Artifact, fmt: str) -> None:
         print()
     for note in artifact.notes:
         print(f"- {note}" if fmt == "md" else f"note: {note}")
+
+
+def _fallbacks(artifact: Artifact) -> str:
+    if not artifact.fallbacks:
+        return "-"
+    types = ", ".join(f"{n} to {name}" for name, n in artifact.fallbacks.items())
+    return f"{sum(artifact.fallbacks.values())} of {artifact.n_matrices}: {types}"
 
 
 def _bits(value: float | None) -> str:

@@ -6,7 +6,7 @@ Numbers are those of `enum ggml_type` (ggml.h) and `enum llama_ftype` (llama.h).
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from melt.errors import ModelError
 
@@ -76,27 +76,52 @@ FALLBACKS = {
     "Q4_K": "Q5_0",
     "Q5_K": "Q5_1",
     "Q6_K": "Q8_0",
-    "IQ3_S": "IQ4_NL",
-    "IQ4_XS": "IQ4_NL",
+    **dict.fromkeys(("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ4_XS"), "IQ4_NL"),
     "TQ1_0": "Q4_0",
     "TQ2_0": "Q4_0",
     "Q2_0": "Q4_0",
 }
 """What llama.cpp stores instead when the rows of a tensor are no multiple of the type's block."""
 
+_COMMON_BLOCK = 32
+"""Of types with blocks up to this llama.cpp stores F16 instead; of larger ones it needs an entry in FALLBACKS."""
+
+WITH_IMATRIX = "+imatrix"
+"""What a level's name ends in when it was weighed by an importance matrix that it could have been made without."""
+
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """A quantization level that llama.cpp can make: `main` is the type of most weights, others depend on the tensor."""
+    """A quantization level that llama.cpp can make: `main` is the type of most weights, others depend on the tensor.
+
+    `needs_imatrix`: it is not made without an importance matrix. `imatrix`: this one is made with one.
+    """
 
     name: str
     ftype: int
     main: TensorType
     needs_imatrix: bool = False
+    imatrix: bool = False
+
+    @property
+    def takes_imatrix(self) -> bool:
+        """Whether an importance matrix changes anything: plain floats and the types listed here are rounded alike."""
+        return self.main.is_quantized and self.main.name not in _UNWEIGHED
+
+    def with_imatrix(self) -> Level:
+        """Return this level made with an importance matrix. Raises ModelError when that changes nothing."""
+        if self.imatrix:
+            return self
+        if not self.takes_imatrix:
+            raise ModelError(f"an importance matrix does not change {self.name}: ask for {self.name} alone")
+        return replace(self, name=self.name + WITH_IMATRIX, imatrix=True)
+
+
+_UNWEIGHED = {"Q8_0", "MXFP4", "TQ1_0", "TQ2_0", "Q1_0", "Q2_0"}
 
 
 def _level(name: str, ftype: int, main: str, *, needs_imatrix: bool = False) -> Level:
-    return Level(name, ftype, BY_NAME[main], needs_imatrix)
+    return Level(name, ftype, BY_NAME[main], needs_imatrix, imatrix=needs_imatrix)
 
 
 LEVELS: dict[str, Level] = {
@@ -141,19 +166,43 @@ LEVELS: dict[str, Level] = {
 }
 """By canonical name, from most to fewest bits."""
 
+MEANT_FOR = {
+    "TQ1_0": "models trained with ternary weights",
+    "TQ2_0": "models trained with ternary weights",
+    "Q2_0": "models trained with weights of two bits",
+    "Q1_0": "models trained with binary weights",
+}
+"""Levels that keep too little of any other model."""
+
 _ALIASES = {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M", "FP16": "F16", "FP32": "F32"}
 _BY_FTYPE = {level.ftype: level.name for level in LEVELS.values()}
 
 
 def find_level(name: str) -> Level:
-    """Return a quantization level by its name in any case, `q4_k` meaning Q4_K_M as everywhere. Raises ModelError."""
-    wanted = name.strip().upper().replace("-", "_")
+    """Return a quantization level by its name in any case, `q4_k` meaning Q4_K_M as everywhere.
+
+    A name that ends in `+imatrix` is the level made with an importance matrix. Raises ModelError.
+    """
+    plain, suffix = name.strip().lower(), ""
+    if plain.endswith(WITH_IMATRIX):
+        plain, suffix = plain.removesuffix(WITH_IMATRIX), WITH_IMATRIX
+    wanted = plain.upper().replace("-", "_")
     wanted = _ALIASES.get(wanted, wanted)
     if wanted in LEVELS:
-        return LEVELS[wanted]
+        return LEVELS[wanted].with_imatrix() if suffix else LEVELS[wanted]
     close = difflib.get_close_matches(wanted, LEVELS, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(close)}? Known are" if close else "known are"
     raise ModelError(f"unknown quantization {name!r}: {hint} {', '.join(LEVELS)}")
+
+
+def misfit(level: Level, n_columns: int) -> str | None:
+    """Say why llama.cpp refuses a level for rows of `n_columns` weights, None when it does not."""
+    if n_columns % level.main.block == 0 or level.main.block <= _COMMON_BLOCK or level.main.name in FALLBACKS:
+        return None
+    return (
+        f"{level.name} stores {level.main.block} weights in a block: rows of {n_columns} are no multiple of it, and "
+        "llama.cpp has no other type to fall back to"
+    )
 
 
 def label_of(file_type: object) -> str | None:

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from melt.errors import ModelError
 from melt.models.digest import sha256_of
 from melt.models.files import explained
-from melt.models.ggml import BY_NAME, LEVELS, Level, find_level, label_of
+from melt.models.ggml import BY_NAME, MEANT_FOR, find_level, label_of
 from melt.models.gguf import MAX_COUNT, Header, Tensor, read_header
+from melt.models.mixture import fallback_note, fallbacks_of, matrices_of
 from melt.records import Artifact
-from melt.units import human
 
 _EMBEDDING = "token_embd.weight"
 _OUTPUT = "output.weight"
 _F16_BYTES = 2
 _F32_BYTES = 4
 _KV_PADDING_TOKENS = 256
-_COMMON_BLOCK = 32
-"""Rows of nearly all models are multiples of this; larger blocks are what falls back."""
+WEIGHED = "quantized with an importance matrix"
 _MAX_LAYERS = 10_000
 _HIDDEN_STATES = 8
 """Rows of n_embd floats alive at once per token while a layer is computed: fitted to llama.cpp's own reports."""
@@ -62,6 +61,8 @@ def describe(path: Path, header: Header, *, sha256: str, quant: str | None, name
         n_params=n_params,
         bits_per_weight=8 * weight_bytes / n_params,
         tensor_types=dict(types.most_common()),
+        n_matrices=len(matrices_of(header.tensors)),
+        fallbacks=fallbacks_of(header.tensors, None if label is None else find_level(label)),
         weight_bytes=weight_bytes,
         embedding_bytes=_looked_up_bytes(by_name),
         n_layers=header.count(f"{architecture}.block_count"),
@@ -173,36 +174,17 @@ def _per_layer(value: object, n_layers: int) -> list[int] | None:
 
 
 def _notes(header: Header, label: str | None) -> Iterable[str]:
-    level = LEVELS.get(label or "")
-    if level is not None and level.main.block > _COMMON_BLOCK:
-        yield from _fallback_note(header.tensors, level)
     architecture = header.text("general.architecture")
     n_experts = header.count(f"{architecture}.expert_count")
     n_used = header.count(f"{architecture}.expert_used_count")
+    if label is not None:
+        level = find_level(label)
+        yield from fallback_note(header.tensors, level)
+        if level.main.name in MEANT_FOR:
+            yield f"{level.name} is meant for {MEANT_FOR[level.main.name]}: it keeps too little of any other"
+        if level.main.name == "MXFP4" and not n_experts:
+            yield f"{level.name} stores the experts of a mixture in MXFP4: this model has none, all of it is in Q8_0"
+    if header.count("quantize.imatrix.entries_count"):
+        yield f"{WEIGHED} over {header.text('quantize.imatrix.dataset') or 'a text that the file does not name'}"
     if n_experts and n_used:
         yield f"mixture of experts: decoding a token reads {n_used} of {n_experts} experts, not all weights"
-
-
-def _fallback_note(tensors: Iterable[Tensor], level: Level) -> Iterable[str]:
-    """Say which share of the weights is not in the 256-wide blocks that the label promises, and why."""
-    # Norms, biases and routers stay F32 in every level: they are no fallback.
-    matrices = [t for t in tensors if len(t.dims) > 1 and t.type.name != "F32"]
-    total = sum(t.size_bytes for t in matrices)
-    others: Counter[str] = Counter()
-    for tensor in matrices:
-        if tensor.type.block != level.main.block:
-            others[tensor.type.name] += tensor.size_bytes
-    if not total or not others:
-        return
-    shares = ", ".join(f"{name} {human(n / total, 'ratio', 2)}" for name, n in others.most_common())
-    note = f"labelled {level.name}, but {human(others.total() / total, 'ratio', 2)} of it is in other types ({shares})"
-    if all(t.type != level.main for t in matrices):
-        note += f" and none in {level.main.name}"
-    odd_rows = sorted({t.dims[0] for t in matrices if t.dims[0] % level.main.block})
-    if odd_rows:
-        note += f": its rows of {_listed(odd_rows)} weights are no multiple of {level.main.block}"
-    yield note
-
-
-def _listed(numbers: Sequence[int]) -> str:
-    return ", ".join(map(str, numbers[:3])) + (", ..." if len(numbers) > 3 else "")

@@ -13,6 +13,7 @@ from melt.models.fetch import cached_hub_file, fetch_hub_file, fetch_wheel_membe
 from melt.models.files import Progress, models_root
 from melt.models.ggml import Level, find_level, label_of
 from melt.models.gguf import read_header
+from melt.models.imatrix import DEFAULT_CALIBRATION, CalibrationText
 from melt.models.inspect import describe, inspect
 from melt.models.quantize import expected_size, find_quantized, quantize, read_quantized
 from melt.records import Artifact
@@ -27,17 +28,24 @@ class Library:
     def __init__(self, root: Path | None = None) -> None:
         self._root = models_root() if root is None else root
 
-    def resolve(self, model: str, quant: str | None, *, progress: Progress | None = None) -> Artifact:
+    def resolve(
+        self,
+        model: str,
+        quant: str | None,
+        *,
+        progress: Progress | None = None,
+        text: CalibrationText = DEFAULT_CALIBRATION,
+    ) -> Artifact:
         """Return the file of a model at a level, None meaning as it was published; do whatever that takes.
 
-        Raises ModelError.
+        `text` is what an importance matrix is computed on, where the level has one. Raises ModelError.
         """
         # The name of the level is checked before anything is fetched.
         level = None if quant is None else find_level(quant)
         origin = self.pull(model, progress=progress)
         if level is None or level.name == origin.quant:
             return origin
-        return quantize(origin, level.name, self._quantized, progress)
+        return quantize(origin, level.name, self._quantized, progress, text=text)
 
     def pull(self, model: str, *, progress: Progress | None = None) -> Artifact:
         """Have a model's file as it was published on this machine. Raises ModelError."""

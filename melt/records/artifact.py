@@ -10,9 +10,14 @@ class Artifact:
     """A model file, known by what is in it. `sha256` is its identity; the path only says where it lies now.
 
     `tensor_types` maps a ggml type name to the bytes stored in it: the label "Q4_K_M" never tells.
+    `n_matrices` are what a level is about (norms and biases stay F32); `fallbacks` counts those whose rows do not fit
+    the level's blocks, by the type that they are stored in instead.
     `bits_per_weight` is 8 * tensor bytes / parameters. `kv_bytes_per_token` is for an f16 cache.
     `embedding_bytes` are the weights that decoding a token looks up instead of reading: 0 when the embedding also
     serves as the output weights. `n_vocab` and `n_embd` size the engine's compute buffers.
+    `recipe` names what made a level: equal recipes of one origin make equal files. `imatrix_sha256` is the importance
+    matrix that it was made with, `calibration_sha256` the text that the matrix was computed on; None: made without.
+    `weights_sha256` is of the tensors alone: levels that differ only in their label have the same.
     `notes` are sentences a reader must see: a lossy origin, K-quants that fell back.
     """
 
@@ -26,6 +31,8 @@ class Artifact:
     n_params: int | None = None
     bits_per_weight: float | None = None
     tensor_types: dict[str, int] = field(default_factory=dict)
+    n_matrices: int | None = None
+    fallbacks: dict[str, int] = field(default_factory=dict)
     weight_bytes: int | None = None
     embedding_bytes: int | None = None
     n_layers: int | None = None
@@ -35,6 +42,9 @@ class Artifact:
     kv_bytes_per_token: int | None = None
     origin_sha256: str | None = None
     recipe: str | None = None
+    imatrix_sha256: str | None = None
+    calibration_sha256: str | None = None
+    weights_sha256: str | None = None
     lossy_origin: bool | None = None
     license: str | None = None
     notes: tuple[str, ...] = ()

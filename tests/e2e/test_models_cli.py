@@ -63,7 +63,10 @@ def test_notes_reach_the_reader(models: Callable[..., Any]) -> None:
         (("inspect", "tiny-pydocs"), "unknown model 'tiny-pydocs': did you mean tiny-pydoc?"),
         (("inspect", "./absent.gguf"), "there is no model file"),
         (("quantize", "tiny-pydoc", "-q", "q4_0,q9_0"), "unknown quantization 'q9_0': did you mean"),
-        (("quantize", "tiny-pydoc", "-q", "iq1_s"), "IQ1_S needs an importance matrix"),
+        (("quantize", "tiny-pydoc", "-q", "q8_0+imatrix"), "an importance matrix does not change Q8_0"),
+        (("quantize", "tiny-pydoc", "-q", "x*"), "no level is called like 'X*'"),
+        (("quantize", "tiny-pydoc", "-q", "q8_0", "--calibration", "./absent.txt"), "there is no calibration text"),
+        (("quantize", "tiny-pydoc", "-q", "q8_0", "--calibration", __file__), "add --imatrix"),
         (("quantize", "tiny-pydoc", "-q", ","), "unknown quantization ''"),
     ],
 )

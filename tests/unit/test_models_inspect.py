@@ -97,11 +97,13 @@ def test_what_a_k_quant_fell_back_to_is_noted(tmp_path: Path) -> None:
         "blk.0.attn_norm.weight": ((288,), F32),
         "blk.0.ffn_gate_inp.weight": ((8, 256), F32),
     }
-    (note,) = inspect(write_model(tmp_path / "m.gguf", tensors)).notes
+    found = inspect(write_model(tmp_path / "m.gguf", tensors))
+    assert (found.fallbacks, found.n_matrices) == ({"Q5_0": 1}, 2)
+    (note,) = found.notes
     share = 64 * 288 // 32 * 22 / (64 * 144 + 64 * 288 // 32 * 22)
     assert note == (
         f"labelled Q4_K_M, but {share:.0%} of it is in other types (Q5_0 {share:.0%}): "
-        "its rows of 288 weights are no multiple of 256"
+        "its rows of 288 weights are no multiple of 256, so 1 of 2 matrices fell back"
     ).replace("%", " %")
 
 

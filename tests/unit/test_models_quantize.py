@@ -19,7 +19,7 @@ from melt.models.catalog import DATA_DIR
 from melt.models.ggml import LEVELS, find_level
 from melt.models.gguf import read_header
 from melt.models.inspect import inspect
-from melt.models.quantize import expected_size, find_quantized, quantize, quantized_path
+from melt.models.quantize import expected_size, find_quantized, quantize, quantized_path, recipe
 from melt.records import Artifact
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("needs_llama_cpp")]
@@ -51,8 +51,8 @@ def test_a_level_is_what_it_says(tiny: Artifact, shared_dir: Path, level: str, m
     assert next(iter(made.tensor_types)) == main
     assert made.bits_per_weight == pytest.approx(bits, abs=0.01)
     assert (made.origin_sha256, made.lossy_origin, made.notes) == (tiny.sha256, False, ())
-    assert made.recipe is not None
-    assert made.recipe.startswith("llama-cpp-python ")
+    assert (made.imatrix_sha256, made.calibration_sha256, made.fallbacks) == (None, None, {})
+    assert made.recipe == recipe()
     assert inspect(made.path).sha256 == made.sha256
     assert steps[-1] == (f"quantizing tiny-pydoc-f16.gguf to {level.upper()}", 38, 38)
 
@@ -109,11 +109,6 @@ def test_what_a_killed_process_left_is_not_seen_and_overwritten(tiny: Artifact, 
         target.with_suffix(".json").name,
     ]
     assert made.path == str(target)
-
-
-def test_levels_that_need_an_importance_matrix_say_so(tiny: Artifact, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="IQ2_XS needs an importance matrix"):
-        quantize(tiny, "iq2_xs", tmp_path)
 
 
 def test_what_llama_cpp_refuses_is_a_sentence(tiny: Artifact, tmp_path: Path) -> None:
