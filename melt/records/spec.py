@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from melt.records.thresholds import Thresholds
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
@@ -162,6 +164,7 @@ class RunSpec:
 
     From 0 count `block`, the session's number, `position` in the whole order, and `cell`, the cell's place in the plan.
     `order_seed` is what a random `order` was drawn with. A `reference` run tells of the device; it is no session.
+    `thresholds` are what its verdict is by.
     """
 
     run_id: str
@@ -179,6 +182,7 @@ class RunSpec:
     sampling: Sampling
     conditions: Conditions = field(default_factory=Conditions)
     gate: Gate = field(default_factory=Gate)
+    thresholds: Thresholds = field(default_factory=Thresholds)
     cell: int | None = None
     order: str | None = None
     order_seed: int | None = None
