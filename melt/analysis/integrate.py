@@ -33,7 +33,8 @@ class Grade:
 
     gain_ratio: its class, by what share of a value it may be off throughout. offset_w: by how many watts, throughout.
     quantum: the smallest step of its values, in their unit. age_ns: how old a value may be when it is read, or over
-    how long it is averaged. clock_ns: how far its clock may be off the device's. All but the quantum are 95 % bounds.
+    how long it is averaged. clock_ns: how far its clock may be off the device's; drift: by what share its
+    seconds may be longer or shorter. All but the quantum are 95 % bounds.
     """
 
     gain_ratio: float = 0.0
@@ -41,6 +42,7 @@ class Grade:
     quantum: float = 0.0
     age_ns: int = 0
     clock_ns: int = 0
+    drift: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +239,8 @@ def _counted(
             rate_j=rate_j,
             quantum_j=grade.quantum,
             age_j=_moved_j(series, span, grade.age_ns),
-            clock_j=_moved_j(series, span, grade.clock_ns),
+            # It counts for as long as its clock says; a power is integrated over the device's own time.
+            clock_j=_moved_j(series, span, grade.clock_ns) + grade.drift * abs(energy_j),
             class_j=class_j(energy_j, time_s, grade),
         ),
     )

@@ -9,7 +9,7 @@ import numpy as np
 
 from melt.analysis.clockmap import ClockMap, ClockMismatch, Epoch, clock_map, map_of
 from melt.analysis.integrate import Grade
-from melt.analysis.series import Span, find
+from melt.analysis.series import Series, Span, find
 from melt.analysis.signature import Signature, find_signature
 from melt.records import Reason, Thresholds
 from melt.telemetry.meters.base import AMPS, COLLECTOR, VOLTS, WATTS, ClockReading, streams_of
@@ -18,6 +18,8 @@ from melt.traces import Times, Trace, Values
 
 UNKNOWN_CLASS = 0.05
 """Who does not say how good a meter is gets what sensors of boards are given."""
+MOST_W = 10_000.0
+"""No device that is measured takes as much as three kettles: such a value was garbled, or is of another unit."""
 _ASTRAY_NS = 1_000_000_000
 """A time so far from where the others put it was garbled on its way."""
 _SEARCH_NS = 500_000_000
@@ -69,7 +71,8 @@ NOT_METERED = Metered()
 def on_device_clock(recording: Recording, measured: Span | None, thresholds: Thresholds = _USUAL) -> Metered:
     """Bring a recording to the device's clock. `measured` is the span, on that clock, that it is to cover."""
     noted = recording.noted
-    doubts = _delivered(recording, thresholds)
+    said, absurd = _without_absurd(recording)
+    doubts = _delivered(recording, absurd, thresholds)
     try:
         there = map_of(_plausible(recording.clock))
         device = clock_map([Epoch(here, offset, around) for here, offset, around in noted.device_clock])
@@ -78,7 +81,7 @@ def on_device_clock(recording: Recording, measured: Span | None, thresholds: Thr
         return Metered(
             reasons=(*doubts, *_cut_short(recording, None, measured), Reason(code="meter_clock", message=message))
         )
-    here_ns, values, astray = _in_order(recording, there)
+    here_ns, values, astray = _in_order(recording, said, there)
     doubts += _out_of_order(recording, astray, thresholds.meter_lost_ratio)
     t_ns = device.to_there(here_ns)
     trace = Trace(
@@ -89,12 +92,16 @@ def on_device_clock(recording: Recording, measured: Span | None, thresholds: Thr
         ),
         streams=streams_of(noted.facts, noted.covers),
     )
+    backwards = _backwards(trace, noted.facts.name, measured)
+    if backwards is not None:
+        return Metered(reasons=(*doubts, *_cut_short(recording, t_ns, measured), backwards))
     uncertainty_ns = _uncertainty_ns(there, device, here_ns, measured)
     signatures = _signatures(trace, recording, uncertainty_ns)
     disagreed, off_ns = _disagreement(signatures, uncertainty_ns)
     grade = Grade(
         gain_ratio=UNKNOWN_CLASS if noted.facts.accuracy is None else noted.facts.accuracy,
         clock_ns=max(uncertainty_ns, off_ns),
+        drift=there.drift_uncertainty + device.drift_uncertainty,
     )
     return Metered(
         trace=trace,
@@ -115,13 +122,25 @@ def _plausible(readings: Sequence[ClockReading]) -> list[ClockReading]:
     return [one for one, offset in zip(readings, offsets, strict=True) if abs(offset - middle) <= _ASTRAY_NS]
 
 
-def _in_order(recording: Recording, there: ClockMap) -> tuple[Times, Values, int]:
+def _without_absurd(recording: Recording) -> tuple[Values, int]:
+    """Return the values without those of a power that no device takes, and how many those were."""
+    columns = dict(zip(recording.noted.facts.columns, recording.values.T, strict=True))
+    power = columns.get(WATTS)
+    if power is None and {VOLTS, AMPS} <= {*columns}:
+        power = columns[VOLTS] * columns[AMPS]
+    if power is None:
+        return recording.values, 0
+    absurd = np.abs(power) > MOST_W
+    return np.where(absurd[:, np.newaxis], np.nan, recording.values), int(absurd.sum())
+
+
+def _in_order(recording: Recording, values: Values, there: ClockMap) -> tuple[Times, Values, int]:
     """Return the samples on this computer's clock, without those whose time is not after all times before them."""
     here_ns = there.to_here(recording.t_ns)
     first_ns = recording.clock[0].received_ns - 10 * _ASTRAY_NS
     last_ns = recording.clock[-1].received_ns + _ASTRAY_NS
     kept = (here_ns >= first_ns) & (here_ns <= last_ns)
-    here_ns, values = here_ns[kept], recording.values[kept]
+    here_ns, values = here_ns[kept], values[kept]
     latest = np.maximum.accumulate(here_ns) if len(here_ns) else here_ns
     later = np.concatenate(([True], here_ns[1:] > latest[:-1]))[: len(here_ns)]
     return here_ns[later], values[later], len(recording.t_ns) - int(later.sum())
@@ -148,12 +167,38 @@ def _uncertainty_ns(there: ClockMap, device: ClockMap, here_ns: Times, measured:
 
 
 def _signatures(trace: Trace, recording: Recording, uncertainty_ns: int) -> tuple[Signature, ...]:
-    powers = find([trace], lambda stream: stream.quantity == "power")
-    if not powers:
+    power = _power(trace)
+    if power is None:
         return ()
     within_ns = _SEARCH_NS + 2 * uncertainty_ns
-    found = (find_signature(powers[0], one.busy_ns, within_ns) for one in recording.noted.played)
+    found = (find_signature(power, one.busy_ns, within_ns) for one in recording.noted.played)
     return tuple(one for one in found if one is not None)
+
+
+def _power(trace: Trace) -> Series | None:
+    """Return a trace's power; of one that counts energy the mean power from each count to the next."""
+    powers = find([trace], lambda stream: stream.quantity == "power")
+    if powers:
+        return powers[0]
+    counts = find([trace], lambda stream: stream.cumulative)
+    growths = counts[0].steps(counts[0].values) if counts else None
+    if growths is None:
+        return None
+    t_ns = counts[0].t_ns
+    return Series(counts[0].stream, t_ns[:-1] + np.diff(t_ns) // 2, growths / (np.diff(t_ns) / 1e9))
+
+
+def _backwards(trace: Trace, name: str, measured: Span | None) -> Reason | None:
+    """Say that the device seems to give power instead of taking it."""
+    power = _power(trace)
+    values = np.empty(0) if power is None or measured is None else power.inside(measured)
+    mean_w = float(values.mean()) if len(values) else 0.0
+    if mean_w >= 0:
+        return None
+    message = (
+        f"{name} says that the device gives {-mean_w:.3g} W: are its leads, or the sign of its column, turned round?"
+    )
+    return Reason(code="energy_misread", message=message, figures={"power_w": mean_w})
 
 
 def _disagreement(signatures: Sequence[Signature], uncertainty_ns: int) -> tuple[tuple[Reason, ...], int]:
@@ -176,16 +221,20 @@ def _disagreement(signatures: Sequence[Signature], uncertainty_ns: int) -> tuple
     return (Reason(code="meter_clock", message=message, figures=figures),), abs(worst.lag_ns) + worst.uncertainty_ns
 
 
-def _delivered(recording: Recording, thresholds: Thresholds) -> tuple[Reason, ...]:
+def _delivered(recording: Recording, absurd: int, thresholds: Thresholds) -> tuple[Reason, ...]:
     """Say what the meter, or the way from it, lost."""
     name, n = recording.noted.facts.name, len(recording.t_ns)
     doubts = []
     if recording.lost > thresholds.meter_lost_ratio * (n + recording.lost):
         message = f"{name} says that it lost {recording.lost} of {n + recording.lost} samples"
         doubts.append(Reason(code="meter_dropped", message=message, figures={"lost": float(recording.lost)}))
-    if recording.unread > thresholds.meter_unread_ratio * (n + recording.unread):
-        message = f"{recording.unread} of {n + recording.unread} readings of {name} could not be read"
-        doubts.append(Reason(code="meter_unreadable", message=message, figures={"unread": float(recording.unread)}))
+    unread = recording.unread + absurd
+    if unread > thresholds.meter_unread_ratio * (n + recording.unread):
+        message = f"{unread} of {n + recording.unread} readings of {name} could not be read"
+        if absurd:
+            message += f", {absurd} of them because they say over {MOST_W / 1000:.0f} kW: is its unit right?"
+        figures = {"unread": float(unread), "absurd": float(absurd)}
+        doubts.append(Reason(code="meter_unreadable", message=message, figures=figures))
     return tuple(doubts)
 
 

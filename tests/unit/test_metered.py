@@ -14,7 +14,7 @@ from melt.analysis.metered import UNKNOWN_CLASS, on_device_clock
 from melt.analysis.series import find
 from melt.analysis.signature import find_signature
 from melt.records import Stream
-from melt.telemetry.meters.base import AMPS, VOLTS, WATTS, ClockReading, MeterFacts
+from melt.telemetry.meters.base import AMPS, JOULES, VOLTS, WATTS, ClockReading, MeterFacts
 from melt.telemetry.meters.recording import Noted, Played, Recording
 from melt.traces import Trace
 
@@ -229,3 +229,58 @@ def test_the_steps_and_the_slowness_of_a_meter_outside_count() -> None:
         assert measured.energy_j == pytest.approx(true_j, abs=measured.uncertainty_j)
         assert measured.terms.quantum_j == pytest.approx(0.25 * (end_s - begin_s))
     assert measured.terms.age_j > 0.1
+
+
+def test_a_power_that_no_device_takes_is_no_sample() -> None:
+    watts = np.full(3000, 2.0)
+    watts[1500] = 1e6
+    found = on_device_clock(garbled := _recording(watts), (_on_device(garbled, 1), _on_device(garbled, 2)))
+    assert found.reasons == ()
+    assert found.trace is not None
+    assert np.isnan(found.trace.columns["meter_w"]).sum() == 1, "one sample less, and no joule more"
+    wrong_unit = _recording(np.full(3000, 2.0e6))
+    found = on_device_clock(wrong_unit, (_on_device(wrong_unit, 1), _on_device(wrong_unit, 2)))
+    (reason,) = found.reasons
+    assert (reason.code, reason.figures["absurd"]) == ("meter_unreadable", 3000)
+    assert "over 10 kW: is its unit right?" in reason.message
+    assert find_meter(found.traces, known=found.grades) is None
+
+
+def test_a_device_that_seems_to_give_power_has_no_energy() -> None:
+    recording = _recording(np.full(3000, -2.0))
+    found = on_device_clock(recording, (_on_device(recording, 1), _on_device(recording, 2)))
+    assert found.trace is None
+    (reason,) = found.reasons
+    assert (reason.code, reason.figures["power_w"]) == ("energy_misread", -2.0)
+    assert _codes(_recording(np.tile([-1.0, 3.0], 1500))) == [], "noise about a small power may well be below zero"
+
+
+@pytest.mark.parametrize("lag_ms", [0.0, 50.0])
+def test_the_burst_is_found_in_what_a_counter_counted(lag_ms: float) -> None:
+    played = Played(busy_ns=_bursts(7 * _S + _METER_BEHIND_NS + _DEVICE_AHEAD_NS))
+    t_s = np.arange(6000) / 1000
+    watts = np.ones(6000)
+    for first, last in _bursts(round((2.0 + lag_ms / 1000) * _S)):
+        watts[(t_s >= first / _S) & (t_s < last / _S)] = 4.0
+    recording = _recording(np.cumsum(watts) / 1000, played=(played,))
+    counted = replace(
+        recording, noted=replace(recording.noted, facts=replace(recording.noted.facts, columns=(JOULES,)))
+    )
+    found = on_device_clock(counted, (_on_device(counted, 1), _on_device(counted, 5)))
+    (signature,) = found.signatures
+    assert signature.lag_ns == pytest.approx(lag_ms * _MS, abs=2 * _MS)
+    assert [reason.code for reason in found.reasons] == (["meter_clock"] if lag_ms else [])
+
+
+def test_seconds_of_a_counter_are_as_long_as_its_clock_is_known_to_run() -> None:
+    recording = _recording(np.arange(9000) * 0.002)
+    counted = replace(
+        recording, noted=replace(recording.noted, facts=replace(recording.noted.facts, columns=(JOULES,)))
+    )
+    span = (_on_device(counted, 1), _on_device(counted, 8))
+    found = on_device_clock(counted, span)
+    meter = find_meter(found.traces, known=found.grades)
+    assert meter is not None
+    energy = meter.measure([span])
+    assert isinstance(energy, Integral)
+    assert energy.terms.clock_j == pytest.approx(2e-4 * energy.energy_j, rel=0.3), "one clock is known to 200 ppm"
