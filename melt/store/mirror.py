@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from sqlalchemy import BigInteger, Boolean, ColumnElement, Double, Integer, Table, select
+from sqlalchemy import BigInteger, Boolean, ColumnElement, Double, Integer, Table, select, true
 
 from melt.store import schema
 from melt.store.files import store_error
@@ -24,6 +24,7 @@ TABLES = (
     schema.reviews,
     schema.traces,
     schema.tags,
+    schema.quality,
 )
 _ROWS = 50_000
 _TYPES = ((BigInteger, pa.int64()), (Integer, pa.int64()), (Boolean, pa.bool_()), (Double, pa.float64()))
@@ -67,6 +68,10 @@ def _chosen(table: Table, selection: Selection) -> ColumnElement[bool]:
     if table is schema.sessions:
         own = select(runs.session_id).where(runs.run_id.in_(chosen_ids(selection)))
         return table.c.session_id.in_(own)
+    if table is schema.quality:
+        # Of files that ran in the selected runs; all of them where nothing was selected.
+        ran = select(runs.artifact_sha256).where(runs.run_id.in_(chosen_ids(selection)))
+        return true() if selection == Selection() else table.c.artifact_sha256.in_(ran)
     return table.c.run_id.in_(chosen_ids(selection))
 
 

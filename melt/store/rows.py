@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, Table, insert, select, update
 from melt.codec import dumps, loads, to_dict
 from melt.errors import StoreError
 from melt.plan.expand import cell_key
-from melt.records import Metric, Reason, RunStart, RunStop, Window
+from melt.records import Artifact, Metric, Reason, RunStart, RunStop, Window
 from melt.store import schema
 from melt.store.reviews import reviewed, row_of
 from melt.store.sessions import ensure_session
@@ -51,7 +51,7 @@ def content_digest(bundle: RunBundle) -> str:
 def insert_run(connection: Connection, bundle: RunBundle, digest: str) -> None:
     """Insert a run with everything but its files."""
     start, run_id = bundle.start, bundle.start.spec.run_id
-    _insert_or_update(connection, schema.artifacts, "sha256", _artifact_row(start))
+    ensure_artifact(connection, start.artifact)
     _insert_or_update(connection, schema.devices, "device_id", _device_row(start))
     _ensure_sweep(connection, start)
     session_id = ensure_session(connection, start)
@@ -60,6 +60,11 @@ def insert_run(connection: Connection, bundle: RunBundle, digest: str) -> None:
     insert_rows(connection, schema.metrics, run_id, map(_metric_row, _stored(bundle.metrics)))
     insert_rows(connection, schema.windows, run_id, map(to_dict, bundle.windows))
     insert_rows(connection, schema.reasons, run_id, map(row_of, bundle.stop.reasons))
+
+
+def ensure_artifact(connection: Connection, artifact: Artifact) -> None:
+    """Have a model file among the artifacts, as it was last seen."""
+    _insert_or_update(connection, schema.artifacts, "sha256", _artifact_row(artifact))
 
 
 def insert_rows(connection: Connection, table: Table, run_id: str, rows: Iterable[Values]) -> None:
@@ -146,8 +151,7 @@ def _insert_or_update(connection: Connection, table: Table, key: str, row: Value
         connection.execute(update(table).where(column == row[key]), others)
 
 
-def _artifact_row(start: RunStart) -> Values:
-    artifact = start.artifact
+def _artifact_row(artifact: Artifact) -> Values:
     return {
         "sha256": artifact.sha256,
         "name": artifact.name,

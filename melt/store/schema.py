@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Boolean, Column, Double, ForeignKey, Index, Integer, MetaData, Table, Text
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest migration: a database at this revision needs no Alembic to be opened."""
 
 metadata = MetaData(
@@ -206,6 +206,38 @@ attachments = Table(
     Column("bytes", BigInteger, nullable=False),
     Column("sha256", Text, nullable=False),
     sqlite_with_rowid=False,
+)
+
+quality = Table(
+    "quality",
+    metadata,
+    Column("quality_id", Text, primary_key=True),
+    Column("artifact_sha256", Text, ForeignKey("artifacts.sha256"), nullable=False),
+    Column("model", Text, nullable=False),
+    Column("quant", Text),
+    Column("kind", Text, nullable=False),
+    Column("dataset", Text, nullable=False),
+    Column("dataset_sha256", Text, nullable=False),
+    Column("n_ctx", Integer),
+    Column("reference_sha256", Text),
+    Column("engine", Text, nullable=False),
+    Column("engine_version", Text, nullable=False),
+    Column("device_id", Text, nullable=False),
+    Column("device_name", Text, nullable=False),
+    Column("evaluated_utc_ns", BigInteger, nullable=False),
+    Column("n", Integer, nullable=False),
+    Column("perplexity", Double),
+    Column("perplexity_se", Double),
+    Column("kl_mean", Double),
+    Column("kl_p99", Double),
+    Column("top1_agreement", Double),
+    Column("accuracy", Double),
+    Column("accuracy_low", Double),
+    Column("accuracy_high", Double),
+    Column("accuracy_norm", Double),
+    Column("melt_version", Text, nullable=False),
+    Column("document_json", Text, nullable=False),
+    Index(None, "artifact_sha256"),
 )
 
 tags = Table(

@@ -17,6 +17,7 @@ from melt.records import RunStart, RunStop
 from melt.store import schema
 from melt.store.files import lock_folder, store_error
 from melt.store.publish import JOURNAL
+from melt.store.quality import damaged_qualities
 from melt.store.reviews import reviewed, reviews_of
 from melt.store.store import Store
 
@@ -49,6 +50,8 @@ def verify(store: Store) -> Iterator[Finding]:
         for row in connection.exec_driver_sql("PRAGMA foreign_key_check"):
             yield Finding(store.layout.database.name, f"a row of {row[0]} belongs to nothing in {row[2]}")
         yield from _check_documents(connection)
+        for quality_id, problem in damaged_qualities(connection):
+            yield Finding(quality_id, problem)
         yield from _check_files(connection, store)
         for garbage in _unnamed(connection, store):
             yield Finding(_relative(store, garbage.path), f"{garbage.why}; `melt store gc` removes it", harmful=False)
