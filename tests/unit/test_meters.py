@@ -163,6 +163,34 @@ class _Flood:
         pass
 
 
+class _Portions:
+    """Sends a line each 33 ms, and in it the time of this computer when it was sent."""
+
+    name = "portions"
+
+    def open(self) -> None:
+        self._sent_ns = time.monotonic_ns()
+
+    def receive(self, timeout_s: float) -> bytes | None:
+        left_s = self._sent_ns / 1e9 + 0.033 - time.monotonic()
+        if left_s > timeout_s:
+            return None
+        time.sleep(max(0.0, left_s))
+        self._sent_ns = time.monotonic_ns()
+        return f"{self._sent_ns},1.0\n".encode()
+
+    def close(self) -> None:
+        pass
+
+
+def test_the_clock_of_a_meter_that_sends_in_portions_is_read_when_one_comes() -> None:
+    meter = LineMeter(_Portions(), Options("x", {"columns": ["time_ns", "w"], "rate_hz": 30}, ("columns", "rate_hz")))
+    meter.open()
+    batches = _gathered(meter, 20)
+    late_ns = [b.clock.received_ns - b.clock.there_ns for b in batches if b.clock is not None]
+    assert min(late_ns) < 10_000_000, "after the 50 ms for which lines are gathered the last portion is 17 ms old"
+
+
 def test_a_source_that_never_pauses_is_read_a_part_at_a_time() -> None:
     options = Options("x", {"columns": ["time_s", "w"], "rate_hz": 1000}, ("columns", "rate_hz"))
     flood = _Flood()

@@ -16,6 +16,8 @@ from contextlib import suppress
 from pathlib import PurePath
 from typing import Protocol
 
+import numpy as np
+
 from melt.errors import UsageError
 from melt.telemetry.meters.base import READ_S, Batch, ClockReading, MeterError, MeterFacts
 from melt.telemetry.meters.linecolumns import line_format, parse_lines
@@ -100,21 +102,37 @@ class LineMeter:
         data = self._source.receive(READ_S)
         if data is None:
             return None
-        if self._form.has_time:
-            time.sleep(_GATHER_S)
-            while len(data) < _GATHER_BYTES and (more := self._source.receive(0.0)):
-                data += more
         arrived_ns = time.monotonic_ns()
+        fresh = self._whole_lines(data)
+        more = self._whole_lines(self._gathered()) if self._form.has_time else []
+        too_long = len(self._pending) > _LONGEST_LINE_BYTES
+        if too_long:
+            self._pending, self._joined_inside = b"", True
+        first, rest = (parse_lines(lines, self._form, arrived_ns) for lines in (fresh, more))
+        # What is gathered lay about for a while: always as long where the meter sends in portions.
+        clock = self._clock(int(first.t_ns[-1]), arrived_ns) if len(first.t_ns) else None
+        return Batch(
+            np.concatenate((first.t_ns, rest.t_ns)),
+            np.concatenate((first.values, rest.values)),
+            clock,
+            unread=first.unread + rest.unread + too_long,
+        )
+
+    def _gathered(self) -> bytes:
+        """Wait a moment and return what came meanwhile."""
+        time.sleep(_GATHER_S)
+        parts: list[bytes] = []
+        while sum(map(len, parts)) < _GATHER_BYTES and (more := self._source.receive(0.0)):
+            parts.append(more)
+        return b"".join(parts)
+
+    def _whole_lines(self, data: bytes) -> list[str]:
+        """Return the lines that end in what came; the begin of another one is kept."""
         *lines, self._pending = (self._pending + data).split(b"\n")
         if self._joined_inside and lines:
             # Half a line may read like a whole one, with another time.
             lines, self._joined_inside = lines[1:], False
-        too_long = len(self._pending) > _LONGEST_LINE_BYTES
-        if too_long:
-            self._pending, self._joined_inside = b"", True
-        parsed = parse_lines([line.decode(errors="replace") for line in lines], self._form, arrived_ns)
-        clock = self._clock(int(parsed.t_ns[-1]), arrived_ns) if len(parsed.t_ns) else None
-        return Batch(parsed.t_ns, parsed.values, clock, unread=parsed.unread + too_long)
+        return [line.decode(errors="replace") for line in lines]
 
     def _clock(self, there_ns: int, arrived_ns: int) -> ClockReading:
         if self._exact:
