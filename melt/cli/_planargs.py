@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from melt.cli._grid import HELP, load_grid
 from melt.errors import UsageError
 
 if TYPE_CHECKING:
@@ -76,6 +77,8 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
     state = parser.add_argument_group("state of the device", "docs/plans.md lists what can be asked for.")
     _several(state, ("--condition",), "conditions", "KEY=VALUE", "during a run, such as screen=off or cluster=big")
     _several(state, ("--gate",), "gate", "KEY=VALUE", "before a run, such as battery_min_ratio=30%% or wait_s=10m")
+    energy = parser.add_argument_group("energy")
+    _single(energy, ("--grid",), "grid", "G_PER_KWH", HELP)
     settings = parser.add_argument_group("settings of the engine", "Each takes a list, too: every combination is run.")
     for flags, field, metavar, text in _SETTINGS:
         _several(settings, flags, field, metavar, text)
@@ -89,7 +92,8 @@ def plan_from_args(args: argparse.Namespace) -> Plan:
     base = None
     if args.plan_file is not None:
         path = Path(args.plan_file)
-        base = read_plan(_read_plan_file(path), args.plan_file, load_prompts=_prompts_beside(path.parent))
+        prompts = _prompts_beside(path.parent)
+        base = read_plan(_read_plan_file(path), args.plan_file, load_prompts=prompts, load_grid=load_grid)
     given = vars(args)
     flags = PlanFlags(
         devices=_texts(given, "devices"),
@@ -109,8 +113,9 @@ def plan_from_args(args: argparse.Namespace) -> Plan:
         order=given["plan_order"],
         order_seed=given["plan_order_seed"],
         reference=given["plan_reference"],
+        grid=given["plan_grid"],
     )
-    return plan_from_flags(flags, base, load_prompts=_prompts_beside(Path()))
+    return plan_from_flags(flags, base, load_prompts=_prompts_beside(Path()), load_grid=load_grid)
 
 
 def _several(group: argparse._ArgumentGroup, flags: tuple[str, ...], name: str, metavar: str, text: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from melt.cli._grid import add_grid_argument, reckoned
 from melt.cli._storeargs import add_selection_arguments, add_store_argument, open_store, selection_from_args
 
 NAME = "compare"
@@ -19,6 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this verb."""
     parser.add_argument("--by", choices=_BY, default="quant", help="what the columns are (default: quant)")
     parser.add_argument("-o", "--output", choices=_FORMATS, default="table", help="form (default: table)")
+    add_grid_argument(parser)
     add_selection_arguments(parser)
     add_store_argument(parser)
     parser.epilog = "Without filters the newest sweep is compared."
@@ -34,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
         if all(getattr(args, name) is None for name in _FILTERS):
             args.sweep = "last"
         selection = selection_from_args(args, store)
-        bundles = store.bundles(selection)
+        bundles = reckoned(args, store.bundles(selection))
     if not bundles:
         raise UsageError("no run matches: `melt runs` lists what there is")
     if selection.sweep is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 
+from melt.cli._grid import add_grid_argument, reckoned
 from melt.cli._storeargs import add_store_argument, open_store
 
 NAME = "show"
@@ -24,6 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", choices=("table", "md", "json"), default="table", help="form (default: table)"
     )
+    add_grid_argument(parser)
     add_store_argument(parser)
 
 
@@ -32,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     from melt.report.run import render_run
 
     with open_store(args) as store:
-        bundle = store.bundle(args.run_id)
+        (bundle,) = reckoned(args, [store.bundle(args.run_id)])
         if args.evidence and bundle.stop.evidence:
             run_id = bundle.start.spec.run_id
             bundle = replace(bundle, traces=tuple(store.trace(run_id, name) for name in store.collectors(run_id)))

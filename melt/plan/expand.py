@@ -90,6 +90,7 @@ def expand(
             cell=place[entry.cell],
             order=plan.order,
             order_seed=seed,
+            grid=plan.grid,
             reference=entry.reference,
             **{field.name: getattr(entry.cell, field.name) for field in fields(Cell)},
         )

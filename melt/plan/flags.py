@@ -7,10 +7,11 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 
 from melt.errors import PlanError, UsageError
-from melt.plan import devices, values, workloads
+from melt.plan import devices, grids, values, workloads
 from melt.plan.model import ModelChoice, Plan, Reference, check_affinity, check_order, check_reference, check_size
 from melt.plan.repeats import change_repeat
 from melt.records import Conditions, Repeat, Settings, Workload
@@ -52,10 +53,15 @@ class PlanFlags:
     order: str | None = None
     order_seed: str | None = None
     reference: bool = False
+    grid: str | None = None
 
 
 def plan_from_flags(
-    flags: PlanFlags, base: Plan | None = None, *, load_prompts: workloads.LoadPrompts | None = None
+    flags: PlanFlags,
+    base: Plan | None = None,
+    *,
+    load_prompts: workloads.LoadPrompts | None = None,
+    load_grid: grids.LoadGrid | None = None,
 ) -> Plan:
     """Make a plan of flags; with `base`, replace the parts that the flags name. Raises UsageError naming the flag.
 
@@ -79,6 +85,9 @@ def plan_from_flags(
         "gate": replace(base.gate, **_assigned("--gate", flags.gate, values.GATE)),
         **_order(flags, base),
         "reference": base.reference or (Reference() if flags.reference else None),
+        "grid": base.grid
+        if flags.grid is None
+        else _read("--grid", partial(grids.read_grid, load_grid=load_grid), flags.grid),
     }
     plan = Plan(**given)
     check_size(plan.n_runs)

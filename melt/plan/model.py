@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from melt.errors import UsageError
-from melt.records import Conditions, Gate, Repeat, Sampling, Settings, Workload
+from melt.records import Conditions, Gate, Grid, Repeat, Sampling, Settings, Workload
 
 MAX_RUNS = 100_000
 """More runs than a lab does in a year: a plan that asks for more has a slip in it."""
@@ -53,7 +53,8 @@ class Plan:
 
     `settings` and `conditions` hold one entry per combination that is to be tried; `gate` stands before every run.
     `conditions_on` maps a device, as it stands in `devices`, to conditions of its own in the place of the plan's.
-    `order_seed` belongs to the order `random`; None: one is drawn when the plan is expanded.
+    `order_seed` belongs to the order `random`; None: one is drawn when the plan is expanded. `grid` is what carbon is
+    reckoned with.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Plan:
     order: str = "random"
     order_seed: int | None = None
     reference: Reference | None = None
+    grid: Grid | None = None
 
     @property
     def n_runs(self) -> int:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import yaml
 
 from melt.errors import UsageError
-from melt.plan import devices, values, workloads
+from melt.plan import devices, grids, values, workloads
 from melt.plan.model import ModelChoice, Plan, Reference, check_affinity, check_order, check_reference, check_size
 from melt.plan.nodes import Problems, compose
 from melt.plan.repeats import change_repeat
@@ -27,15 +27,23 @@ _WORKLOAD_KEYS = ("prompt", "gen", "depth", "prompts", "sustained")
 _NULL_TAG = "tag:yaml.org,2002:null"
 
 
-def read_plan(text: str, filename: str, *, load_prompts: workloads.LoadPrompts | None = None) -> Plan:
+def read_plan(
+    text: str,
+    filename: str,
+    *,
+    load_prompts: workloads.LoadPrompts | None = None,
+    load_grid: grids.LoadGrid | None = None,
+) -> Plan:
     """Read a plan. `filename` stands in the messages; `load_prompts` gives the text of the prompt files it names.
+
+    `load_grid` looks up the electricity grid of a country.
 
     Raises PlanError with all problems, a line each; its `where` is that of the first.
     """
     node = compose(text, filename)
     problems = Problems(filename)
     try:
-        plan = _PlanReader(problems, load_prompts).plan(node, default_name=PurePath(filename).stem)
+        plan = _PlanReader(problems, load_prompts, load_grid).plan(node, default_name=PurePath(filename).stem)
     except _NotedError:
         problems.raise_if_any()
         raise
@@ -58,9 +66,12 @@ class _DeviceChoice:
 class _PlanReader:
     """Walks the tree. Every method returns a valid part or notes a problem and raises `_NotedError`."""
 
-    def __init__(self, problems: Problems, load_prompts: workloads.LoadPrompts | None) -> None:
+    def __init__(
+        self, problems: Problems, load_prompts: workloads.LoadPrompts | None, load_grid: grids.LoadGrid | None
+    ) -> None:
         self._problems = problems
         self._load_prompts = load_prompts
+        self._load_grid = load_grid
 
     def plan(self, node: yaml.Node, default_name: str) -> Plan:
         """Read the whole. It is only a plan when nothing was noted."""
@@ -78,6 +89,7 @@ class _PlanReader:
             "order": partial(self._value, "order", values.order),
             "order_seed": partial(self._optional, "order_seed", values.order_seed),
             "reference": self._reference,
+            "grid": partial(self._optional, "grid", partial(grids.read_grid, load_grid=self._load_grid)),
         }
         children = self._mapping("a plan", tuple(readers), node)
         for key in ("models", "workloads"):

@@ -20,7 +20,7 @@ from melt.plan import values
 from melt.plan.model import MAX_ORDER_SEED, ORDERS, ModelChoice, Plan, Reference
 from melt.plan.reader import read_plan
 from melt.plan.repeats import change_repeat
-from melt.records import Conditions, Gate, Repeat, Sampling, Settings, Workload
+from melt.records import Conditions, Gate, Grid, Repeat, Sampling, Settings, Workload
 
 GOLDEN = Path(__file__).parent / "golden" / "plan"
 SHIPPED = Path(__file__).parents[2] / "plans"
@@ -232,6 +232,7 @@ _PLANS = st.builds(
     sampling=st.builds(Sampling, sensors_hz=_RATES_HZ, process_hz=_RATES_HZ, power_hz=st.none() | _RATES_HZ),
     order=st.sampled_from(ORDERS),
     reference=st.none() | st.just(Reference()),
+    grid=st.none() | st.builds(Grid, g_per_kwh=st.floats(0, 3000, allow_subnormal=False)),
 ).flatmap(
     lambda plan: st.builds(
         replace, st.just(plan),
@@ -250,6 +251,7 @@ _PLANS = st.builds(
 def test_a_plan_written_down_reads_back_equal(plan: Plan) -> None:
     document = codec.to_dict(plan)
     document["workloads"] = [workload.name for workload in plan.workloads]
+    document["grid"] = None if plan.grid is None else plan.grid.g_per_kwh
     own = document.pop("conditions_on")
     document["devices"] = [
         {"device": device, "conditions": own[device]} if device in own else device for device in plan.devices
