@@ -104,6 +104,11 @@ def cpu_frequency(traces: Iterable[Trace]) -> list[Series]:
     return find(traces, lambda s: s.quantity == "frequency" and re.fullmatch(r"cpu\d+", s.site) is not None)
 
 
+def gpu_frequency(traces: Iterable[Trace]) -> list[Series]:
+    """Return the frequency of each graphics processor in Hz."""
+    return find(traces, lambda s: s.quantity == "frequency" and _GPU_SITE.search(s.site) is not None)
+
+
 def throttle_counts(traces: Iterable[Trace]) -> list[Series]:
     """Return how often the hardware throttled: cumulative."""
     return find(traces, lambda s: s.quantity == "count" and s.cumulative and "throttled" in s.name)

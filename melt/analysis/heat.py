@@ -108,7 +108,7 @@ def _time_to_throttle(found: Curve, throttled_ns: int | None, said: Sequence[Rep
     if said:
         opinion = f"the device reported {said[0].what} at {figures['reported_s']:.3g} s"
     else:
-        opinion = "the device reported none" if has_any else "the device reports nothing of the kind"
+        opinion = "the device reported no throttling" if has_any else "the device has no report of throttling"
     if throttled_ns is None:
         return Figure(None, f"never below {100 * KEPT_RATIO:.0f} % of the burst for good; {opinion}", figures=figures)
     value = _since(throttled_ns, found)

@@ -1,0 +1,147 @@
+"""What a plot of a run shows: throughput, temperatures, clocks, power and the device's own reports on one time axis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from melt.analysis import channels
+from melt.analysis.heat import main_curve
+from melt.analysis.heat_curve import Curve
+from melt.analysis.repetitions import TOKENS, token_trace
+from melt.analysis.series import Series, Span
+from melt.records import Window
+from melt.traces import RunBundle, Times, Trace, Values
+
+_MOST_TEMPERATURES = 3
+_GRID = 600
+"""Moments at which several series are joined into one: more than a terminal has columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """One line of a plot, in the unit of its stream. Shapes (n,)."""
+
+    name: str
+    t_ns: Times
+    values: Values
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """A run over time. `zero_ns` is the first measured token, from which the time to throttle counts.
+
+    `phases` are load, warm-up and measured, each from its first to its last moment. A tuple of tracks is empty where
+    nothing was measured. `power_scope` says what the power is that of.
+    """
+
+    zero_ns: int
+    span: Span
+    phases: tuple[tuple[str, Span], ...]
+    curve: Curve | None
+    throttled_ns: int | None
+    temperatures: tuple[Track, ...]
+    clocks: tuple[Track, ...]
+    power: tuple[Track, ...]
+    power_scope: str
+    states: tuple[Track, ...]
+
+
+def story(bundle: RunBundle) -> Story | None:
+    """Gather what the traces of a bundle tell; None where nothing was recorded at all."""
+    traces = [trace for trace in bundle.traces if trace.collector != TOKENS and len(trace.t_ns)]
+    ends = [(int(trace.t_ns[0]), int(trace.t_ns[-1])) for trace in traces]
+    ends += [(window.t0_ns, window.t1_ns) for window in bundle.windows]
+    if not ends:
+        return None
+    tokens = next((trace for trace in bundle.traces if trace.collector == TOKENS), token_trace(()))
+    curve = main_curve(tokens, bundle.windows, bundle.start.spec.workload)
+    phases = _phases(bundle.windows)
+    begins = [span[0] for name, span in phases if name == "measured"]
+    zero_ns = curve.t0_ns if curve is not None else min(begins, default=min(t0 for t0, _ in ends))
+    after_s = next((m.value for m in bundle.metrics if m.name == "time_to_throttle_s"), None)
+    scope, power = _power(channels.power_meter(traces))
+    return Story(
+        zero_ns=zero_ns,
+        span=(min(t0 for t0, _ in ends), max(t1 for _, t1 in ends)),
+        phases=phases,
+        curve=curve,
+        throttled_ns=None if curve is None or after_s is None else zero_ns + round(after_s * 1e9),
+        temperatures=_temperatures(channels.temperatures(traces)),
+        clocks=_clocks(traces),
+        power=power,
+        power_scope=scope,
+        states=_states(traces),
+    )
+
+
+def _phases(windows: Sequence[Window]) -> tuple[tuple[str, Span], ...]:
+    kinds: tuple[tuple[str, Callable[[Window], bool]], ...] = (
+        ("load", lambda w: w.phase == "load"),
+        ("warm-up", lambda w: w.phase != "load" and w.warmup),
+        ("measured", lambda w: w.phase != "load" and not w.warmup),
+    )
+    found = [(name, [w for w in windows if wanted(w)]) for name, wanted in kinds]
+    return tuple((name, (min(w.t0_ns for w in ws), max(w.t1_ns for w in ws))) for name, ws in found if ws)
+
+
+def _temperatures(found: Sequence[Series]) -> tuple[Track, ...]:
+    """Return the hottest sensor first, then those that rose the most: a board has thirty, most of them alike."""
+    if not found:
+        return ()
+    hottest = max(found, key=lambda s: float(s.values.max()))
+    others = sorted((s for s in found if s is not hottest), key=lambda s: float(np.ptp(s.values)), reverse=True)
+    named = {s.stream.site: s for s in (hottest, *others)}
+    return tuple(Track(site, s.t_ns, s.values) for site, s in list(named.items())[:_MOST_TEMPERATURES])
+
+
+def _clocks(traces: Sequence[Trace]) -> tuple[Track, ...]:
+    cpus = channels.cpu_frequency(traces)
+    limits = channels.clock_limits(traces)
+    gpus = channels.gpu_frequency(traces)
+    named = (("fastest CPU", cpus), ("highest limit", limits), ("GPU", gpus[:1]))
+    return tuple(track for name, series in named if (track := _joined(name, series, np.max)) is not None)
+
+
+def _states(traces: Sequence[Trace]) -> tuple[Track, ...]:
+    named = (
+        ("thermal status", channels.thermal_status(traces)),
+        ("thermal pressure", channels.thermal_pressure(traces)),
+        ("cooling step", channels.cooling_states(traces)),
+    )
+    return tuple(track for name, series in named if (track := _joined(name, series, np.max)) is not None)
+
+
+def _power(meter: tuple[str, list[Series]] | None) -> tuple[str, tuple[Track, ...]]:
+    if meter is None:
+        return "", ()
+    scope, series = meter
+    watts = [_watts(one) if one.stream.cumulative else one for one in series if len(one) > 2]
+    track = _joined("power", watts, np.sum)
+    return scope, () if track is None else (track,)
+
+
+def _watts(counter: Series) -> Series:
+    """Return the mean power between the moments at which a counter moved."""
+    moved = np.flatnonzero(np.concatenate(([True], np.diff(counter.values) != 0)))
+    t_ns, values = counter.t_ns[moved], counter.values[moved]
+    steps = counter.steps(values)
+    if steps is None or not len(steps):
+        return Series(counter.stream, counter.t_ns[:0], counter.values[:0])
+    return Series(counter.stream, (t_ns[1:] + t_ns[:-1]) // 2, steps / (np.diff(t_ns) / 1e9))
+
+
+def _joined(name: str, series: Sequence[Series], how: Callable[..., Values]) -> Track | None:
+    """Make one line of several that are sampled at moments of their own; None where there is none."""
+    kept = [s for s in series if len(s)]
+    if not kept:
+        return None
+    if len(kept) == 1:
+        return Track(name, kept[0].t_ns, kept[0].values)
+    zero_ns = min(int(s.t_ns[0]) for s in kept)
+    t_ns = np.linspace(0, max(int(s.t_ns[-1]) for s in kept) - zero_ns, _GRID).astype(np.int64)
+    # Relative times: a float64 cannot hold nanoseconds since boot.
+    each = [np.interp(t_ns, s.t_ns - zero_ns, s.values) for s in kept]
+    return Track(name, t_ns + zero_ns, np.asarray(how(np.vstack(each), axis=0), np.float64))
