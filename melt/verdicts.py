@@ -73,9 +73,7 @@ DOUBTS: Mapping[str, Doubt] = MappingProxyType(
         "battery_low": Doubt("the battery was nearly empty, and devices save power then"),
         "governor_changed": Doubt("somebody chose another CPU governor meanwhile"),
         "power_mode_changed": Doubt("somebody chose another power mode, or fixed or released the clocks meanwhile"),
-        "energy_misread": _failed(
-            "a gauge contradicts itself, or a meter sees the device give power: no energy"
-        ),
+        "energy_misread": _failed("a gauge contradicts itself, or a meter sees the device give power: no energy"),
         "energy_gap": _failed("the power meter was silent for too much of a window: no energy"),
         "meter_stopped": _failed("the power meter fell silent before the end"),
         "meter_reset": _failed("the power meter's counter began anew: no energy"),

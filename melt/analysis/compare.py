@@ -13,10 +13,11 @@ from melt.analysis.judgement import Judgement, judge_difference
 from melt.analysis.names import METRICS, Info
 from melt.analysis.order_effect import CODE as ORDER_CODE
 from melt.analysis.order_effect import OrderEffect, order_effects, order_notes
-from melt.analysis.sessions import by_session, closeness, outcome_of, session_values, verdict_of
+from melt.analysis.sessions import by_session, closeness, is_believed, outcome_of, session_values, verdict_of
 from melt.analysis.statistics import Summary, detectable_effect, median_of, summarize
-from melt.records import Artifact, Metric, Outcome, RunStart, Verdict
+from melt.records import Artifact, Metric, Outcome, RunStart, Thresholds, Verdict
 from melt.traces import RunBundle
+from melt.verdicts import changed
 
 _OF_THE_FILE: Mapping[str, tuple[Info, Callable[[Artifact], float | None]]] = MappingProxyType(
     {
@@ -94,8 +95,13 @@ class Column:
 
     @property
     def n_ok(self) -> int:
-        """How many sessions have figures."""
+        """How many sessions ended well."""
         return self.outcomes.get(Outcome.OK, 0)
+
+    @property
+    def n_believed(self) -> int:
+        """How many sessions have figures: of an invalid one none are shown."""
+        return self.n_ok - self.verdicts.get(Verdict.INVALID, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +163,7 @@ def compare(bundles: Sequence[RunBundle], by: str = "quant", metrics: Sequence[s
             *_unlike_meters(ordered, metrics, by),
             *order_notes(bundles, effects),
             *_closeness(groups, ordered),
+            *_judged_by(ordered),
             *_notes(_without(effects, ordered), by),
         ),
         order_effects=effects,
@@ -184,7 +191,7 @@ def _by_key(bundles: Iterable[RunBundle], key: Callable[[RunBundle], Hashable]) 
 
 def _group(label: str, bundles: Sequence[RunBundle], by: str, metrics: Sequence[str]) -> Group:
     columns = _by_key(bundles, lambda b: alike.column_key(b.start, by))
-    base = next((i for i, runs in enumerate(columns) if any(b.stop.outcome is Outcome.OK for b in runs)), 0)
+    base = next((i for i, runs in enumerate(columns) if any(map(is_believed, runs))), 0)
     rows = (Row(name, info(name), _cells(name, columns, base)) for name in metrics)
     return Group(
         label=label,
@@ -267,7 +274,7 @@ def _cell(base: Sequence[float], values: Sequence[float], exact: bool) -> Cell:
 
 
 def _value(metric: str, bundle: RunBundle) -> float | None:
-    """Return a run's own figure: of its file whatever became of it, of its measurement only if it is ok."""
+    """Return a run's own figure: of its file whatever became of it, of its measurement only if it is believed."""
     if metric in _OF_THE_FILE:
         return _OF_THE_FILE[metric][1](bundle.start.artifact)
     figure = _figure(metric, bundle)
@@ -275,19 +282,32 @@ def _value(metric: str, bundle: RunBundle) -> float | None:
 
 
 def _figure(metric: str, bundle: RunBundle) -> Metric | None:
-    """Return a run's own figure of an ok run."""
-    if bundle.stop.outcome is not Outcome.OK:
+    """Return a run's own figure, None of a run that did not end well or is invalid: no median may hold it."""
+    if not is_believed(bundle):
         return None
     return next((m for m in bundle.metrics if m.name == metric and m.repetition is None), None)
 
 
 def _why(metric: str, bundles: Sequence[RunBundle]) -> str:
     """Return why nobody measured it, in the words of a run that ended well if there is one."""
-    for bundle in sorted(bundles, key=lambda b: b.stop.outcome is not Outcome.OK):
+    if any(b.stop.outcome is Outcome.OK for b in bundles) and not any(map(is_believed, bundles)):
+        return "invalid runs only"
+    for bundle in sorted(bundles, key=lambda b: not is_believed(b)):
         note = next((m.note for m in bundle.metrics if m.name == metric and m.repetition is None), None)
         if note:
             return note
     return "not recorded"
+
+
+def _judged_by(bundles: Iterable[RunBundle]) -> tuple[str, ...]:
+    """Say by which thresholds the verdicts are where these are not melt's own, and where they are not the same."""
+    runs = Counter(bundle.start.spec.thresholds for bundle in bundles)
+    if set(runs) == {Thresholds()}:
+        return ()
+    told = [f"{n} by {changed(one) or 'melt’s own'}" for one, n in runs.items()]
+    if len(told) == 1:
+        return (f"All verdicts are by {changed(next(iter(runs)))}.",)
+    return (f"Runs were judged by unlike thresholds, so their verdicts do not compare: {'; '.join(told)}.",)
 
 
 def _closeness(groups: Iterable[Group], bundles: Iterable[RunBundle]) -> tuple[str, ...]:

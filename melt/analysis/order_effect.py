@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from melt.analysis.sessions import is_believed
 from melt.analysis.trend import Point, block_trend
 from melt.plan.expand import cell_key
-from melt.records import Outcome, Reason, RunSpec, Verdict
+from melt.records import Reason, RunSpec
 from melt.traces import RunBundle
 
 ORDER_P = 0.05
@@ -56,7 +57,7 @@ def main_rate(spec: RunSpec) -> str:
 
 def session_rate(bundle: RunBundle) -> float | None:
     """Return a run's main rate in tokens a second; None where it has none or is not to be believed."""
-    if bundle.stop.outcome is not Outcome.OK or bundle.stop.verdict is Verdict.INVALID:
+    if not is_believed(bundle):
         return None
     wanted = main_rate(bundle.start.spec)
     values = (m.value for m in bundle.metrics if m.name == wanted and m.repetition is None)

@@ -37,10 +37,19 @@ def outcome_of(runs: Sequence[RunBundle]) -> Outcome:
     return Outcome.OK if any(b.stop.outcome is Outcome.OK for b in runs) else runs[-1].stop.outcome
 
 
-def verdict_of(runs: Iterable[RunBundle]) -> Verdict | None:
-    """Return the worst verdict of a session's runs that ended well, None where none did."""
-    said = {bundle.stop.verdict for bundle in runs if bundle.stop.outcome is Outcome.OK}
-    return worst(said) if said else None
+def is_believed(bundle: RunBundle) -> bool:
+    """Return whether a run ended well and its figures may be told, if with doubts."""
+    return bundle.stop.outcome is Outcome.OK and bundle.stop.verdict is not Verdict.INVALID
+
+
+def verdict_of(runs: Sequence[RunBundle]) -> Verdict | None:
+    """Return the worst verdict of the runs that a session's figures are of, invalid where it has none for that.
+
+    None where no run ended well.
+    """
+    if any(map(is_believed, runs)):
+        return worst(bundle.stop.verdict for bundle in runs if is_believed(bundle))
+    return Verdict.INVALID if outcome_of(runs) is Outcome.OK else None
 
 
 def closeness(bundles: Iterable[RunBundle]) -> str | None:

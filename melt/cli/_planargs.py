@@ -77,6 +77,9 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
     state = parser.add_argument_group("state of the device", "docs/plans.md lists what can be asked for.")
     _several(state, ("--condition",), "conditions", "KEY=VALUE", "during a run, such as screen=off or cluster=big")
     _several(state, ("--gate",), "gate", "KEY=VALUE", "before a run, such as battery_min_ratio=30%% or wait_s=10m")
+    verdict = parser.add_argument_group("verdict", "What speaks against a run; docs/energy.md lists the thresholds.")
+    _several(verdict, ("--threshold",), "thresholds", "KEY=VALUE", "from where on it does, such as unstable_cv=3%%")
+    _several(verdict, ("--invalid",), "invalid", "CODE", "reasons that make a run invalid, such as throttled,charging")
     energy = parser.add_argument_group("energy")
     _single(energy, ("--grid",), "grid", "G_PER_KWH", HELP)
     settings = parser.add_argument_group("settings of the engine", "Each takes a list, too: every combination is run.")
@@ -110,6 +113,8 @@ def plan_from_args(args: argparse.Namespace) -> Plan:
         sampling=_given(given, "sensors_hz", "process_hz"),
         conditions=_texts(given, "conditions"),
         gate=_texts(given, "gate"),
+        thresholds=_texts(given, "thresholds"),
+        invalid=_texts(given, "invalid"),
         order=given["plan_order"],
         order_seed=given["plan_order_seed"],
         reference=given["plan_reference"],

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from melt.errors import UsageError
 
 if TYPE_CHECKING:
     from melt.store.selection import Selection
@@ -47,15 +51,27 @@ def add_selection_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--engine", metavar="NAME")
     group.add_argument("--outcome", metavar="NAME", help="ok, oom, failed, ...")
     group.add_argument("--verdict", metavar="NAME", help="valid, suspect or invalid")
+    add_only_valid_argument(group)
     group.add_argument("--tag", metavar="TAG")
     group.add_argument("--since", metavar="TIME", help="a date, a time (UTC) or an age: 2026-11-03, 12h, 7d")
     group.add_argument("--limit", metavar="N", type=number_of("runs"), help="the newest N runs")
+
+
+def add_only_valid_argument(group: argparse._ActionsContainer) -> None:
+    """Add `--only-valid`, for those who take nothing that is in doubt."""
+    group.add_argument(
+        "--only-valid",
+        action="store_true",
+        help="only runs that ended well (ok) and that nothing speaks against (valid)",
+    )
 
 
 def selection_from_args(args: argparse.Namespace, store: Store, *, runs: tuple[str, ...] = ()) -> Selection:
     """Make the selection of the flags. Raises UsageError for a value that selects nothing by its kind."""
     from melt.store.selection import Selection, since_utc_ns
 
+    if args.only_valid and (args.outcome not in (None, "ok") or args.verdict not in (None, "valid")):
+        raise UsageError("--only-valid takes runs that are ok and valid: leave out --outcome and --verdict")
     return Selection(
         sweep=None if args.sweep is None else store.resolve_sweep(args.sweep),
         runs=tuple(store.resolve(run) for run in runs),
@@ -66,10 +82,29 @@ def selection_from_args(args: argparse.Namespace, store: Store, *, runs: tuple[s
         engine=args.engine,
         outcome=args.outcome,
         verdict=args.verdict,
+        only_valid=args.only_valid,
         tag=args.tag,
         since_utc_ns=None if args.since is None else since_utc_ns(args.since),
         limit=args.limit,
     )
+
+
+def left_out_by(selection: Selection, store: Store) -> str:
+    """Count the runs that `--only-valid` keeps out of a selection, by what speaks against them; empty for none."""
+    from melt.report.left_out import left_out
+
+    if not selection.only_valid:
+        return ""
+    lines = store.listing(replace(selection, only_valid=False, limit=None))
+    doubtful = (line for line in lines if (line.outcome, line.verdict) != ("ok", "valid"))
+    return left_out((line.outcome, line.verdict, line.reasons) for line in doubtful)
+
+
+def say_left_out(selection: Selection, store: Store) -> None:
+    """Say on stderr what `--only-valid` keeps out."""
+    told = left_out_by(selection, store)
+    if told:
+        print(f"melt: left out by --only-valid: {told}", file=sys.stderr)
 
 
 def number_of(what: str) -> Callable[[str], int]:

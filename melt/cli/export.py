@@ -9,7 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from melt.cli._storeargs import add_selection_arguments, add_store_argument, open_store, selection_from_args
+from melt.cli._storeargs import (
+    add_selection_arguments,
+    add_store_argument,
+    open_store,
+    say_left_out,
+    selection_from_args,
+)
 
 if TYPE_CHECKING:
     from melt.store.selection import Selection
@@ -47,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
 
     with open_store(args) as store:
         selection = selection_from_args(args, store, runs=tuple(args.runs))
+        say_left_out(selection, store)
         if args.format == "parquet":
             from melt.store.mirror import write_mirror
 
@@ -126,4 +133,4 @@ def _llama_bench(store: Store, selection: Selection, out: TextIO) -> None:
     if left_out:
         print(f"melt: left out because they measured nothing llama-bench knows: {left_out}", file=sys.stderr)
     if doubtful:
-        print(f"melt: not valid among these runs: {doubtful}; leave them out with --verdict valid", file=sys.stderr)
+        print(f"melt: not valid among these runs: {doubtful}; leave them out with --only-valid", file=sys.stderr)

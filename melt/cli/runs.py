@@ -7,7 +7,13 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from melt.cli._storeargs import add_selection_arguments, add_store_argument, open_store, selection_from_args
+from melt.cli._storeargs import (
+    add_selection_arguments,
+    add_store_argument,
+    open_store,
+    say_left_out,
+    selection_from_args,
+)
 
 if TYPE_CHECKING:
     from melt.store.listing import RunLine
@@ -67,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
         capped = as_table and selection.limit is None
         lines = store.listing(replace(selection, limit=_SHOWN) if capped else selection)
         total = store.count(selection) if capped and len(lines) == _SHOWN else len(lines)
+        say_left_out(selection, store)
     if not as_table:
         sys.stdout.write(write_rows(_KEYS, [_record(line) for line in lines], args.output))
         return 0
@@ -81,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _filtered(args: argparse.Namespace) -> bool:
     names = ("sweep", "device", "model", "quant", "workload", "engine", "outcome", "verdict", "tag", "since")
-    return any(getattr(args, name) is not None for name in names)
+    return args.only_valid or any(getattr(args, name) is not None for name in names)
 
 
 def _row(line: RunLine) -> list[str]:

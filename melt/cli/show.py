@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from melt.cli._grid import add_grid_argument, reckoned
+from melt.cli._storeargs import add_only_valid_argument, add_store_argument, open_store
 from melt.errors import UsageError
-from melt.cli._storeargs import add_store_argument, open_store
+
+if TYPE_CHECKING:
+    from melt.store.store import Store
 
 NAME = "show"
 HELP = "show a run in full: conditions, metrics, repetitions, reasons, evidence"
@@ -31,6 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", choices=("table", "md", "json"), default="table", help="form (default: table)"
     )
+    add_only_valid_argument(parser)
     add_grid_argument(parser)
     add_store_argument(parser)
 
@@ -42,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     if args.plot and (args.output != "table" or args.evidence):
         raise UsageError("--plot draws a run instead of telling it: leave out -o and --evidence")
     with open_store(args) as store:
-        (bundle,) = reckoned(args, [store.bundle(args.run_id)])
+        (bundle,) = reckoned(args, [store.bundle(_valid_run(store, args.run_id) if args.only_valid else args.run_id)])
         if args.plot or (args.evidence and bundle.stop.evidence):
             run_id = bundle.start.spec.run_id
             bundle = replace(bundle, traces=tuple(store.trace(run_id, name) for name in store.collectors(run_id)))
@@ -54,3 +59,17 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(render_run(bundle, args.output, evidence=args.evidence), end="")
     return 0
+
+
+def _valid_run(store: Store, wanted: str) -> str:
+    """Return the id of a run that nothing speaks against; "last" is the last of these. Raises UsageError."""
+    from melt.store.selection import Selection
+
+    chosen = Selection(only_valid=True, limit=1)
+    if wanted != "last":
+        chosen = replace(chosen, runs=(store.resolve(wanted),))
+    found = store.run_ids(chosen)
+    if not found:
+        which = "no run in the store is valid" if wanted == "last" else f"run {wanted} is not valid"
+        raise UsageError(f"{which}: without --only-valid `melt show` says what speaks against it")
+    return found[0]

@@ -9,8 +9,9 @@ from dataclasses import replace
 
 from melt.plan.dryrun import CellEstimate, DryRun, clock, span
 from melt.plan.expand import cell_of
-from melt.records import Gate, Repeat, RunSpec, Workload
+from melt.records import Gate, Repeat, RunSpec, Thresholds, Workload
 from melt.units import human
+from melt.verdicts import changed
 
 GUESSED_BANDWIDTH_BYTES_PER_S = 5e9
 """Decode reads all weights once a token; a slow laptop or phone reads about so fast."""
@@ -51,6 +52,7 @@ def estimate(specs: Iterable[RunSpec], sizes: Sizes, rates: Mapping[str, float |
         *_order_lines(order, order_seed),
         *_time_lines(cells, expected_s),
         *_gate_lines(gates),
+        *_verdict_lines({spec.thresholds for spec in specs}),
         *_push_lines(cells, bytes_to_push),
     )
     return DryRun(
@@ -167,6 +169,10 @@ def _gate_lines(gates: Iterable[Gate]) -> list[str]:
     waits_s = [wait_s for wait_s, gate in asked if gate != waits_for_nothing]
     waits = [f"  not counted: up to {clock(max(waits_s))} of waiting for the gate before each run"] if waits_s else []
     return rests + waits
+
+
+def _verdict_lines(thresholds: Iterable[Thresholds]) -> list[str]:
+    return [f"judged by: {text}" for one in thresholds if (text := changed(one))]
 
 
 def _push_lines(cells: tuple[CellEstimate, ...], bytes_to_push: int | None) -> list[str]:

@@ -87,6 +87,7 @@ def expand(
             repeat=plan.repeat,
             sampling=plan.sampling,
             gate=plan.gate,
+            thresholds=plan.thresholds,
             cell=place[entry.cell],
             order=plan.order,
             order_seed=seed,

@@ -14,7 +14,7 @@ from melt.errors import PlanError, UsageError
 from melt.plan import devices, grids, values, workloads
 from melt.plan.model import ModelChoice, Plan, Reference, check_affinity, check_order, check_reference, check_size
 from melt.plan.repeats import change_repeat
-from melt.records import Conditions, Repeat, Settings, Workload
+from melt.records import Conditions, Repeat, Settings, Thresholds, Workload
 
 T = TypeVar("T")
 
@@ -32,7 +32,7 @@ class PlanFlags:
     """What stood behind the flags of a command line, unread; empty or None where a flag was not given.
 
     A tuple has an entry each time the flag was given. `settings` maps a field of `records.Settings` to such a tuple;
-    `conditions` and `gate` have entries such as `screen=off`.
+    `conditions`, `gate` and `thresholds` have entries such as `screen=off`; `invalid` has codes of reasons.
     """
 
     name: str | None = None
@@ -50,6 +50,8 @@ class PlanFlags:
     sampling: Mapping[str, str] = field(default_factory=dict)
     conditions: Texts = ()
     gate: Texts = ()
+    thresholds: Texts = ()
+    invalid: Texts = ()
     order: str | None = None
     order_seed: str | None = None
     reference: bool = False
@@ -83,6 +85,7 @@ def plan_from_flags(
         "conditions": _conditions(flags.conditions, base.conditions),
         "conditions_on": {name: _conditions(flags.conditions, own) for name, own in base.conditions_on.items()},
         "gate": replace(base.gate, **_assigned("--gate", flags.gate, values.GATE)),
+        "thresholds": _thresholds(flags, base.thresholds),
         **_order(flags, base),
         "reference": base.reference or (Reference() if flags.reference else None),
         "grid": base.grid
@@ -131,6 +134,11 @@ def _repeat(flags: Mapping[str, str], base: Repeat) -> Repeat:
     given = _single(flags, values.REPEAT)
     sessions = [_flag(key) for key in ("sessions", "until_ci", "min", "max") if key in given]
     return _read(" ".join(sessions), lambda _: change_repeat(base, given), "")
+
+
+def _thresholds(flags: PlanFlags, base: Thresholds) -> Thresholds:
+    given = _assigned("--threshold", flags.thresholds, values.THRESHOLDS)
+    return replace(base, **given, invalid=_listed("--invalid", values.doubt, flags.invalid) or base.invalid)
 
 
 def _models(flags: PlanFlags, base: tuple[ModelChoice, ...]) -> tuple[ModelChoice, ...]:

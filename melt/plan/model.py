@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from melt.errors import UsageError
-from melt.records import Conditions, Gate, Grid, Repeat, Sampling, Settings, Workload
+from melt.records import Conditions, Gate, Grid, Repeat, Sampling, Settings, Thresholds, Workload
 
 MAX_RUNS = 100_000
 """More runs than a lab does in a year: a plan that asks for more has a slip in it."""
@@ -51,7 +51,8 @@ class Reference:
 class Plan:
     """What to measure. A cell is a device x model x quant x engine x workload x settings x conditions: a run a session.
 
-    `settings` and `conditions` hold one entry per combination that is to be tried; `gate` stands before every run.
+    `settings` and `conditions` hold one entry per combination that is to be tried; `gate` stands before every run,
+    and each is judged by `thresholds`.
     `conditions_on` maps a device, as it stands in `devices`, to conditions of its own in the place of the plan's.
     `order_seed` belongs to the order `random`; None: one is drawn when the plan is expanded. `grid` is what carbon is
     reckoned with.
@@ -66,6 +67,7 @@ class Plan:
     conditions: tuple[Conditions, ...] = (Conditions(),)
     conditions_on: Mapping[str, tuple[Conditions, ...]] = field(default_factory=dict)
     gate: Gate = field(default_factory=Gate)
+    thresholds: Thresholds = field(default_factory=Thresholds)
     repeat: Repeat = field(default_factory=Repeat)
     sampling: Sampling = field(default_factory=Sampling)
     order: str = "random"

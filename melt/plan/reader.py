@@ -17,7 +17,7 @@ from melt.plan import devices, grids, values, workloads
 from melt.plan.model import ModelChoice, Plan, Reference, check_affinity, check_order, check_reference, check_size
 from melt.plan.nodes import Problems, compose
 from melt.plan.repeats import change_repeat
-from melt.records import Conditions, Gate, Repeat, Sampling, Settings, Workload
+from melt.records import Conditions, Gate, Repeat, Sampling, Settings, Thresholds, Workload
 
 T = TypeVar("T")
 
@@ -84,6 +84,7 @@ class _PlanReader:
             "settings": partial(self._combinations, "settings", Settings, values.SETTINGS),
             "conditions": partial(self._combinations, "conditions", Conditions, values.CONDITIONS),
             "gate": partial(self._record, "gate", Gate, values.GATE),
+            "verdict": self._verdict,
             "repeat": self._repeat,
             "sampling": partial(self._record, "sampling", Sampling, values.SAMPLING),
             "order": partial(self._value, "order", values.order),
@@ -96,6 +97,8 @@ class _PlanReader:
             if key not in children:
                 self._problems.add(node, f"'{key}' is missing")
         given = self._each(readers, children)
+        if "verdict" in given:
+            given["thresholds"] = given.pop("verdict")
         chosen = given.pop("devices", ())
         if chosen:
             given["devices"] = tuple(choice.selector for choice in chosen)
@@ -172,6 +175,14 @@ class _PlanReader:
         if len(given) < len(children):
             raise _NotedError
         return self._guard(node, "repeat", lambda: change_repeat(Repeat(), given))
+
+    def _verdict(self, node: yaml.Node) -> Thresholds:
+        children = self._mapping("verdict", (*values.THRESHOLDS, "invalid"), node)
+        readers: dict[str, Callable[[yaml.Node], object]] = {
+            key: partial(self._value, key, read) for key, read in values.THRESHOLDS.items()
+        }
+        readers["invalid"] = partial(self._list, "invalid", partial(self._value, "invalid", values.doubt))
+        return Thresholds(**self._each(readers, children))
 
     def _reference(self, node: yaml.Node) -> Reference | None:
         if isinstance(node, yaml.ScalarNode):

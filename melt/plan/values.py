@@ -13,6 +13,7 @@ from typing import TypeVar
 from melt.errors import UsageError
 from melt.plan.model import MAX_ORDER_SEED, ORDERS
 from melt.plan.repeats import LEAST_SESSIONS
+from melt.verdicts import DOUBTS
 
 T = TypeVar("T")
 Reader = Callable[[str], T]
@@ -89,6 +90,26 @@ def ratio(text: str) -> float:
     if text.endswith("%"):
         return number(0, 100)(text[:-1].rstrip()) / 100
     return number(0, 1)(text)
+
+
+def share(high: float) -> Reader[float]:
+    """Make a reader of shares from 0 to `high`, as `ratio` takes them."""
+
+    def read(text: str) -> float:
+        found = ratio(text)
+        if found > high:
+            raise UsageError(f"expected a share from 0 to {100 * high:g}%, found {shown(text)}")
+        return found
+
+    return read
+
+
+def doubt(text: str) -> str:
+    """Read the code of a reason that may speak against a run: `throttled`."""
+    if text.lower() not in DOUBTS:
+        hint = nearest(text, DOUBTS) or "; docs/metrics.md lists them"
+        raise UsageError(f"no reason against a run has the code {shown(text)}{hint}")
+    return text.lower()
 
 
 def _switch(text: str) -> str:
@@ -240,6 +261,32 @@ GATE: Mapping[str, Reader[object]] = {
     "pause_s": duration,
 }
 """How each field of `records.Gate` is read."""
+
+_HALF = share(0.5)
+
+THRESHOLDS: Mapping[str, Reader[object]] = {
+    "repetitions_min": whole(1, 1000),
+    "unstable_cv": _HALF,
+    "drift_ratio": _HALF,
+    "order_effect_ratio": _HALF,
+    "cold_resident_ratio": _HALF,
+    "missed_ticks_ratio": _HALF,
+    "gap_periods": number(1.5, 1000),
+    "clock_uncertainty_s": duration,
+    "frequency_drop_ratio": _HALF,
+    "background_load_ratio": _HALF,
+    "cpu_stolen_ratio": _HALF,
+    "swap_bytes": whole(0, 2**40),
+    "major_faults_hz": number(0, 1e6),
+    "battery_low_ratio": ratio,
+    "energy_gap_ratio": _HALF,
+    "baseline_unsteady_ratio": _HALF,
+    "wrong_way_ratio": _HALF,
+    "charge_factor": number(1.1, 100),
+    "meter_lost_ratio": _HALF,
+    "meter_unread_ratio": _HALF,
+}
+"""How each field of `records.Thresholds` is read but `invalid`, a list of what `doubt` reads."""
 
 REFERENCE: Mapping[str, Reader[object]] = {
     "model": name,

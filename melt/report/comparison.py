@@ -125,7 +125,7 @@ class _Line:
         """Write a median with its spread and, after `joint`, its difference from the first column."""
         cell, column = self._row.cells[index], self._columns[index]
         if cell.summary is None:
-            return _outcome(column) if column.n_ok == 0 else "-"
+            return _outcome(column) if column.n_believed == 0 else "-"
         return joint.join(filter(None, (self._value(cell), _difference(cell))))
 
     def _value(self, cell: Cell) -> str:
@@ -158,6 +158,8 @@ def _heading(column: Column) -> str:
 
 def _outcome(column: Column) -> str:
     bad = {outcome: n for outcome, n in column.outcomes.items() if outcome is not Outcome.OK}
+    if column.n_ok:
+        return str(Verdict.INVALID)
     return str(max(bad, key=lambda outcome: bad[outcome])) if bad else "-"
 
 
@@ -174,11 +176,12 @@ def _footers(comparison: Comparison) -> Iterator[str]:
 
 
 def _how_to_read(comparison: Comparison) -> str:
-    counts = sorted({column.n_ok for group in comparison.groups for column in group.columns if column.n_ok})
+    columns = [column for group in comparison.groups for column in group.columns]
+    counts = sorted({column.n_believed for column in columns if column.n_believed})
     spreads = {c.summary.spread_kind for g in comparison.groups for r in g.rows for c in r.cells if c.summary}
     against = sorted({g.columns[g.base].label for g in comparison.groups if len(g.columns) > 1})
     if not counts:
-        return "No session ended well."
+        return "No session is valid." if any(column.n_ok for column in columns) else "No session ended well."
     if counts == [1]:
         text = "One session a column: its medians, without spread"
     else:

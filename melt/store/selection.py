@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, and_, or_, select
 
 from melt.errors import UsageError
+from melt.records import Outcome, Verdict
 from melt.store.schema import runs, tags
 
 _AGES_S = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -22,7 +23,8 @@ class Selection:
     """Runs that meet every condition given; None or empty asks nothing.
 
     `sweep` and `runs` are full ids: `Store.resolve` finds them. `device` is an id or a name. `quant` "none" means
-    models without one. `since_utc_ns` compares with the start. `limit` keeps the newest so many.
+    models without one. `since_utc_ns` compares with the start. `only_valid`: what ended well and has no reason against
+    it, of a review neither. `limit` keeps the newest so many.
     """
 
     sweep: str | None = None
@@ -36,6 +38,7 @@ class Selection:
     verdict: str | None = None
     tag: str | None = None
     since_utc_ns: int | None = None
+    only_valid: bool = False
     limit: int | None = None
 
 
@@ -91,6 +94,8 @@ def _conditions(selection: Selection) -> list[ColumnElement[bool]]:
     ):
         if wanted is not None:
             asked.append(column == wanted)
+    if selection.only_valid:
+        asked += [table.outcome == Outcome.OK.value, table.verdict == Verdict.VALID.value]
     if selection.quant is not None:
         asked.append(table.quant.is_(None) if selection.quant == "none" else table.quant == selection.quant)
     if selection.runs:

@@ -20,7 +20,8 @@ from melt.plan import values
 from melt.plan.model import MAX_ORDER_SEED, ORDERS, ModelChoice, Plan, Reference
 from melt.plan.reader import read_plan
 from melt.plan.repeats import change_repeat
-from melt.records import Conditions, Gate, Grid, Repeat, Sampling, Settings, Workload
+from melt.records import Conditions, Gate, Grid, Repeat, Sampling, Settings, Thresholds, Workload
+from melt.verdicts import DOUBTS
 
 GOLDEN = Path(__file__).parent / "golden" / "plan"
 SHIPPED = Path(__file__).parents[2] / "plans"
@@ -205,6 +206,18 @@ _RATIOS = st.none() | st.floats(0, 1, allow_subnormal=False)
 _GATES = st.builds(
     Gate, battery_min_ratio=_RATIOS, temperature_max_c=st.none() | st.floats(-40, 200), charging=_TRUTH, wait_s=_SECONDS
 )
+_SHARES = st.floats(0, 0.5, allow_subnormal=False)
+_THRESHOLDS = st.builds(
+    Thresholds,
+    repetitions_min=st.integers(1, 1000),
+    unstable_cv=_SHARES,
+    gap_periods=st.floats(1.5, 1000),
+    clock_uncertainty_s=_SECONDS,
+    swap_bytes=st.integers(0, 2**40),
+    battery_low_ratio=st.floats(0, 1, allow_subnormal=False),
+    charge_factor=st.floats(1.1, 100),
+    invalid=st.lists(st.sampled_from(list(DOUBTS)), max_size=3, unique=True).map(tuple),
+)
 _REPEATS = st.builds(
     change_repeat,
     st.builds(Repeat, warmup=st.integers(0, 9), repetitions=st.integers(1, 9)),
@@ -228,6 +241,7 @@ _PLANS = st.builds(
     settings=st.lists(_SETTINGS, min_size=1, max_size=3).map(tuple),
     conditions=st.lists(_CONDITIONS, min_size=1, max_size=2).map(tuple),
     gate=_GATES,
+    thresholds=_THRESHOLDS,
     repeat=_REPEATS,
     sampling=st.builds(Sampling, sensors_hz=_RATES_HZ, process_hz=_RATES_HZ, power_hz=st.none() | _RATES_HZ),
     order=st.sampled_from(ORDERS),
@@ -252,6 +266,7 @@ def test_a_plan_written_down_reads_back_equal(plan: Plan) -> None:
     document = codec.to_dict(plan)
     document["workloads"] = [workload.name for workload in plan.workloads]
     document["grid"] = None if plan.grid is None else plan.grid.g_per_kwh
+    document["verdict"] = {key: value for key, value in document.pop("thresholds").items() if value != []}
     own = document.pop("conditions_on")
     document["devices"] = [
         {"device": device, "conditions": own[device]} if device in own else device for device in plan.devices
