@@ -20,6 +20,7 @@ VERBS = (
     "show",
     "export",
     "models",
+    "quality",
     "build",
     "provision",
     "devices",

@@ -35,6 +35,10 @@ _ENGINE = "llama.cpp"
 _MEMORY_SHARE = 0.6
 """Of the free memory, what the files that are scored side by side may take."""
 
+_PARAMS_PER_THREAD = 20e6
+"""llama.cpp's threads wait for each other by spinning, several times a layer: for a smaller model a second one gives
+little, and where others use the CPUs it cost a factor of 20 on a model of 3 million parameters."""
+
 _NEVER = 2**31
 """The first chunk wanted of a reference whose own figures are known."""
 
@@ -64,12 +68,14 @@ def evaluate_text(
     reference: Artifact | None = None,
     n_ctx: int = DEFAULT_CTX,
     max_chunks: int | None = None,
+    threads: int | None = None,
     progress: Progress | None = None,
 ) -> list[Evaluation]:
     """Score files on a text, here, and return their quality in their order; the store has it when this returns.
 
     With a `reference` there are KL divergence and top-1 agreement too, and the reference itself is scored on the way.
-    Files that fit into memory together go through the text together. Raises UsageError, ModelError, EngineError.
+    Files that fit into memory together go through the text together. `threads` changes no figure beyond rounding.
+    Raises UsageError, ModelError, EngineError.
     """
     method = QualityMethod(
         kind="text",
@@ -81,7 +87,7 @@ def evaluate_text(
         engine=_ENGINE,
         engine_version=engine_version(),
     )
-    work = _Work(store, method, [*([] if reference is None else [reference]), *artifacts], progress)
+    work = _Work(store, method, [*([] if reference is None else [reference]), *artifacts], threads, progress)
     job = {"kind": "text", "text": str(text.path), "n_ctx": n_ctx, "max_chunks": max_chunks}
 
     def do(missing: list[Artifact]) -> None:
@@ -96,7 +102,12 @@ def evaluate_text(
 
 
 def evaluate_task(
-    store: Store, artifacts: Sequence[Artifact], task: Task, *, progress: Progress | None = None
+    store: Store,
+    artifacts: Sequence[Artifact],
+    task: Task,
+    *,
+    threads: int | None = None,
+    progress: Progress | None = None,
 ) -> list[Evaluation]:
     """Ask files the questions of a task, here, and return their quality in their order; the store has it then.
 
@@ -109,7 +120,7 @@ def evaluate_task(
         engine=_ENGINE,
         engine_version=engine_version(),
     )
-    work = _Work(store, method, artifacts, progress)
+    work = _Work(store, method, artifacts, threads, progress)
     items = [{"where": item.where, "pairs": item.pairs} for item in task.items]
 
     def do(missing: list[Artifact]) -> None:
@@ -121,11 +132,19 @@ def evaluate_task(
 class _Work:
     """Evaluations by one method on this machine. Two processes never do the same one: the second waits."""
 
-    def __init__(self, store: Store, method: QualityMethod, wanted: Sequence[Artifact], progress: Progress | None):
+    def __init__(
+        self,
+        store: Store,
+        method: QualityMethod,
+        wanted: Sequence[Artifact],
+        threads: int | None,
+        progress: Progress | None,
+    ) -> None:
         self.device = this_machine()
         self._store = store
         self._method = method
         self._wanted = {self._id(artifact): artifact for artifact in wanted}
+        self._threads = threads or _threads_for(wanted)
         self._progress = progress
         self._folder = store.layout.root / "quality"
 
@@ -158,7 +177,7 @@ class _Work:
             ]
             models = [{"path": a.path, "begin": begin} for a, begin in zip(group, begins, strict=True)]
             total, done = 0, sum(begin for begin in begins if begin != _NEVER)
-            for event in score({**job, "models": models, "threads": os.cpu_count() or 1}, items):
+            for event in score({**job, "models": models, "threads": self._threads}, items):
                 if event["event"] == "hello":
                     revision = event["engine_revision"]
                 elif event["event"] == "size":
@@ -213,6 +232,11 @@ def _groups(
         group.append(artifact)
     if group:
         yield group
+
+
+def _threads_for(artifacts: Sequence[Artifact]) -> int:
+    largest = max((artifact.n_params or 0 for artifact in artifacts), default=0)
+    return max(1, min(os.cpu_count() or 1, round(largest / _PARAMS_PER_THREAD)))
 
 
 def _text_figures(entries: list[Entry]) -> TextFigures:

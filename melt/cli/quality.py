@@ -1,0 +1,149 @@
+"""`melt quality`: how much of a model's quality each quantization level keeps."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from melt.cli._storeargs import add_store_argument, store_root
+
+if TYPE_CHECKING:
+    from melt.models.files import Progress
+    from melt.quality.tasks import Task
+    from melt.quality.text import Text
+    from melt.records import Artifact
+
+NAME = "quality"
+HELP = "evaluate quantization levels: perplexity, KL divergence, agreement, multiple choice"
+
+_FORMATS = ("table", "md", "json", "jsonl", "csv")
+_NO_REFERENCE = "none"
+_EPILOG = """\
+Without --text and --tasks a text and 50 questions that travel with melt are used: good for comparing levels and for
+trials. What the store holds already is not computed again; what was cut short goes on. docs/quality.md defines all
+figures.
+
+example:
+  melt quality smollm2-135m-instruct -q q8_0,q4_k_m,q2_k --text wiki.test.raw --chunks 40
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of this verb."""
+    parser.add_argument("model", metavar="MODEL", help="name from the catalogue, path of a GGUF file, or hf:// address")
+    parser.add_argument("-q", "--quant", metavar="LEVELS", help="levels, separated by commas: q8_0,q4_k_m")
+    parser.add_argument(
+        "--reference",
+        metavar="LEVEL",
+        help=f"level that KL divergence is against, or {_NO_REFERENCE} (default: the file as published)",
+    )
+    parser.add_argument("--text", metavar="FILE", help="UTF-8 text to score, wiki.test.raw for one")
+    parser.add_argument(
+        "--tasks",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="questions as JSON lines, in lm-evaluation-harness's form (may be repeated)",
+    )
+    parser.add_argument("--ctx", metavar="N", type=_at_least(8), default=512, help="tokens of a chunk (default: 512)")
+    parser.add_argument("--chunks", metavar="N", type=_at_least(1), help="only the first N chunks of the text")
+    parser.add_argument("--threads", metavar="N", type=_at_least(1), help="threads (default: by the model's size)")
+    parser.add_argument("-o", "--output", choices=_FORMATS, default="table", help="form (default: table)")
+    add_store_argument(parser)
+    parser.epilog = _EPILOG
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate and print. Raises UsageError, ModelError, EngineError, StoreError."""
+    from melt.quality.evaluate import evaluate_task, evaluate_text
+    from melt.report.quality import render_quality
+    from melt.store.store import Store
+
+    text, tasks = _datasets(args)
+    with Store.open(store_root(args)) as store, _progress() as progress:
+        reference, artifacts = _files(args, progress)
+        found = []
+        if text is not None:
+            done = evaluate_text(
+                store,
+                artifacts,
+                text,
+                reference=reference,
+                n_ctx=args.ctx,
+                max_chunks=args.chunks,
+                threads=args.threads,
+                progress=progress,
+            )
+            found.append(done)
+        found += [evaluate_task(store, artifacts, task, threads=args.threads, progress=progress) for task in tasks]
+    known = [one.quality for done in found for one in done if one.known]
+    for quality in known:
+        level = quality.artifact.quant or quality.artifact.name
+        print(f"melt: {level} on {quality.method.dataset}: known from before", file=sys.stderr)
+    datasets = [[one.quality for one in done] for done in found]
+    print(render_quality(datasets, [quality.quality_id for quality in known], args.output), end="")
+    return 0
+
+
+def _datasets(args: argparse.Namespace) -> tuple[Text | None, list[Task]]:
+    """Return the text and the tasks that are meant; read before any model is fetched."""
+    from melt.quality.tasks import read_task, shipped_task
+    from melt.quality.text import find_text, shipped_text
+
+    if args.text is None and not args.tasks:
+        return shipped_text(), [shipped_task()]
+    return None if args.text is None else find_text(args.text), [read_task(path) for path in args.tasks]
+
+
+def _files(args: argparse.Namespace, progress: Progress) -> tuple[Artifact | None, list[Artifact]]:
+    """Return the reference and the files to evaluate, the reference first and each once."""
+    from melt.models.ggml import find_level
+    from melt.models.library import Library
+
+    # All names are checked before the first level costs minutes.
+    levels: list[str | None] = [find_level(word).name for word in args.quant.split(",")] if args.quant else [None]
+    library, reference = Library(), None
+    if args.reference != _NO_REFERENCE:
+        level = None if args.reference is None else find_level(args.reference).name
+        reference = library.resolve(args.model, level, progress=progress)
+    files = [library.resolve(args.model, level, progress=progress) for level in levels]
+    wanted = files if reference is None else [reference, *files]
+    return reference, list({artifact.sha256: artifact for artifact in wanted}.values())
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"expected a whole number from {least} on, found {text!r}")
+        return int(text)
+
+    return read
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """Show on stderr what takes time: a bar with the time left on a terminal, elsewhere a line for each tenth."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    bars_of: dict[str, TaskID] = {}
+    tenths: dict[str, int] = {}
+    with Bars(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+
+        def progress(what: str, done: int, total: int) -> None:
+            if what not in bars_of:
+                bars_of[what] = bars.add_task(escape(what), total=None)
+            bars.update(bars_of[what], completed=done, total=total or None)
+            tenth = done * 10 // total if total else 0
+            if not console.is_terminal and tenths.get(what) != tenth:
+                tenths[what] = tenth
+                print(f"melt: {what}" + (f": {done} of {total}" if total else ""), file=sys.stderr)
+
+        yield progress

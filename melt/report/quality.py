@@ -1,0 +1,189 @@
+"""The quality of levels as tables, one for each dataset, and as rows: figures, intervals, and who can be told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from melt.analysis.quality_compare import Difference, Told, differences
+from melt.codec import to_dict
+from melt.records.quality import ChoiceFigures, Quality, TextFigures
+from melt.report.table import render_table, write_rows
+from melt.units import human
+
+_TEXT = tuple(name for name in TextFigures.__dataclass_fields__ if not name.startswith("chunk_"))
+_CHOICES = tuple(name for name in ChoiceFigures.__dataclass_fields__ if not name.startswith("items"))
+_QUANTITIES = ("nll", "kl", "accuracy")
+_OF_DIFFERENCE = ("mean", "low", "high", "p_value", "told")
+_KEYS = (
+    "model",
+    "quant",
+    "artifact_sha256",
+    "size_bytes",
+    "bits_per_weight",
+    "is_reference",
+    "kind",
+    "dataset",
+    "dataset_sha256",
+    "n_ctx",
+    "reference_sha256",
+    *_TEXT,
+    *_CHOICES,
+    "compared_with",
+    *(f"{quantity}_change_{part}" for quantity in _QUANTITIES for part in _OF_DIFFERENCE),
+    "engine",
+    "engine_version",
+    "engine_revision",
+    "device_id",
+    "device",
+    "evaluated_utc_ns",
+    "known",
+)
+_PLAIN_HEADERS = ("level", "size", "bits/weight")
+_TEXT_HEADERS = (*_PLAIN_HEADERS, "perplexity", "KL mean", "KL p99", "same top-1", "by NLL", "by KL")
+_CHOICE_HEADERS = (
+    *_PLAIN_HEADERS,
+    "accuracy",
+    "95 % interval",
+    "per character",
+    "95 % interval",
+    "against the line above",
+)
+_TOLD = {Told.ALIKE: "no difference seen", Told.TOO_FEW: "too few chunks"}
+
+
+def render_quality(datasets: Sequence[Sequence[Quality]], known: Sequence[str], fmt: str) -> str:
+    """Write evaluations, those of a dataset together and in the order of the levels.
+
+    `known` are the ids of those that were not made now. Each level is compared with the one before it. Raises
+    UsageError for an unknown form, IncomparableError where a dataset's evaluations are unlike.
+    """
+    if fmt not in ("table", "md"):
+        rows = [row for evaluations in datasets for row in _rows(evaluations, known)]
+        return write_rows(_KEYS, rows, fmt)
+    return "\n".join(_table(evaluations, fmt) for evaluations in datasets)
+
+
+def _rows(evaluations: Sequence[Quality], known: Sequence[str]) -> Iterator[dict[str, Any]]:
+    for quality, before, changes in _with_changes(evaluations):
+        figures = to_dict(quality.text or quality.choices)
+        row = {
+            **to_dict(quality.method),
+            **figures,
+            "model": quality.artifact.name,
+            "quant": quality.artifact.quant,
+            "artifact_sha256": quality.artifact.sha256,
+            "size_bytes": quality.artifact.size_bytes,
+            "bits_per_weight": quality.artifact.bits_per_weight,
+            "is_reference": _is_reference(quality),
+            "compared_with": None if before is None else before.artifact.quant,
+            "engine_revision": quality.engine_revision,
+            "device_id": quality.device.device_id,
+            "device": quality.device.name,
+            "evaluated_utc_ns": quality.evaluated_utc_ns,
+            "known": quality.quality_id in known,
+        }
+        for change in changes:
+            row |= {f"{change.quantity}_change_{part}": getattr(change, part) for part in _OF_DIFFERENCE}
+        yield row
+
+
+def _with_changes(evaluations: Sequence[Quality]) -> Iterator[tuple[Quality, Quality | None, tuple[Difference, ...]]]:
+    before = None
+    for quality in evaluations:
+        yield quality, before, () if before is None else differences(before, quality)
+        before = quality
+
+
+def _table(evaluations: Sequence[Quality], fmt: str) -> str:
+    first = evaluations[0]
+    title = f"{first.artifact.name} on {first.method.dataset}"
+    if first.method.kind == "text":
+        rows = [_text_row(*line) for line in _with_changes(evaluations)]
+        body = render_table(title, _TEXT_HEADERS, rows, fmt, numeric=range(1, 7))
+    else:
+        rows = [_choice_row(*line) for line in _with_changes(evaluations)]
+        body = render_table(title, _CHOICE_HEADERS, rows, fmt, numeric=range(1, 7))
+    notes = "\n".join(f"- {note}" if fmt == "md" else note for note in _notes(evaluations))
+    return f"{body}\n{notes}\n"
+
+
+def _text_row(quality: Quality, _before: Quality | None, changes: Sequence[Difference]) -> tuple[str, ...]:
+    text = quality.text
+    assert text is not None
+    by = {change.quantity: _judged(change) for change in changes}
+    perplexity = _with_error(text.perplexity, text.perplexity_se, 4)
+    if text.kl_mean is None:
+        against = ("reference",) * 3 if _is_reference(quality) else ("-",) * 3
+    else:
+        against = (
+            _with_error(text.kl_mean, text.kl_se, 3),
+            f"{text.kl_p99:.3g}",
+            f"{human(text.top1_agreement, 'ratio')} [{_percent(text.top1_low)}, {_percent(text.top1_high)}]",
+        )
+    return (*_plain(quality), perplexity, *against, by.get("nll", "-"), by.get("kl", "-"))
+
+
+def _choice_row(quality: Quality, _before: Quality | None, changes: Sequence[Difference]) -> tuple[str, ...]:
+    choices = quality.choices
+    assert choices is not None
+    return (
+        *_plain(quality),
+        f"{_percent(choices.accuracy)} %",
+        f"{_percent(choices.accuracy_low)} to {_percent(choices.accuracy_high)} %",
+        f"{_percent(choices.accuracy_norm)} %",
+        f"{_percent(choices.accuracy_norm_low)} to {_percent(choices.accuracy_norm_high)} %",
+        next(map(_judged, changes), "-"),
+    )
+
+
+def _plain(quality: Quality) -> tuple[str, str, str]:
+    bits = quality.artifact.bits_per_weight
+    size = human(quality.artifact.size_bytes, "bytes")
+    return quality.artifact.quant or "as it is", size, "-" if bits is None else f"{bits:.2f}"
+
+
+def _judged(change: Difference) -> str:
+    """Say what a difference comes to; figures only where they can be told from none."""
+    if change.told in _TOLD:
+        return _TOLD[change.told]
+    if change.quantity == "accuracy":
+        return f"{change.told} by {abs(change.mean) * 100:.1f} points, p {change.p_value:.2g}"
+    return f"{change.told} by {abs(change.mean):.2g}"
+
+
+def _notes(evaluations: Sequence[Quality]) -> Iterator[str]:
+    first = evaluations[0]
+    where = f"{first.engine_revision or first.method.engine} ({first.method.engine_version}) on {first.device.name}"
+    if first.text is not None:
+        text = first.text
+        yield (
+            f"{text.n_tokens} tokens scored in {text.n_chunks} chunks of {first.method.n_ctx}, on the CPU; {where}. "
+            "± is one standard error, top-1 with its 95 % interval."
+        )
+        yield (
+            "By NLL, by KL: against the line above, in nats per token, paired over chunks, 95 %. "
+            f"No difference seen: {Told.ALIKE}."
+        )
+    elif first.choices is not None:
+        yield f"{first.choices.n} questions by log-likelihood, on the CPU; {where}."
+        yield f"Against the line above: McNemar's exact test, 5 %. No difference seen: {Told.ALIKE}."
+    for quality in evaluations:
+        for note in quality.artifact.notes:
+            yield f"{quality.artifact.quant}: {note}"
+
+
+def _is_reference(quality: Quality) -> bool:
+    return quality.method.reference_sha256 == quality.artifact.sha256
+
+
+def _with_error(value: float, error: float | None, digits: int) -> str:
+    """Write a value and its standard error to the same place, three digits of the error."""
+    if error is None or error <= 0:
+        return f"{value:.{digits}g}"
+    places = max(0, -int(f"{error:.1e}".partition("e")[2]) + 2)
+    return f"{value:.{places}f} ±{error:.{places}f}"
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share * 100:.1f}"
