@@ -167,8 +167,8 @@ def name(text: str) -> str:
 
 
 def quant(text: str) -> str:
-    """Read a quantization in lower case. Whether the model can have it is the models room's to say."""
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,31}", text):
+    """Read a quantization in lower case, `+imatrix` behind it or not. Whether there is one is for the models to say."""
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,31}(\+imatrix)?", text, re.IGNORECASE):
         raise UsageError(f"expected a quantization such as q8_0, q4_k_m or f16, found {shown(text)}")
     return text.lower()
 
@@ -212,6 +212,7 @@ SETTINGS: Mapping[str, Reader[object]] = {
     "affinity": cpu_list,
     "timeout_s": duration,
     "trip_c": number(1, 200),
+    "trip_defaults": truth,
 }
 """How each field of `records.Settings` is read."""
 

@@ -74,6 +74,11 @@ def test_the_reference_is_the_first_cell_or_one_that_is_named(text: str, referen
     assert plan.n_runs == (4 if reference else 1)
 
 
+def test_a_level_made_with_an_importance_matrix_is_another_quantization() -> None:
+    plan = read_plan("models: {model: m, quants: [q4_k_m, Q4_K_M+Imatrix]}\nworkloads: pp64\n", "plan.yaml")
+    assert plan.models[0].quants == ("q4_k_m", "q4_k_m+imatrix")
+
+
 def test_every_example_of_the_documentation_is_a_plan() -> None:
     examples = re.findall(r"^```yaml\n(.*?)^```", DOCS.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
     assert [read_plan(text, "plan.yaml").n_runs for text in examples] == [2, 4 * 6 * 2 * 6 + 3, 2, 3, 4, 4, 40]
@@ -187,6 +192,7 @@ _SETTINGS = st.builds(
     affinity=st.none() | st.sampled_from(["0", "0-3", "0-3,6"]),
     timeout_s=_SECONDS,
     trip_c=st.none() | st.floats(1, 200),
+    trip_defaults=st.booleans(),
 )
 _TRUTH = st.none() | st.booleans()
 _SWITCH = st.none() | st.sampled_from(["on", "off"])
