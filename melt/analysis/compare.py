@@ -304,7 +304,7 @@ def _judged_by(bundles: Iterable[RunBundle]) -> tuple[str, ...]:
     runs = Counter(bundle.start.spec.thresholds for bundle in bundles)
     if set(runs) == {Thresholds()}:
         return ()
-    told = [f"{n} by {changed(one) or 'melt’s own'}" for one, n in runs.items()]
+    told = [f"{n} by {changed(one) or 'the defaults'}" for one, n in runs.items()]
     if len(told) == 1:
         return (f"All verdicts are by {changed(next(iter(runs)))}.",)
     return (f"Runs were judged by unlike thresholds, so their verdicts do not compare: {'; '.join(told)}.",)

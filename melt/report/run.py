@@ -31,6 +31,7 @@ from melt.report.table import render_table
 from melt.report.words import counted, engine_name, joined
 from melt.traces import RunBundle
 from melt.units import human
+from melt.verdicts import changed
 
 _PER_REPETITION = (
     "ttft_s",
@@ -136,6 +137,7 @@ def _facts(bundle: RunBundle) -> list[tuple[str, str]]:
         ),
         ("asked", _settings(spec.settings)),
         *([("conditions", joined(_knob(knob) for knob in start.knobs))] if start.knobs else []),
+        *([("judged by", by)] if (by := changed(spec.thresholds)) else []),
         *(("calibration", _calibration(calibration)) for calibration in start.calibrations),
         ("used", _used(stop.used)),
         ("clock", _clock(start)),

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from melt_rig import Melt
 from native_runners import BUILDS, build
+from refused import assert_refused
 from virtual.jetson.testing import playing as playing_board
 from virtual.phone import VirtualPhone
 from virtual.phone.testing import adb_server, playing
@@ -114,6 +115,7 @@ def test_energy_that_is_asked_for_of_a_phone_that_is_charged_makes_a_run_invalid
     assert (shown["stop"]["outcome"], shown["stop"]["verdict"]) == ("ok", "invalid")
     assert "was being charged" in reasons(shown)["energy_charging"]["message"]
     assert figures(shown)["power_mean_w"]["value"] is None
+    assert_refused(lab.melt, "energy_charging", "so its power is not the device's")
 
 
 def test_a_gauge_whose_current_turns_round_gives_no_energy(lab: Lab, wait_for: Wait) -> None:
@@ -131,3 +133,4 @@ def test_a_gauge_whose_current_turns_round_gives_no_energy(lab: Lab, wait_for: W
     assert (shown["stop"]["outcome"], shown["stop"]["verdict"]) == ("ok", "invalid")
     assert reasons(shown)["energy_misread"]["figures"]["wrong_way_share"] > 0.05
     assert figures(shown)["power_mean_w"]["value"] is None
+    assert_refused(lab.melt, "energy_misread", "flowed the wrong way while the battery fed the device")

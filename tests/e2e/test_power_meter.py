@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from melt_rig import Melt
 from played_meter import IDLE_W, name_meter, true_j
+from refused import assert_refused
 
 from melt.store.store import Store
 
@@ -91,6 +92,7 @@ def test_a_meter_that_stops_half_way_leaves_no_energy_and_says_why(
     _, said = process.communicate(timeout=120)
     assert "goes on without its power meter" in said
     assert "ended (exit code 0)" in _lost(melt)["message"]
+    assert_refused(melt, "meter_stopped", "of what was measured")
 
 
 @pytest.mark.slow
