@@ -162,7 +162,8 @@ static const char *do_poll(struct job *job, char **args, size_t n) {
         return problem;
     if (!parse_int(args[1], MIN_POLL_PERIOD_NS, MAX_PERIOD_NS, &period_ns))
         return "the period must be 100000000 ns to one day";
-    *GROW(job->polls, job->n_polls) = (struct job_poll){(uint16_t)sid, period_ns, copy_args(args + 2, n - 2)};
+    *GROW(job->polls, job->n_polls) =
+        (struct job_poll){.sid = (uint16_t)sid, .period_ns = period_ns, .argv = copy_args(args + 2, n - 2)};
     return NULL;
 }
 
@@ -188,6 +189,25 @@ static const char *do_trip(struct job *job, char **args, size_t n) {
     if (!parse_int(args[1], -INT64_MAX, INT64_MAX, &limit))
         return "the limit must be a whole number";
     *GROW(job->trips, job->n_trips) = (struct job_trip){(uint16_t)cid, limit};
+    return NULL;
+}
+
+static const char *do_poll_trip(struct job *job, char **args, size_t n) {
+    int64_t sid, limit;
+    (void)n;
+    struct job_poll *poll = NULL;
+    if (parse_int(args[0], 2, UINT16_MAX, &sid))
+        for (size_t i = 0; i < job->n_polls; i++)
+            if (job->polls[i].sid == sid)
+                poll = &job->polls[i];
+    if (!poll)
+        return "no poll of this number stands above";
+    if (!parse_int(args[1], -INT64_MAX, INT64_MAX, &limit))
+        return "the limit must be a whole number";
+    if (!*args[2])
+        return "the text before the number is empty";
+    *GROW(poll->trips, poll->n_trips) =
+        (struct job_poll_trip){limit, checked_strdup(args[2]), checked_strdup(args[3])};
     return NULL;
 }
 
@@ -220,6 +240,7 @@ static const struct directive {
     {"poll", 3, 0, do_poll},
     {"prepare", 2, 0, do_prepare},
     {"trip", 2, 2, do_trip},
+    {"poll_trip", 4, 4, do_poll_trip},
     {"restore_write", 2, 2, do_restore_write},
     {"restore_exec", 1, 0, do_restore_exec},
 };
@@ -338,6 +359,11 @@ void job_write(const struct job *job, struct text *into) {
     for (size_t i = 0; i < job->n_polls; i++) {
         text_format(into, "poll %u %lld", job->polls[i].sid, (long long)job->polls[i].period_ns);
         write_line(into, "", job->polls[i].argv);
+        for (size_t t = 0; t < job->polls[i].n_trips; t++) {
+            const struct job_poll_trip *trip = &job->polls[i].trips[t];
+            text_format(into, "poll_trip %u %lld", job->polls[i].sid, (long long)trip->limit);
+            write_line(into, "", (char *[]){trip->before, trip->besides, NULL});
+        }
     }
     for (size_t i = 0; i < job->n_prepares; i++) {
         text_format(into, "prepare ");

@@ -23,10 +23,18 @@ struct job_stream {
     char **argv;
 };
 
+/* The integer right behind `before`, on the last line that holds it and `besides`. */
+struct job_poll_trip {
+    int64_t limit;
+    char *before, *besides;
+};
+
 struct job_poll {
     uint16_t sid;
     int64_t period_ns;
     char **argv;
+    struct job_poll_trip *trips;
+    size_t n_trips;
 };
 
 struct job_prepare {

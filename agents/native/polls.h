@@ -11,6 +11,9 @@ struct poller {
     struct program program;
     int64_t due_ns; /* its next tick; while it runs, the one it runs for */
     bool failing;   /* its last run failed, and the journal says so */
+    int *over;      /* for each of its trips: runs in a row */
+    size_t tripped; /* number of a trip + 1 */
+    long long tripped_value;
 };
 
 void poller_prepare(struct poller *poller, const struct job_poll *job, int64_t start_ns);

@@ -35,6 +35,7 @@ struct worker {
     enum phase phase;
     int64_t phase_ends_ns; /* INT64_MAX: something else ends it */
     bool in_a_hurry;       /* somebody said stop: no lingering */
+    bool told_trip;
     const char *reason;
     struct prepares prepares;
     struct runner runner;
@@ -161,6 +162,29 @@ static void cut_short(struct worker *w, const char *reason) {
     }
 }
 
+static void tell_trip(struct worker *w, const char *kind, uint16_t number, long long value, long long limit) {
+    struct text event = event_begin("tripped");
+    text_format(&event, ",\"%s\":%u,\"value\":%lld,\"limit\":%lld", kind, number, value, limit);
+    event_end(&w->journal, &event);
+    w->told_trip = true;
+    if (w->phase <= RUNNING)
+        cut_short(w, "tripped");
+}
+
+/* The first limit that is exceeded ends the runner; what follows from its heat is not told again. */
+static void check_limits(struct worker *w) {
+    int tripped = w->sampler.tripped;
+    if (tripped > 0 && !w->told_trip) {
+        const struct job_trip *trip = &w->job->trips[tripped - 1];
+        tell_trip(w, "cid", trip->cid, w->sampler.tripped_value, trip->limit);
+    }
+    for (size_t i = 0; i < w->job->n_polls && !w->told_trip; i++) {
+        const struct poller *poller = &w->pollers[i];
+        if (poller->tripped)
+            tell_trip(w, "sid", poller->job->sid, poller->tripped_value, poller->job->trips[poller->tripped - 1].limit);
+    }
+}
+
 static void check_requests(struct worker *w) {
     if (stop_signalled && !w->in_a_hurry) {
         struct text event = event_begin("stop_requested");
@@ -168,16 +192,7 @@ static void check_requests(struct worker *w) {
         w->in_a_hurry = true;
         cut_short(w, "stopped");
     }
-    int tripped = w->sampler.tripped;
-    if (tripped > 0) {
-        struct text event = event_begin("tripped");
-        text_format(&event, ",\"cid\":%u,\"value\":%lld", w->job->trips[tripped - 1].cid,
-                    (long long)w->sampler.tripped_value);
-        event_end(&w->journal, &event);
-        w->sampler.tripped = -1; /* told; it stays set for the sampler */
-        if (w->phase <= RUNNING)
-            cut_short(w, "tripped");
-    }
+    check_limits(w);
 }
 
 static void step(struct worker *w) {

@@ -10,7 +10,7 @@ from melt.errors import UsageError
 from melt.records import Conditions, RunStart, Settings
 from melt.traces import RunBundle
 
-_NOT_PERFORMANCE = ("timeout_s", "trip_c")
+_NOT_PERFORMANCE = ("timeout_s", "trip_c", "trip_defaults")
 """Settings that end a run early but do not change how fast it is."""
 
 _COMPARED_SETTINGS = tuple(

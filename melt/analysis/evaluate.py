@@ -116,7 +116,7 @@ def evaluate(
         max_rss_bytes=_max_rss_bytes(report, events),
     )
     per_repetition = [_repetition_figures(material, r) for r in measured]
-    how, why = outcome(report, events, end, stderr, device=start.spec.device)
+    how, why = outcome(report, events, end, stderr, device=start.spec.device, trips=start.trips)
     verdict = Verdict.INVALID
     reasons: tuple[Reason, ...] = () if why is None else (why,)
     if how is Outcome.OK:

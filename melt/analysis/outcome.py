@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import errno
+import math
 import re
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from melt.engines.base import RunnerReport
-from melt.records import Outcome, Reason
+from melt.records import Outcome, Reason, TripLimit
 from melt.telemetry.journal import Event
+from melt.units import human
 
 _FAILURES = {
     "out_of_memory": Outcome.OOM,
@@ -54,8 +56,11 @@ def outcome(
     stderr: str,
     *,
     device: str = "local",
+    trips: Sequence[TripLimit] = (),
 ) -> tuple[Outcome, Reason | None]:
     """Return how the run ended and, unless it is ok, why: one sentence. `device` is its selector.
+
+    `trips` are the limits that were watched.
 
     A cause is preferred to its effect: what the runner named itself, then what the agent did to it, then its exit.
     """
@@ -71,7 +76,7 @@ def outcome(
         return Outcome.FAILED, _with_remedy(old, device)
     if how in _ENDED_BY_AGENT:
         kind, message = _ENDED_BY_AGENT[how]
-        return kind, Reason(code=how, message=message, figures=_trip_figures(events) if how == "tripped" else {})
+        return kind, _tripped(events, trips, message) if how == "tripped" else Reason(code=how, message=message)
     if end is not None and end.get("rebooted") is True and not report.complete:
         message = "the device started anew in the middle of the run"
         return Outcome.DEVICE_LOST, Reason(code="rebooted", message=message)
@@ -87,7 +92,7 @@ def outcome(
 
 _ENDED_BY_AGENT = {
     "timeout": (Outcome.TIMEOUT, "the runner took longer than the run's timeout and was ended"),
-    "tripped": (Outcome.FAILED, "the device became hotter than the limit `trip_c` and the runner was ended"),
+    "tripped": (Outcome.FAILED, "the device became hotter than a limit and the runner was ended"),
     "stopped": (Outcome.ABORTED, "the run was stopped before it was done"),
 }
 
@@ -141,9 +146,19 @@ def _by_exit(report: RunnerReport, exited: Exit, how: str | None, stderr: str) -
     return Outcome.OK, None
 
 
-def _trip_figures(events: Sequence[Event]) -> dict[str, float]:
-    value = next((e.data.get("value") for e in events if e.name == "tripped"), None)
-    return {"value": float(value)} if isinstance(value, (int, float)) else {}
+def _tripped(events: Sequence[Event], trips: Sequence[TripLimit], message: str) -> Reason:
+    """Name the sensor, what it said, and its limit; `message` where the journal does not tell."""
+    data = next((e.data for e in events if e.name == "tripped"), {})
+    value, channel = data.get("value"), next((f"{key} {data[key]}" for key in ("cid", "sid") if key in data), None)
+    found = [trip for trip in trips if trip.channel == channel]
+    asked = [trip for trip in found if math.floor(trip.limit * trip.per_unit) == data.get("limit")]
+    trip = next(iter(asked or found), None)
+    if trip is None or not isinstance(value, (int, float)):
+        return Reason(code="tripped", message=message)
+    said = value / trip.per_unit
+    over, limit = (f"{v:g}" if trip.unit == "1" else human(v, trip.unit) for v in (said, trip.limit))
+    message = f"{trip.site} said {over}, more than its limit of {limit} ({trip.basis}): the runner was ended"
+    return Reason(code="tripped", message=message, figures={"value": said, "limit": trip.limit})
 
 
 def _with_stderr(message: str, stderr: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from melt.records.artifact import Artifact
 from melt.records.device import Battery, Cpu, DeviceFacts, Knob
-from melt.records.run import FORMAT_VERSION, Apart, Outcome, Reason, RunStart, RunStop, Session, Verdict
+from melt.records.run import FORMAT_VERSION, Apart, Outcome, Reason, RunStart, RunStop, Session, TripLimit, Verdict
 from melt.records.spec import Conditions, Gate, Grid, Repeat, RunSpec, Sampling, Settings, Workload
 from melt.records.thresholds import Thresholds
 from melt.records.trace import Calibration, Metric, Stream, Window
@@ -39,6 +39,7 @@ __all__ = [
     "Settings",
     "Stream",
     "Thresholds",
+    "TripLimit",
     "Verdict",
     "Window",
     "Workload",

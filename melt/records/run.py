@@ -82,12 +82,28 @@ class Session:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TripLimit:
+    """What ends a run before its device suffers: more than `limit`, in `unit`, at `site`. `basis` says why so much.
+
+    `channel` is how the agent names it (`cid 3`, `sid 5`); `per_unit` of the agent's numbers make one of `unit`.
+    """
+
+    site: str
+    limit: float
+    unit: str
+    basis: str
+    channel: str
+    per_unit: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunStart:
     """Everything that was known before the runner started. Times on the host are UTC nanoseconds since 1970.
 
     `clock_offset_ns` is the host's monotonic clock minus the device's, measured over round trips;
     `clock_uncertainty_ns` is half of the shortest round trip. None: not measured. `chosen` names the settings of `spec`
     that the plan had left to melt. `session` None: written before melt kept sessions.
+    `trips` are what would have ended the run.
     """
 
     spec: RunSpec
@@ -105,6 +121,7 @@ class RunStart:
     clock_uncertainty_ns: int | None = None
     chosen: tuple[str, ...] = ()
     session: Session | None = None
+    trips: tuple[TripLimit, ...] = ()
     version: int = FORMAT_VERSION
 
 

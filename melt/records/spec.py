@@ -60,6 +60,7 @@ class Settings:
     affinity: str | None = None
     timeout_s: float = 3600.0
     trip_c: float | None = None
+    trip_defaults: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,7 @@ from melt.targets.jobfile import Job
 from melt.targets.knobs import KnobPlan, plan_knobs
 from melt.targets.probe import dump_snapshot
 from melt.telemetry.base import PYTHON, STREAMS
+from melt.telemetry.limits import trip_limits
 from melt.telemetry.platforms import platform
 from melt.telemetry.schedule import Schedule, make_schedule
 from melt.transports.base import Progress
@@ -63,9 +64,12 @@ def prepare(
     spec = _settle(spec, site, knobs)
     discovery = platform(target.facts.os).discover(site.snapshot, spec.sampling)
     schedule = make_schedule(discovery)
-    trips = schedule.trips(spec.settings.trip_c)
-    if spec.settings.trip_c is not None and not trips:
-        say("no file of this device tells how hot its processor is: `trip_c` cannot end the run, watch it yourself")
+    limits = trip_limits(schedule, spec.settings.trip_c, defaults=spec.settings.trip_defaults)
+    if spec.settings.trip_c is not None and not limits.as_asked:
+        say(
+            "nothing that the agent can watch tells how hot this device's processor is: `trip_c` cannot end the run, "
+            "watch it yourself"
+        )
     placement = deploy(target, artifact, engine, progress, with_streams=brings_programs(schedule), say=say)
     command = engine.command(
         spec, artifact, model_path=placement.model_path, runner_dir=placement.runner_dir, python=target.python
@@ -80,10 +84,13 @@ def prepare(
         recovery_s=spec.sampling.recovery_s or 0.0,
         groups=schedule.groups,
         streams=tuple(replace(one, argv=placed(one.argv, placement.streams_dir, target)) for one in schedule.streams),
-        polls=tuple(replace(one, argv=placed(one.argv, placement.streams_dir, target)) for one in schedule.polls),
+        polls=tuple(
+            replace(one, argv=placed(one.argv, placement.streams_dir, target), trips=limits.polls.get(one.sid, ()))
+            for one in schedule.polls
+        ),
         prepares=knobs.prepares,
         restores=knobs.restores,
-        trips=trips,
+        trips=limits.files,
     )
     start = RunStart(
         spec=spec,
@@ -101,6 +108,7 @@ def prepare(
         clock_uncertainty_ns=site.clock_uncertainty_ns,
         chosen=chosen,
         session=session,
+        trips=limits.records,
     )
     folder.write_document(docs.SNAPSHOT, dump_snapshot(site.snapshot))
     folder.write_document(docs.START, dumps(start).encode())

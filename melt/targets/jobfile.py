@@ -63,12 +63,25 @@ class StreamCommand:
 
 
 @dataclass(frozen=True, slots=True)
+class PollTrip:
+    """End the runner when a printed integer exceeds `limit`: the one behind `before`, on the last line with both texts.
+
+    An empty `besides` is on every line.
+    """
+
+    limit: int
+    before: str
+    besides: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Poll:
     """A program run anew every `period_ns`; all that it prints is one stamped record."""
 
     sid: int
     period_ns: int
     argv: tuple[str, ...]
+    trips: tuple[PollTrip, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +119,8 @@ class RestoreExec:
 class Job:
     """Everything the agent needs for one run. Without a runner it samples for `linger_s`.
 
-    `affinity` is a CPU list such as `0-3,6`; `linger_s` is sampled before the runner starts and after it ended, after it
-    `recovery_s` where that is longer.
+    `affinity` is a CPU list such as `0-3,6`; `linger_s` is sampled before the runner starts and after it ended, or
+    after it `recovery_s` where that is longer.
     """
 
     run_id: str
@@ -142,7 +155,9 @@ class Job:
             lines.append(_line("group", group.gid, group.period_ns))
             lines += [_line("file", group.gid, f.cid, f.max_bytes, f.path) for f in group.files]
         lines += [_line("stream", stream.sid, *stream.argv) for stream in self.streams]
-        lines += [_line("poll", poll.sid, poll.period_ns, *poll.argv) for poll in self.polls]
+        for poll in self.polls:
+            lines.append(_line("poll", poll.sid, poll.period_ns, *poll.argv))
+            lines += [_line("poll_trip", poll.sid, trip.limit, trip.before, trip.besides) for trip in poll.trips]
         lines += [_line("prepare", prepare.name, *prepare.argv) for prepare in self.prepares]
         lines += [_line("trip", trip.cid, trip.limit) for trip in self.trips]
         for restore in self.restores:

@@ -20,11 +20,28 @@ Parser = Callable[[bytes], tuple[float, ...]]
 
 
 @dataclass(frozen=True, slots=True)
+class Guard:
+    """A limit above which a device suffers, whatever is asked for. `per_unit` of what is read make one of `unit`.
+
+    `basis` says why it is there. Of a program's output the number is the one behind `before`, on the last line that
+    holds `besides` too.
+    """
+
+    site: str
+    limit: float
+    basis: str
+    unit: str = "c"
+    per_unit: float = 1.0
+    before: str = ""
+    besides: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class FileSource:
     """A file read at `rate_hz`. `{pid}` in the path stands for the runner. `streams` and the parser's result agree.
 
     `trip_per_c` is set where the file begins with the integer temperature of a chip that must not get too hot: so many
-    of its units make one degree Celsius.
+    of its units make one degree Celsius. `guard` is a limit of its own.
     """
 
     path: str
@@ -33,6 +50,7 @@ class FileSource:
     parse: Parser
     max_bytes: int = 4096
     trip_per_c: float | None = None
+    guard: Guard | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +59,9 @@ class LineSource:
 
     Without `period_s` it is kept running and each of its lines is one reading. With it, it is run anew every so many
     seconds, and all that it printed is one reading, newlines included (`dumpsys battery`).
+
+    `guards` are limits for numbers that one prints that is run anew; `chips` say where it prints the temperatures of
+    chips, which have the limit that is asked for.
 
     `once` is how a program that is kept running is asked for a single reading, where it can be: a gate looks so.
 
@@ -54,6 +75,8 @@ class LineSource:
     parse: Parser
     period_s: float | None = None
     once: tuple[str, ...] | None = None
+    guards: tuple[Guard, ...] = ()
+    chips: tuple[Guard, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ The parts of a schedule are those of a job, each with its source, which says wha
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from melt.targets import jobfile
@@ -56,13 +55,6 @@ class Schedule:
     def programs(self) -> tuple[ScheduledStream | ScheduledPoll, ...]:
         """Every program, whichever way it is run."""
         return (*self.streams, *self.polls)
-
-    def trips(self, limit_c: float | None) -> tuple[jobfile.Trip, ...]:
-        """Return a trip for every file that can end the run when its chip gets hotter than `limit_c`."""
-        if limit_c is None:
-            return ()
-        scales = ((file.cid, file.source.trip_per_c) for group in self.groups for file in group.files)
-        return tuple(jobfile.Trip(cid, math.floor(limit_c * per_c)) for cid, per_c in scales if per_c is not None)
 
 
 def make_schedule(discovery: Discovery) -> Schedule:

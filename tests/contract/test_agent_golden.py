@@ -18,6 +18,7 @@ from melt.targets.jobfile import (
     Group,
     Job,
     Poll,
+    PollTrip,
     Prepare,
     RestoreExec,
     RestoreWrite,
@@ -46,7 +47,15 @@ JOBS = {
             Group(1, 10_000_000, (File(2, "/proc/{pid}/status", 4096),)),
         ),
         streams=(StreamCommand(2, ("dumpsys", "battery\n")), StreamCommand(3, ("sh", "-c", "echo #"))),
-        polls=(Poll(4, 1_000_000_000, ("dumpsys", "thermalservice")), Poll(5, 100_000_000, ("cat", "/a b"))),
+        polls=(
+            Poll(
+                4,
+                1_000_000_000,
+                ("dumpsys", "thermalservice"),
+                (PollTrip(3, "Thermal Status: "), PollTrip(45, "Temperature{mValue=", "mName=CPU0,")),
+            ),
+            Poll(5, 100_000_000, ("cat", "/a b")),
+        ),
         prepares=(Prepare("fixed performance", ("cmd", "power", "set-fixed-performance-mode-enabled", "true")),),
         trips=(Trip(0, 95000), Trip(1, -1)),
         restores=(RestoreWrite("/sys/x", "schedutil"), RestoreExec(("settings", "put", "global", "stay_on", "0"))),
@@ -76,6 +85,8 @@ def test_a_wrong_job_is_refused_with_its_line(path: Path, agent: Agent) -> None:
 text = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=12)
 words = st.lists(text, min_size=1, max_size=4).map(tuple)
 numbers = st.integers(0, 0xFFFF)
+periods = st.integers(10**8, 86400 * 10**9)
+poll_trips = st.lists(st.builds(PollTrip, st.integers(-(2**63) + 1, 2**63 - 1), text.filter(bool), text), max_size=2)
 
 
 @st.composite
@@ -103,7 +114,7 @@ def any_job(draw: st.DrawFn) -> Job:
         recovery_s=draw(st.just(0.0) | st.floats(0.0001, 1e6)),
         groups=groups,
         streams=tuple(StreamCommand(sid, draw(words)) for sid in sids[:2]),
-        polls=tuple(Poll(sid, draw(st.integers(10**8, 86400 * 10**9)), draw(words)) for sid in sids[2:]),
+        polls=tuple(Poll(sid, draw(periods), draw(words), tuple(draw(poll_trips))) for sid in sids[2:]),
         prepares=tuple(draw(st.lists(st.builds(Prepare, text, words), max_size=2))),
         trips=tuple(Trip(c, draw(st.integers(-(2**63) + 1, 2**63 - 1))) for c in files[:2]),
         restores=tuple(draw(st.lists(st.builds(RestoreWrite, text, text) | st.builds(RestoreExec, words), max_size=3))),

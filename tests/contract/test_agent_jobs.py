@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from agent_rig import Agent, group_exists, is_alive, wait_for
 
-from melt.targets.jobfile import File, Group, Job, RestoreExec, RestoreWrite, StreamCommand, Trip
+from melt.targets.jobfile import File, Group, Job, Poll, PollTrip, RestoreExec, RestoreWrite, StreamCommand, Trip
 from melt.telemetry.journal import Event, read_journal
 
 MS = 1_000_000
@@ -160,7 +160,21 @@ def test_a_temperature_trips_after_three_ticks(agent: Agent, tmp_path: Path) -> 
     heat.write_text("90001\n")
     assert folder.end()["reason"] == "tripped"
     (tripped,) = folder.events("tripped")
-    assert tripped.data == {"cid": 0, "value": 90001}
+    assert tripped.data == {"cid": 0, "value": 90001, "limit": 90000}
+
+
+def test_what_a_program_prints_trips_after_three_runs(agent: Agent, tmp_path: Path) -> None:
+    said = tmp_path / "said"
+    said.write_text("cached: {value=99, name=cpu,}\nnow: {value=40.5, name=cpu,} {value=99, name=skin}\nstatus: 0\n")
+    trips = (PollTrip(3, "status: "), PollTrip(45, "{value=", "name=cpu,"))
+    poll = Poll(2, 100 * MS, ("cat", str(said)), trips)
+    folder = agent.started(Job(run_id="r", runner=SLEEP, polls=(poll,)))
+    wait_for(lambda: len(folder.lines(2)) > 3, "runs of the poll")
+    assert not folder.events("tripped")
+    said.write_text("now: {value=46.0, name=cpu,}\nstatus: 3\n")
+    assert folder.end()["reason"] == "tripped"
+    (tripped,) = folder.events("tripped")
+    assert tripped.data == {"sid": 2, "value": 46, "limit": 45}
 
 
 def test_contents_equal_the_files_and_unchanged_ones_cost_nothing(agent: Agent, tmp_path: Path) -> None:

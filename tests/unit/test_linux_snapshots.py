@@ -12,6 +12,7 @@ from melt.records import Sampling
 from melt.targets.linux import parse_facts
 from melt.targets.probe import dump_snapshot, load_snapshot
 from melt.telemetry.base import Snapshot
+from melt.telemetry.limits import trip_limits
 from melt.telemetry.platforms import linux
 from melt.telemetry.platforms.supply import RAPL_IS_PRIVATE
 from melt.telemetry.schedule import make_schedule
@@ -86,9 +87,9 @@ def test_rapl_that_only_root_may_read_is_said_once_with_what_to_do() -> None:
 
 def test_trips_are_whole_numbers_of_the_file_and_leave_out_what_is_no_chip() -> None:
     schedule = make_schedule(linux.discover(load("laptop-intel"), Sampling()))
-    assert schedule.trips(None) == ()
+    assert trip_limits(schedule, None).files == ()
     paths = {file.cid: file.source.streams[0].site for group in schedule.groups for file in group.files}
-    limits = {paths[trip.cid]: trip.limit for trip in schedule.trips(94.5)}
+    limits = {paths[trip.cid]: trip.limit for trip in trip_limits(schedule, 94.5).files}
     assert limits["coretemp Package id 0"] == 94_500
     assert "x86_pkg_temp" in limits
     assert not any("nvme" in site for site in limits)

@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from melt.records import Calibration, Sampling
 from melt.targets import dumpsys
 from melt.targets.android import properties
 from melt.targets.probe import Snapshot, int_of, text_of
-from melt.telemetry.base import Discovery, FileSource, LineSource, Parser
+from melt.telemetry.base import Discovery, FileSource, Guard, LineSource, Parser
 from melt.telemetry.derive import RAW_CURRENT
 from melt.telemetry.parsers import joined, number, word
 from melt.telemetry.platforms import gauge, heat, kernel
@@ -72,6 +73,13 @@ _SCREEN: Mapping[tuple[str, ...], Callable[[str], float]] = {
 }
 """Who knows whether the screen is on, the shortest answer first: the power service prints tens of kilobytes."""
 _SITE = "battery"
+_BATTERY_LIMIT_C = 60.0
+_BATTERY_BASIS = "cells of lithium batteries are rated for 60 °C, and Android shuts down at 68"
+_PLAUSIBLE_BATTERY_C = (1.0, 55.0)
+_LIMIT_STATUS = 3.0
+_STATUS_BASIS = "from 4, critical, the phone can do no more to cool itself"
+_HAL_CHIPS = frozenset({0, 1, 9})
+"""Types of HAL temperatures that are chips: CPU, GPU, NPU."""
 _CURRENT_FIELD = "current now"
 _STATES: Mapping[str, Mapping[str, float]] = {
     "charging": {"Charging": 1.0, "Discharging": 0.0, "Not charging": 0.0, "Full": 0.0},
@@ -160,8 +168,9 @@ def _battery_files(snapshot: Snapshot, slow: Collector, calibration: Calibration
         scales.append(("current_now", "current", "current", 1 / calibration.factor))
     for name, base, quantity, per_unit in scales:
         path = _battery_path(snapshot, name)
-        if int_of(snapshot, path) is not None:
-            found.append(slow.sensor(path, f"battery_{base}", quantity, site=_SITE, per_unit=per_unit))
+        if (now := int_of(snapshot, path)) is not None:
+            source = slow.sensor(path, f"battery_{base}", quantity, site=_SITE, per_unit=per_unit)
+            found.append(replace(source, guard=_battery_guard(now / per_unit)) if name == "temp" else source)
     path = _battery_path(snapshot, "current_now")
     if calibration is None and int_of(snapshot, path) is not None:
         # What it means may turn out during the run, when the charger is off.
@@ -232,7 +241,26 @@ def _battery_service(snapshot: Snapshot, files: list[FileSource], calibration: C
         found = dumpsys.battery_fields(raw.decode(errors="replace"))
         return tuple(read(found) for _, read in wanted)
 
-    return [LineSource("battery", _ASK_BATTERY, tuple(s for s, _ in wanted), parse, _SERVICE_PERIOD_S)]
+    guard = _battery_guard(fields.get("temperature", math.nan) / 10, "  temperature: ")
+    watched = guard is not None and any(stream.quantity == "temperature" for stream, _ in wanted)
+    return [
+        LineSource(
+            "battery",
+            _ASK_BATTERY,
+            tuple(stream for stream, _ in wanted),
+            parse,
+            _SERVICE_PERIOD_S,
+            guards=(guard,) if guard is not None and watched else (),
+        )
+    ]
+
+
+def _battery_guard(now_c: float, before: str = "") -> Guard | None:
+    """Return the limit of the battery, in tenths of a degree; None where what it says now can be none."""
+    low, high = _PLAUSIBLE_BATTERY_C
+    if not low < now_c < high:
+        return None
+    return Guard(_SITE, _BATTERY_LIMIT_C, _BATTERY_BASIS, per_unit=10.0, before=before)
 
 
 def _state_reader(values: Mapping[str, float]) -> _Reader:
@@ -242,7 +270,8 @@ def _state_reader(values: Mapping[str, float]) -> _Reader:
 def _thermal_service(snapshot: Snapshot) -> list[LineSource]:
     """Read the HAL's thermometers and the throttling status: what the phone itself decides by."""
     text = text_of(snapshot, "$ dumpsys thermalservice") or ""
-    names = list(dict.fromkeys(t.name for t in dumpsys.hal_temperatures(text)))
+    sensors = dumpsys.hal_temperatures(text)
+    names = list(dict.fromkeys(t.name for t in sensors))
     if dumpsys.thermal_status(text) is None and not names:
         return []
     asked = Collector("thermal_service", 1 / _SERVICE_PERIOD_S)
@@ -256,7 +285,15 @@ def _thermal_service(snapshot: Snapshot) -> list[LineSource]:
         level = dumpsys.thermal_status(said)
         return (math.nan if level is None else float(level), *(now.get(name, math.nan) for name in names))
 
-    return [LineSource("thermal_service", _ASK_THERMAL, streams, parse, _SERVICE_PERIOD_S)]
+    guard = Guard("thermal status", _LIMIT_STATUS, _STATUS_BASIS, unit="1", before="Thermal Status: ")
+    chips = tuple(
+        Guard(t.name, math.inf, "", before="Temperature{mValue=", besides=f"mName={t.name},")
+        for t in sensors
+        if t.type in _HAL_CHIPS
+    )
+    return [
+        LineSource("thermal_service", _ASK_THERMAL, streams, parse, _SERVICE_PERIOD_S, guards=(guard,), chips=chips)
+    ]
 
 
 def _rails(snapshot: Snapshot) -> list[LineSource]:

@@ -6,7 +6,7 @@ import re
 from fnmatch import fnmatchcase
 
 from melt.records import Stream
-from melt.telemetry.base import FileSource, Parser, Snapshot
+from melt.telemetry.base import FileSource, Guard, Parser, Snapshot
 from melt.telemetry.parsers import number
 from melt.units import UNITS
 
@@ -60,9 +60,10 @@ class Collector:
         *,
         max_bytes: int = 4096,
         per_c: float | None = None,
+        guard: Guard | None = None,
     ) -> FileSource:
-        """Make a channel of a file. `per_c`: it is a thermometer that may end a run."""
-        return FileSource(path, self.rate_hz, streams, parse, max_bytes, per_c)
+        """Make a channel of a file. `per_c`: it is a thermometer that may end a run; `guard`: at a limit of its own."""
+        return FileSource(path, self.rate_hz, streams, parse, max_bytes, per_c, guard)
 
     def sensor(
         self,

@@ -11,7 +11,7 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from melt.targets.probe import Snapshot, int_of, text_of
-from melt.telemetry.base import FileSource
+from melt.telemetry.base import FileSource, Guard
 from melt.telemetry.parsers import number
 from melt.telemetry.platforms.columns import Collector, folders, matching, slug
 
@@ -21,6 +21,8 @@ _HWMON = "/sys/class/hwmon/hwmon*"
 GLOBS: tuple[str, ...] = (
     f"{_ZONES}/type",
     f"{_ZONES}/temp",
+    f"{_ZONES}/trip_point_*_type",
+    f"{_ZONES}/trip_point_*_temp",
     "/sys/class/thermal/cooling_device*/type",
     "/sys/class/thermal/cooling_device*/cur_state",
     f"{_HWMON}/name",
@@ -41,6 +43,14 @@ GLOBS: tuple[str, ...] = (
 
 _PLAUSIBLE_C = (-100.0, 250.0)
 """Sensors that are off say -256 or -273."""
+
+BELOW_CRITICAL_C = 3.0
+"""At the critical trip point the kernel shuts the device down, and its run is lost. Some boards throttle from 5 °C
+below it on (Orin: 99 of 104.5), which a run may."""
+
+_CRITICAL_C = (60.0, 150.0)
+_ROOM_C = 10.0
+"""Firmware that states nonsense states a critical temperature that its chip has at rest."""
 
 _WHOLE_DEGREES = (5, 150)
 _TENTHS = (150, 1_500)
@@ -163,6 +173,30 @@ def _thermometer(snapshot: Snapshot, collector: Collector, path: str, site: str)
     elif now is not None and _TENTHS[0] < now < _TENTHS[1]:
         per_c = 10.0
     stream = collector.stream(site, "temperature", site=site, source=path)
-    may_trip = _NOT_A_CHIP.search(slug(site)) is None
     parse = number(per_c, valid=_PLAUSIBLE_C)
-    return collector.file(path, (stream,), parse, max_bytes=64, per_c=per_c if may_trip else None)
+    if _NOT_A_CHIP.search(slug(site)) is not None:
+        return collector.file(path, (stream,), parse, max_bytes=64)
+    guard = _below_critical(snapshot, path, site, per_c)
+    return collector.file(path, (stream,), parse, max_bytes=64, per_c=per_c, guard=guard)
+
+
+def _below_critical(snapshot: Snapshot, path: str, site: str, per_c: float) -> Guard | None:
+    """Return the limit that keeps a zone below its critical trip point; None where it has none that can be true."""
+    folder = path.rpartition("/")[0]
+    criticals = [
+        limit / per_c
+        for name in matching(snapshot, f"{folder}/trip_point_*_type")
+        if text_of(snapshot, name) == "critical"
+        and (limit := int_of(snapshot, name.replace("_type", "_temp"))) is not None
+    ]
+    now = int_of(snapshot, path)
+    low, high = _CRITICAL_C
+    if now is None or not criticals or not max(low, now / per_c + _ROOM_C) <= min(criticals) <= high:
+        return None
+    critical_c = min(criticals)
+    return Guard(
+        site=site,
+        limit=critical_c - BELOW_CRITICAL_C,
+        basis=f"at {critical_c:g} °C the kernel shuts the device down",
+        per_unit=per_c,
+    )
