@@ -15,6 +15,7 @@ from melt.codec import to_dict
 from melt.errors import UsageError
 from melt.records import (
     Apart,
+    Battery,
     Calibration,
     DeviceFacts,
     Knob,
@@ -129,6 +130,7 @@ def _facts(bundle: RunBundle) -> list[tuple[str, str]]:
         ("system", joined((device.os, device.os_build, device.kernel))),
         *([("power mode", _power_mode(device))] if device.power_mode else []),
         ("memory bandwidth", human(device.memory_bandwidth_bytes_per_s, "bytes/s")),
+        *([("battery", _battery(device.battery))] if device.battery else []),
         (
             "engine",
             joined(
@@ -190,6 +192,14 @@ def _cpus(start: RunStart) -> str | None:
 def _power_mode(device: DeviceFacts) -> str:
     clocks = {True: "clocks fixed", False: None, None: None}[device.clocks_locked]
     return joined((device.power_mode, clocks))
+
+
+def _battery(battery: Battery) -> str:
+    """Write what a full battery holds, in the units that batteries are sold by."""
+    held = human(battery.charge_coulomb, "c_coulomb", 4)
+    if battery.energy_j is not None:
+        held = f"{battery.energy_j / 3600:.3g} Wh"
+    return f"{held} when full, {'as its gauge found' if battery.basis == 'measured' else 'by its design'}"
 
 
 def _settings(settings: Settings) -> str:

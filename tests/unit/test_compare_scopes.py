@@ -7,8 +7,11 @@ from dataclasses import replace
 import pytest
 from compare_samples import bundles, cells
 
+from melt.analysis import derived
 from melt.analysis.compare import compare
 from melt.records import Metric
+
+TWO = {"q8_0": [30], "q4_0": [40]}
 
 
 def measured_by(bundle, name, unit, value, source, note=None):
@@ -61,3 +64,49 @@ def test_a_temperature_is_no_share_of_another():
         compare([measured_by(warm, name, "c", 40.0, "sensor"), measured_by(hot, name, "c", 60.0, "sensor")]), name
     )
     assert [(cell.summary.median, cell.difference) for cell in shown] == [(40.0, None), (60.0, None)]
+
+
+@pytest.mark.parametrize(
+    ("name", "unit", "sources"),
+    [
+        ("responses_per_battery", "responses", ("battery; measured capacity", "battery; design capacity")),
+        ("carbon_response_g", "gco2e", ("battery; 380 g/kWh", "battery; 95 g/kWh")),
+        ("charge_response_coulomb", "c_coulomb", ("battery", "whole device")),
+    ],
+)
+def test_what_was_reckoned_with_unlike_things_is_not_compared(name, unit, sources):
+    made = [measured_by(one, name, unit, 5.0, source) for one, source in zip(bundles(TWO), sources, strict=True)]
+    comparison = compare(made)
+    assert [cell.difference for cell in cells(comparison, name)] == [None, None]
+    (note,) = (note for note in comparison.notes if "scopes" in note)
+    assert f"{sources[0]} (q8_0); {sources[1]} (q4_0)" in note
+    alike = [measured_by(one, name, unit, 5.0, sources[0]) for one in bundles(TWO)]
+    assert [cell.difference for cell in cells(compare(alike), name)] == [None, pytest.approx(0.0)]
+
+
+def test_figures_of_one_meter_that_are_reckoned_with_other_things_are_no_unlike_scopes():
+    made = [
+        measured_by(
+            measured_by(one, "energy_response_j", "j", 5.0, "battery"),
+            "responses_per_battery",
+            "responses",
+            900.0,
+            "battery; measured capacity",
+        )
+        for one in bundles(TWO)
+    ]
+    assert not [note for note in compare(made).notes if "scopes" in note]
+
+
+def test_rails_are_told_apart_in_what_follows_from_them_too():
+    made = [
+        measured_by(
+            one, "carbon_response_g", "gco2e", 1.0, "sum of power rails; 380 g/kWh", f"{rails}; 380 g/kWh (given)"
+        )
+        for one, rails in zip(bundles(TWO), ("CPU, GPU", "CPU"), strict=True)
+    ]
+    assert [cell.difference for cell in cells(compare(made), "carbon_response_g")] == [None, None]
+
+
+def test_what_follows_from_energy_is_not_missed_where_no_run_has_it():
+    assert not set(compare(bundles(TWO)).unmeasured) & set(derived.NAMES)
