@@ -85,14 +85,14 @@ def test_a_phone_that_denies_its_zones_is_asked_by_its_services() -> None:
         "$ dumpsys battery": b"  level: 80\n  scale: 100\n  temperature: 301\n",
     }
     own = on_a_phone(said)
-    assert {(r.site, r.limit, r.unit) for r in own.records} == {("battery", 60.0, "c"), ("thermal status", 3.0, "1")}
+    assert {(r.site, r.limit, r.unit) for r in own.records} == {("battery", 60.0, "c"), ("thermal status", 4.0, "1")}
     assert own.files == ()
     assert not own.as_asked
     asked = on_a_phone(said, 45.0)
     assert asked.as_asked
     trips = [trip for trips in asked.polls.values() for trip in trips]
     assert PollTrip(600, "  temperature: ") in trips
-    assert PollTrip(3, "Thermal Status: ") in trips
+    assert PollTrip(4, "Thermal Status: ") in trips
     assert PollTrip(45, "Temperature{mValue=", "mName=CPU0,") in trips
     assert len(trips) == 3, "the case and the battery are no chips"
 

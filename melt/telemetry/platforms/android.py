@@ -76,8 +76,8 @@ _SITE = "battery"
 _BATTERY_LIMIT_C = 60.0
 _BATTERY_BASIS = "cells of lithium batteries are rated for 60 °C, and Android shuts down at 68"
 _PLAUSIBLE_BATTERY_C = (1.0, 55.0)
-_LIMIT_STATUS = 3.0
-_STATUS_BASIS = "from 4, critical, the phone can do no more to cool itself"
+_LIMIT_STATUS = 4.0
+_STATUS_BASIS = "from 5, emergency, the phone shuts parts of itself down"
 _HAL_CHIPS = frozenset({0, 1, 9})
 """Types of HAL temperatures that are chips: CPU, GPU, NPU."""
 _CURRENT_FIELD = "current now"
