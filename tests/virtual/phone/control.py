@@ -106,8 +106,9 @@ class Controls:
     async def _throttle(self, bytes_per_s: float) -> None:
         self._link.bytes_per_s = float(bytes_per_s)
 
-    async def _latency(self, seconds: float) -> None:
+    async def _latency(self, seconds: float, answers_s: float | None = None) -> None:
         self._link.latency_s = float(seconds)
+        self._link.answer_latency_s = float(seconds if answers_s is None else answers_s)
 
     async def _drop_after(self, n_bytes: int) -> None:
         self._link.drop_after_bytes = int(n_bytes)

@@ -33,9 +33,12 @@ class Faults:
         """Limit the link; 0 takes it back."""
         self._send("throttle", bytes_per_s=bytes_per_s)
 
-    def latency(self, seconds: float) -> None:
-        """Delay each packet; 0 takes it back."""
-        self._send("latency", seconds=seconds)
+    def latency(self, seconds: float, answers_s: float | None = None) -> None:
+        """Delay each packet, those from the phone by `answers_s` where that is given; 0 takes it back.
+
+        Of a real daemon both ways have the same.
+        """
+        self._send("latency", seconds=seconds, answers_s=answers_s)
 
     def drop_after(self, n_bytes: int) -> None:
         """Break the connection that carries the byte after so many."""

@@ -21,21 +21,23 @@ class Killable(Protocol):
 class Link:
     """Every packet of either direction passes `gate`; faults are set as attributes.
 
-    `bytes_per_s` 0: not throttled. `latency_s`: each packet waits so long. `drop_after_bytes` None: never.
+    `bytes_per_s` 0: not throttled. `latency_s`: each packet to the phone waits so long, `answer_latency_s`: each one
+    from it. `drop_after_bytes` None: never.
     """
 
     def __init__(self) -> None:
         self.bytes_per_s = 0.0
-        self.latency_s = 0.0
+        self.latency_s = self.answer_latency_s = 0.0
         self.drop_after_bytes: int | None = None
         self.connections: set[Killable] = set()
         self._thawed = asyncio.Event()
         self._thawed.set()
 
-    async def gate(self, size: int) -> None:
-        """Let a packet of so many bytes pass, late or never. Raises Dropped."""
-        if self.latency_s or self.bytes_per_s:
-            await asyncio.sleep(self.latency_s + (size / self.bytes_per_s if self.bytes_per_s else 0.0))
+    async def gate(self, size: int, *, answers: bool = False) -> None:
+        """Let a packet of so many bytes pass, late or never; `answers`: it comes from the phone. Raises Dropped."""
+        latency_s = self.answer_latency_s if answers else self.latency_s
+        if latency_s or self.bytes_per_s:
+            await asyncio.sleep(latency_s + (size / self.bytes_per_s if self.bytes_per_s else 0.0))
         await self._thawed.wait()
         if self.drop_after_bytes is not None:
             self.drop_after_bytes -= size

@@ -65,7 +65,7 @@ class Transport:
     ) -> None:
         """Send one packet. `checksum`: hosts verify the packets of the handshake, which begins at the old version."""
         try:
-            await self._daemon.link.gate(len(data) + wire.HEADER.size)
+            await self._daemon.link.gate(len(data) + wire.HEADER.size, answers=True)
         except Dropped:
             self._daemon.note("link_dropped")
             self.kill()
