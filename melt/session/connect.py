@@ -12,6 +12,7 @@ from melt.session.patience import BOOT_S, patiently
 from melt.targets.agent import AgentClient
 from melt.targets.base import Target, find_python
 from melt.targets.probe import Snapshot, take_snapshot
+from melt.targets.profiles import lab_profile, with_battery
 from melt.targets.system import System, identify, read_facts
 from melt.telemetry.platforms import platform
 from melt.transports.base import Transport
@@ -136,6 +137,7 @@ def _look(device: Reached, selector: str) -> tuple[DeviceFacts, Snapshot, tuple[
     """Return facts, snapshot, and the clock's offset with its uncertainty in nanoseconds."""
     transport, agent, system = device.transport, device.agent, device.system
     facts, known = read_facts(system, transport, agent, selector)
+    facts = with_battery(facts, lab_profile(facts))
     channels = platform(facts.os)
     snapshot = known | take_snapshot(transport, agent, channels.GLOBS, channels.COMMANDS)
     return facts, snapshot, agent.clock_offset(_CLOCK_ROUND_TRIPS)

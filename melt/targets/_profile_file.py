@@ -32,6 +32,8 @@ FACTS = ("memory_peak_bytes_per_s", "throttles_from_c")
 
 _SAID = tuple(field.name for field in dataclasses.fields(DeviceFacts) if field.type in ("str", "str | None"))
 _INHERITED = ("facts", "cpu", "gpu", "battery", "rails", "usb_power", "meter", "notes")
+_BATTERY_KEYS = ("current_unit", "discharging_sign", "capacity_mah", "nominal_v")
+_COULOMB_PER_MAH = 3.6
 _SWITCHES = ("uhubctl", "ykush", "ykush3")
 _KEYS = ("title", "like", "match", "sample", "addresses", *_INHERITED)
 
@@ -185,12 +187,14 @@ def _gpu(node: _Node) -> Gpu:
 
 
 def _battery(node: _Node) -> Battery:
-    fields = node.mapping(("current_unit", "discharging_sign", "source"), ("source",))
+    fields = node.mapping((*_BATTERY_KEYS, "source"), ("source",))
     if len(fields) == 1:
-        raise node.wrong("a source alone says nothing: give current_unit, discharging_sign or both")
+        raise node.wrong(f"a source alone says nothing: give one of {', '.join(_BATTERY_KEYS)}")
     unit = fields["current_unit"].one_of(("ua", "ma")) if "current_unit" in fields else None
     sign = fields["discharging_sign"].one_of(("negative", "positive")) if "discharging_sign" in fields else None
-    return Battery(fields["source"].source(), unit, sign)
+    held = fields["capacity_mah"].number() * _COULOMB_PER_MAH if "capacity_mah" in fields else None
+    volts = fields["nominal_v"].number() if "nominal_v" in fields else None
+    return Battery(fields["source"].source(), unit, sign, held, volts)
 
 
 def _rails(node: _Node) -> Rails:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import platformdirs
 
-from melt import _layout
+from melt import _layout, records
 from melt.records import DeviceFacts
 
 
@@ -70,11 +70,14 @@ class Battery:
     """What is said of the raw number in `current_now`: a hint, for firmware updates have changed both.
 
     `current_unit` is ua or ma; `discharging_sign` is the sign that the number has while the battery is discharging.
+    `capacity_coulomb` and `nominal_v` are the battery's by its design, for devices that keep it to themselves.
     """
 
     source: str
     current_unit: str | None = None
     discharging_sign: str | None = None
+    capacity_coulomb: float | None = None
+    nominal_v: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +161,19 @@ def matching_profile(device: DeviceFacts, profiles: Iterable[Profile]) -> Profil
     """Return the profile that fits: one that names this very device, else the one with the most patterns."""
     fitting = [profile for profile in profiles if profile.fits(device)]
     return max(fitting, key=lambda profile: ("device_id" in profile.match, len(profile.match)), default=None)
+
+
+def with_battery(device: DeviceFacts, profile: Profile | None) -> DeviceFacts:
+    """Return the facts of a device with what its profile says of its battery's design, where it does not say itself."""
+    said = None if profile is None else profile.battery
+    if said is None:
+        return device
+    known = device.battery
+    if known is None:
+        if said.capacity_coulomb is None:
+            return device
+        known = records.Battery(basis="design", source=said.source, charge_coulomb=said.capacity_coulomb)
+    return dataclasses.replace(device, battery=dataclasses.replace(known, nominal_v=known.nominal_v or said.nominal_v))
 
 
 def lab_profile(device: DeviceFacts) -> Profile | None:

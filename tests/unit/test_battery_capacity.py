@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from melt.records import Battery
 from melt.targets import macos
 from melt.targets.battery import of_laptop, of_phone
+from melt.targets.profiles import load_profiles, matching_profile, with_battery
 
 REGISTRY = Path(__file__).parents[1] / "data" / "macos" / "battery"
 SUPPLY = "/sys/class/power_supply"
@@ -68,3 +70,41 @@ def test_the_registry_of_a_mac_has_milliampere_hours(entry: str, expected: tuple
         {"$ ioreg capacity": (REGISTRY / f"{entry}.txt").read_bytes()}, device_id_hint="x", kind="ssh"
     ).battery
     assert (found and (found.basis, found.charge_coulomb, found.found_v)) == expected
+
+
+PROFILE = """\
+title: The lab's phone
+match: {name: ^Phone$}
+battery: {capacity_mah: 4500, nominal_v: 3.87, source: 'https://example.org/phone'}
+"""
+
+
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [
+        (None, Battery(basis="design", source="https://example.org/phone", charge_coulomb=16_200, nominal_v=3.87)),
+        (
+            Battery(basis="measured", source="charge_full", charge_coulomb=15_000, found_v=4.1),
+            Battery(basis="measured", source="charge_full", charge_coulomb=15_000, found_v=4.1, nominal_v=3.87),
+        ),
+        (
+            Battery(basis="measured", source="f", charge_coulomb=15_000, nominal_v=3.8),
+            Battery(basis="measured", source="f", charge_coulomb=15_000, nominal_v=3.8),
+        ),
+    ],
+)
+def test_a_lab_says_of_its_phones_what_they_keep_to_themselves(
+    known: Battery | None, expected: Battery, tmp_path: Path
+) -> None:
+    (tmp_path / "phone.yaml").write_text(PROFILE)
+    (profile,) = load_profiles(tmp_path)
+    phone = replace(macos.parse_facts({}, device_id_hint="x", kind="adb"), name="Phone", battery=known)
+    assert with_battery(phone, matching_profile(phone, [profile])).battery == expected
+    assert with_battery(phone, None) == phone
+
+
+def test_a_profile_that_says_nothing_of_the_battery_leaves_it_unknown(tmp_path: Path) -> None:
+    (tmp_path / "phone.yaml").write_text(PROFILE.replace("capacity_mah: 4500, ", ""))
+    (profile,) = load_profiles(tmp_path)
+    phone = macos.parse_facts({}, device_id_hint="x", kind="adb")
+    assert with_battery(phone, profile).battery is None
