@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
@@ -17,19 +16,8 @@ import pytest
 from melt.cli._interrupt import stop_on_interrupt
 from melt.cli.main import main
 
-
-@pytest.fixture(autouse=True)
-def _in_time() -> Iterator[None]:
-    """What waits for itself waits for ever; this signal reaches it all the same."""
-
-    def too_long(_number: int, _frame: object) -> None:
-        raise TimeoutError("it hangs")
-
-    before = signal.signal(signal.SIGALRM, too_long)
-    signal.alarm(30)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
+# What waits for itself waits for ever; the signal that ends a test reaches it all the same.
+pytestmark = pytest.mark.timeout(60)
 
 
 def _wait_and_press(stop: threading.Event, at: int) -> int:
