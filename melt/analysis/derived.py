@@ -131,7 +131,7 @@ def responses_per_battery(response: Figure, battery: Battery | None, measured_v:
         return _none(response, NOT_REACHED)
     figure = _scaled(response, capacity_j / response.value**2, offs)
     noted = _noted(figure, said, capacity_j=capacity_j)
-    return replace(noted, source=f"{response.source}; {battery.basis} capacity")
+    return replace(noted, source=f"{response.source} by {battery.basis} capacity")
 
 
 def energy_delay(response: Figure, e2e: Figure) -> Figure:
@@ -150,7 +150,7 @@ def carbon(response: Figure, grid: Grid | None) -> Figure:
     figure = _scaled(response, grid.g_per_kwh / _JOULES_PER_KWH)
     where = ", ".join(filter(None, (grid.zone, None if grid.year is None else str(grid.year), grid.source)))
     noted = _noted(figure, f"{grid.g_per_kwh:g} g/kWh ({where})", g_per_kwh=grid.g_per_kwh)
-    return replace(noted, source=f"{response.source}; {grid.g_per_kwh:g} g/kWh")
+    return replace(noted, source=f"{response.source} at {grid.g_per_kwh:g} g/kWh")
 
 
 def with_grid(bundle: RunBundle, grid: Grid) -> RunBundle:
@@ -172,11 +172,11 @@ def _figure(metric: Metric) -> Figure:
 
 def _measured(meter: Meter, requests: Sequence[Span]) -> tuple[Integral | Reason, float]:
     """Return the energy of requests, by a slow gauge that of one span, and the share of it that lies between them."""
-    whole = (requests[0][0], max(end for _, end in requests))
-    between = 1 - sum(end - begin for begin, end in requests) / (whole[1] - whole[0])
-    if len(requests) == 1 or not meter.is_slow or between > _BETWEEN_SHARE:
+    if len(requests) == 1 or not meter.is_slow:
         return meter.measure(requests), 0.0
-    return meter.measure([whole]), max(0.0, between)
+    whole = (requests[0][0], max(end for _, end in requests))
+    between = 1 - sum(end - begin for begin, end in requests) / max(1, whole[1] - whole[0])
+    return (meter.measure(requests), 0.0) if between > _BETWEEN_SHARE else (meter.measure([whole]), max(0.0, between))
 
 
 def _measured_volts(traces: Sequence[Trace], span: Span) -> tuple[float, float] | None:

@@ -85,12 +85,12 @@ def idle_power(account: Account) -> Figure:
 def covers(metric: Metric) -> str:
     """Return what the meter behind a figure covered: its scope, of a sum of rails also which they are.
 
-    What a figure was reckoned with beside its energy, a capacity or a grid's intensity, stands behind a semicolon.
+    What a figure was reckoned with beside its energy, a capacity or a grid's intensity, is told behind it.
     """
-    scope, mark, reckoned = metric.source.partition("; ")
-    if scope != channels.RAILS:
+    if not metric.source.startswith(channels.RAILS):
         return metric.source
-    return f"{scope}: {(metric.note or '').partition(';')[0]}{mark}{reckoned}"
+    rails = (metric.note or "").partition(";")[0]
+    return f"{channels.RAILS}: {rails}{metric.source.removeprefix(channels.RAILS)}"
 
 
 def _over(account: Account, spans: Sequence[Span]) -> Integral | Reason:

@@ -69,8 +69,8 @@ def test_a_temperature_is_no_share_of_another():
 @pytest.mark.parametrize(
     ("name", "unit", "sources"),
     [
-        ("responses_per_battery", "responses", ("battery; measured capacity", "battery; design capacity")),
-        ("carbon_response_g", "gco2e", ("battery; 380 g/kWh", "battery; 95 g/kWh")),
+        ("responses_per_battery", "responses", ("battery by measured capacity", "battery by design capacity")),
+        ("carbon_response_g", "gco2e", ("battery at 380 g/kWh", "battery at 95 g/kWh")),
         ("charge_response_coulomb", "c_coulomb", ("battery", "whole device")),
     ],
 )
@@ -91,7 +91,7 @@ def test_figures_of_one_meter_that_are_reckoned_with_other_things_are_no_unlike_
             "responses_per_battery",
             "responses",
             900.0,
-            "battery; measured capacity",
+            "battery by measured capacity",
         )
         for one in bundles(TWO)
     ]
@@ -101,7 +101,7 @@ def test_figures_of_one_meter_that_are_reckoned_with_other_things_are_no_unlike_
 def test_rails_are_told_apart_in_what_follows_from_them_too():
     made = [
         measured_by(
-            one, "carbon_response_g", "gco2e", 1.0, "sum of power rails; 380 g/kWh", f"{rails}; 380 g/kWh (given)"
+            one, "carbon_response_g", "gco2e", 1.0, "sum of power rails at 380 g/kWh", f"{rails}; 380 g/kWh (given)"
         )
         for one, rails in zip(bundles(TWO), ("CPU, GPU", "CPU"), strict=True)
     ]

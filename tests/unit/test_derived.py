@@ -129,7 +129,7 @@ def test_a_full_battery_is_good_for_its_energy_over_that_of_a_response(
     assert response.value is not None
     expected = (off**2 + (response.uncertainty / response.value) ** 2) ** 0.5
     assert found.uncertainty / found.value == pytest.approx(expected, rel=1e-3)
-    assert found.source == f"whole device; {battery.basis} capacity"
+    assert found.source == f"whole device by {battery.basis} capacity"
 
 
 @pytest.mark.parametrize("site", ["package-0", "soc cpu+gpu", "rail 1", "gpu"])
@@ -196,7 +196,7 @@ def test_carbon_takes_an_intensity_and_has_none_by_default() -> None:
     found, response = metric(done, "carbon_response_g"), metric(done, "energy_response_j")
     assert response.value is not None
     assert found.value == pytest.approx(response.value / 3.6e6 * 380.95)
-    assert found.source == "CPU package; 380.95 g/kWh"
+    assert found.source == "CPU package at 380.95 g/kWh"
     assert found.note == "package-0; 380.95 g/kWh (DEU, 2023, codecarbon 3.3.2)"
 
 
