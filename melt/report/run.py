@@ -25,6 +25,7 @@ from melt.records import (
     Session,
     Settings,
     Stream,
+    TripLimit,
 )
 from melt.report.evidence import evidence_sections
 from melt.report.scale import scale_for, with_uncertainty
@@ -141,6 +142,7 @@ def _facts(bundle: RunBundle) -> list[tuple[str, str]]:
         *([("conditions", joined(_knob(knob) for knob in start.knobs))] if start.knobs else []),
         *([("judged by", by)] if (by := changed(spec.thresholds)) else []),
         *(("calibration", _calibration(calibration)) for calibration in start.calibrations),
+        *([("trip limits", _trips(start.trips))] if start.trips else []),
         ("used", _used(stop.used)),
         ("clock", _clock(start)),
     ]
@@ -214,6 +216,18 @@ def _calibration(calibration: Calibration) -> str:
 def _knob(knob: Knob) -> str:
     found = "unknown" if knob.before is None else knob.before
     return f"{knob.name.replace('_', ' ')} {knob.asked} (found {found})"
+
+
+def _trips(trips: Sequence[TripLimit]) -> str:
+    """Write the limits, thermometers of the same limit together: a board has thirty."""
+    sites: dict[str, list[str]] = {}
+    for trip in trips:
+        limit = f"{trip.limit:g}" if trip.unit == "1" else human(trip.limit, trip.unit)
+        sites.setdefault(limit, []).append(trip.site)
+    return joined(
+        f"{names[0]} {limit}" if len(names) == 1 else f"{names[0]} and {len(names) - 1} more {limit}"
+        for limit, names in sites.items()
+    )
 
 
 def _used(used: object) -> str:

@@ -14,7 +14,7 @@ from store_samples import make_bundle
 
 from melt.analysis.compare import compare
 from melt.errors import UsageError
-from melt.records import Calibration, Conditions, Knob, Metric, Outcome, Reason, Verdict
+from melt.records import Calibration, Conditions, Knob, Metric, Outcome, Reason, TripLimit, Verdict
 from melt.report.comparison import render
 from melt.report.run import render_run
 from melt.report.scale import percent, scale_for
@@ -161,6 +161,17 @@ def test_a_run_says_how_its_battery_was_read():
     bundle = replace(bundle, start=replace(bundle.start, calibrations=(how,)))
     said = "| calibration | battery_current_a: 398 while charging: milliamperes (not certain) |"
     assert said in render_run(bundle, "md")
+
+
+def test_a_run_says_what_would_have_ended_it():
+    def limit(site, value, unit="c"):
+        return TripLimit(site=site, limit=value, unit=unit, basis="b", channel="cid 1", per_unit=1.0)
+
+    bundle = make_bundle()
+    assert "trip limits" not in render_run(bundle, "md")
+    trips = (limit("cpu0", 112.0), limit("cpu1", 112.0), limit("battery", 60.0), limit("thermal status", 4.0, "1"))
+    text = render_run(replace(bundle, start=replace(bundle.start, trips=trips)), "md")
+    assert "| trip limits | cpu0 and 1 more 112.0 °C, battery 60.0 °C, thermal status 4 |" in text
 
 
 def test_a_failed_run_with_its_evidence():
