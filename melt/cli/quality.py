@@ -34,7 +34,7 @@ example:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this verb."""
     parser.add_argument("model", metavar="MODEL", help="name from the catalogue, path of a GGUF file, or hf:// address")
-    parser.add_argument("-q", "--quant", metavar="LEVELS", help="levels, separated by commas: q8_0,q4_k_m")
+    parser.add_argument("-q", "--quant", metavar="LEVELS", help="levels, as `melt models quantize` takes them")
     parser.add_argument(
         "--reference",
         metavar="LEVEL",
@@ -101,10 +101,11 @@ def _datasets(args: argparse.Namespace) -> tuple[Text | None, list[Task]]:
 def _files(args: argparse.Namespace, progress: Progress) -> tuple[Artifact | None, list[Artifact]]:
     """Return the reference and the files to evaluate, the reference first and each once."""
     from melt.models.ggml import find_level
+    from melt.models.levels import select_levels
     from melt.models.library import Library
 
     # All names are checked before the first level costs minutes.
-    levels: list[str | None] = [find_level(word).name for word in args.quant.split(",")] if args.quant else [None]
+    levels: list[str | None] = [one.name for one in select_levels(args.quant)] if args.quant else [None]
     library, reference = Library(), None
     if args.reference != _NO_REFERENCE:
         level = None if args.reference is None else find_level(args.reference).name
