@@ -32,7 +32,8 @@ class Metered:
     """A recording on the device's clock. `trace` None: it cannot be brought there, and `reasons` say why.
 
     `clock_uncertainty_ns` is by how much its times may be off the device's; `drift` is the meter's clock against the
-    device's, `signatures` where the played bursts were found, one for each that was.
+    device's, None where the run was too short to tell; `signatures` where the played bursts were found, one for each
+    that was.
     """
 
     trace: Trace | None = None
@@ -108,7 +109,7 @@ def on_device_clock(recording: Recording, measured: Span | None, thresholds: Thr
         grade=grade,
         reasons=(*doubts, *_cut_short(recording, t_ns, measured), *disagreed),
         clock_uncertainty_ns=uncertainty_ns,
-        drift=there.drift - device.drift,
+        drift=None if there.after is None or device.after is None else there.drift - device.drift,
         signatures=signatures,
     )
 

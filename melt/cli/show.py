@@ -42,14 +42,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the run. Raises UsageError for an id that is none."""
+    from melt.report.meter import METER_DOCUMENT
     from melt.report.run import render_run
 
     if args.plot and (args.output != "table" or args.evidence):
         raise UsageError("--plot draws a run instead of telling it: leave out -o and --evidence")
     with open_store(args) as store:
         (bundle,) = reckoned(args, [store.bundle(_valid_run(store, args.run_id) if args.only_valid else args.run_id)])
+        run_id = bundle.start.spec.run_id
+        if METER_DOCUMENT in store.attachments(run_id):
+            document = store.attachment(run_id, METER_DOCUMENT).decode()
+            bundle = replace(bundle, attachments={METER_DOCUMENT: document})
         if args.plot or (args.evidence and bundle.stop.evidence):
-            run_id = bundle.start.spec.run_id
             bundle = replace(bundle, traces=tuple(store.trace(run_id, name) for name in store.collectors(run_id)))
     if args.plot:
         from melt.cli._plot import style_of_stdout

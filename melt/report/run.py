@@ -28,6 +28,7 @@ from melt.records import (
     TripLimit,
 )
 from melt.report.evidence import evidence_sections
+from melt.report.meter import METER_DOCUMENT, meter_clock
 from melt.report.scale import scale_for, with_uncertainty
 from melt.report.table import render_table
 from melt.report.words import counted, engine_name, joined
@@ -63,6 +64,8 @@ def render_run(bundle: RunBundle, fmt: str, *, evidence: bool = False) -> str:
     """
     if fmt == "json":
         document = {key: to_dict(getattr(bundle, key)) for key in ("start", "stop", "windows", "metrics")}
+        if METER_DOCUMENT in bundle.attachments:
+            document["meter"] = json.loads(bundle.attachments[METER_DOCUMENT]).get("on_device_clock")
         return json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
     if fmt not in ("table", "md"):
         raise UsageError(f"a run cannot be written as {fmt!r}: choose table, md or json")
@@ -145,6 +148,7 @@ def _facts(bundle: RunBundle) -> list[tuple[str, str]]:
         *([("trip limits", _trips(start.trips))] if start.trips else []),
         ("used", _used(stop.used)),
         ("clock", _clock(start)),
+        *(("power meter", said) for said in _meter(bundle)),
     ]
 
 
@@ -245,6 +249,13 @@ def _clock(start: RunStart) -> str:
     if start.clock_uncertainty_ns is None:
         return "offset to the host not measured"
     return f"offset to the host known to ±{human(start.clock_uncertainty_ns / 1e9, 's')}"
+
+
+def _meter(bundle: RunBundle) -> Iterator[str]:
+    document = bundle.attachments.get(METER_DOCUMENT)
+    said = None if document is None else meter_clock(document)
+    if said is not None:
+        yield said
 
 
 def _summary(metrics: Sequence[Metric], fmt: str) -> str:

@@ -227,6 +227,23 @@ def test_csv_and_json_keep_what_is_not_measured_apart():
     assert write_rows(("a",), [], "json") == "[]\n"
 
 
+def test_a_run_tells_where_its_meters_clock_stands_by_both_ways():
+    signatures = [{"lag_ns": lag, "uncertainty_ns": 10_200_000, "quality": 0.8} for lag in (-479_610, 4_279_610)]
+    clocks = {"clock_uncertainty_ns": 1_530_000, "drift": -38e-6, "signatures": signatures}
+
+    def shown(fmt, **of_the_clock):
+        document = json.dumps({"on_device_clock": {**clocks, **of_the_clock}})
+        return render_run(replace(make_bundle(), attachments={"meter.json": document}), fmt)
+
+    assert (
+        "brought to the device's clock to ±1.53 ms, drift -38 ppm, by the device's own bursts -0.5 ms and +4.3 ms from "
+        "there (±10.2 ms)"
+    ) in shown("md")
+    assert "±1.53 ms, the device's bursts were not found in its power" in shown("md", drift=None, signatures=[])
+    assert "power meter" not in shown("md", clock_uncertainty_ns=None)
+    assert json.loads(shown("json"))["meter"] == clocks
+
+
 @pytest.mark.parametrize("write", [lambda: render_table(None, (), [], "xml"), lambda: write_rows((), [], "xml")])
 def test_an_unknown_form_is_named(write):
     with pytest.raises(UsageError, match="'xml'"):
