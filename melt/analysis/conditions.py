@@ -140,7 +140,8 @@ def missed_ticks(seen: Evidence) -> Reason | None:
     if share is None or share <= seen.thresholds.missed_ticks_ratio:
         return None
     message = f"the agent missed {100 * share:.1f} % of its ticks"
-    return Reason(code="missed_ticks", message=message, figures={"missed": float(seen.overhead.missed or 0)})
+    figures = {"missed": float(seen.overhead.missed or 0), "ratio": share}
+    return Reason(code="missed_ticks", message=message, figures=figures)
 
 
 def sampling_gap(seen: Evidence) -> Reason | None:

@@ -169,15 +169,18 @@ def read_from_disk(seen: Evidence) -> Reason | None:
     if rate <= seen.thresholds.major_faults_hz:
         return None
     message = f"{faults:.0f} times the runner waited for the disk: the model does not stay in memory"
-    return Reason(code="read_from_disk", message=message, figures={"major_faults": faults})
+    return Reason(code="read_from_disk", message=message, figures={"major_faults": faults, "major_faults_hz": rate})
 
 
 def charging(seen: Evidence) -> Reason | None:
     """A battery was charged meanwhile, which heats the device and hides its consumption."""
     span = seen.span
-    if span is None or not any((s.inside(span) > 0).any() for s in channels.charging(seen.traces)):
+    parts = [] if span is None else [s.inside(span) > 0 for s in channels.charging(seen.traces)]
+    ratio = max((float(part.mean()) for part in parts if len(part)), default=0.0)
+    if ratio <= 0:
         return None
-    return Reason(code="charging", message="the battery was being charged meanwhile")
+    message = "the battery was being charged meanwhile"
+    return Reason(code="charging", message=message, figures={"charging_ratio": ratio})
 
 
 def _growth(series: Sequence[Series], span: Span) -> float | None:

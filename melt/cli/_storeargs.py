@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,24 +85,6 @@ def selection_from_args(args: argparse.Namespace, store: Store, *, runs: tuple[s
         since_utc_ns=None if args.since is None else since_utc_ns(args.since),
         limit=args.limit,
     )
-
-
-def left_out_by(selection: Selection, store: Store) -> str:
-    """Count the runs that `--only-valid` keeps out of a selection, by what speaks against them; empty for none."""
-    from melt.report.left_out import left_out
-
-    if not selection.only_valid:
-        return ""
-    lines = store.listing(replace(selection, only_valid=False, limit=None))
-    doubtful = (line for line in lines if (line.outcome, line.verdict) != ("ok", "valid"))
-    return left_out((line.outcome, line.verdict, line.reasons) for line in doubtful)
-
-
-def say_left_out(selection: Selection, store: Store) -> None:
-    """Say on stderr what `--only-valid` keeps out."""
-    told = left_out_by(selection, store)
-    if told:
-        print(f"melt: left out by --only-valid: {told}", file=sys.stderr)
 
 
 def number_of(what: str) -> Callable[[str], int]:

@@ -6,13 +6,8 @@ import argparse
 import sys
 
 from melt.cli._grid import add_grid_argument, reckoned
-from melt.cli._storeargs import (
-    add_selection_arguments,
-    add_store_argument,
-    left_out_by,
-    open_store,
-    selection_from_args,
-)
+from melt.cli._left_out import left_out_by, say_left_out, say_without_figures
+from melt.cli._storeargs import add_selection_arguments, add_store_argument, open_store, selection_from_args
 
 NAME = "compare"
 HELP = "set runs side by side: medians of sessions, spread, difference from the first column"
@@ -36,9 +31,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the comparison. Raises UsageError when no run matches, IncomparableError for unlike ones."""
     from melt.analysis.compare import compare
     from melt.errors import UsageError
-    from melt.records import Outcome, Verdict
     from melt.report.comparison import render
-    from melt.report.left_out import left_out
 
     with open_store(args) as store:
         if all(getattr(args, name) is None for name in _FILTERS):
@@ -53,13 +46,7 @@ def run(args: argparse.Namespace) -> int:
     if selection.sweep is not None:
         print(f"comparing the {len(bundles)} runs of sweep {selection.sweep}", file=sys.stderr)
     comparison = compare(bundles, by=args.by)
-    if doubtful:
-        print(f"left out by --only-valid: {doubtful}", file=sys.stderr)
-    ends = [bundle.stop for bundle in bundles if bundle.stop.verdict is Verdict.INVALID]
-    invalid = left_out(
-        (end.outcome, end.verdict, [reason.code for reason in end.reasons]) for end in ends if end.outcome is Outcome.OK
-    )
-    if invalid:
-        print(f"without their figures, which are not to be believed: {invalid}", file=sys.stderr)
+    say_left_out(doubtful)
+    say_without_figures(bundles)
     print(render(comparison, args.output), end="")
     return 0

@@ -9,13 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from melt.cli._storeargs import (
-    add_selection_arguments,
-    add_store_argument,
-    open_store,
-    say_left_out,
-    selection_from_args,
-)
+from melt.cli._left_out import left_out_by, say_left_out
+from melt.cli._storeargs import add_selection_arguments, add_store_argument, open_store, selection_from_args
 
 if TYPE_CHECKING:
     from melt.store.selection import Selection
@@ -53,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
 
     with open_store(args) as store:
         selection = selection_from_args(args, store, runs=tuple(args.runs))
-        say_left_out(selection, store)
+        say_left_out(left_out_by(selection, store))
         if args.format == "parquet":
             from melt.store.mirror import write_mirror
 

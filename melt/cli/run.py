@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from melt.cli._adbargs import add_adb_argument
 from melt.cli._interrupt import stop_on_interrupt
+from melt.cli._left_out import say_without_figures
 from melt.cli._planargs import add_plan_arguments, plan_from_args
 from melt.cli._storeargs import add_store_argument, store_root
 
@@ -193,7 +194,9 @@ def print_comparison(bundles: Sequence[RunBundle], fmt: str) -> None:
     from melt.report.comparison import render
 
     if bundles:
-        print(render(compare(bundles, by=_natural_column(bundles)), fmt), end="")
+        comparison = compare(bundles, by=_natural_column(bundles))
+        say_without_figures(bundles)
+        print(render(comparison, fmt), end="")
 
 
 def _natural_column(bundles: Sequence[RunBundle]) -> str:

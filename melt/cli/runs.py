@@ -7,13 +7,8 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from melt.cli._storeargs import (
-    add_selection_arguments,
-    add_store_argument,
-    open_store,
-    say_left_out,
-    selection_from_args,
-)
+from melt.cli._left_out import left_out_by, say_left_out
+from melt.cli._storeargs import add_selection_arguments, add_store_argument, open_store, selection_from_args
 
 if TYPE_CHECKING:
     from melt.store.listing import RunLine
@@ -73,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         capped = as_table and selection.limit is None
         lines = store.listing(replace(selection, limit=_SHOWN) if capped else selection)
         total = store.count(selection) if capped and len(lines) == _SHOWN else len(lines)
-        say_left_out(selection, store)
+        say_left_out(left_out_by(selection, store))
     if not as_table:
         sys.stdout.write(write_rows(_KEYS, [_record(line) for line in lines], args.output))
         return 0
