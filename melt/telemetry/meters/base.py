@@ -9,8 +9,10 @@ Nothing is filled in here: what a meter lost is counted, what it did not measure
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from melt.errors import DeviceError
 from melt.records import Stream
@@ -29,6 +31,9 @@ _DECLARED = {
     WATTS: ("power", "w", "meter_w"),
     JOULES: ("energy", "j", "meter_j"),
 }
+
+
+_Answer = TypeVar("_Answer")
 
 
 class MeterError(DeviceError):
@@ -102,6 +107,21 @@ class PowerMeter(Protocol):
     def close(self) -> None:
         """Stop sampling and let go of the meter; what it feeds keeps its power. Never raises."""
         ...
+
+
+def attempt(act: Callable[[], _Answer], trouble: str) -> _Answer:
+    """Do what a meter's driver may fail at in ways of its own. Raises MeterError: the trouble, and what it said."""
+    try:
+        return act()
+    except Exception as error:
+        raise MeterError(f"{trouble}: {error}") from error
+
+
+def let_go(*ends: Callable[[], object]) -> None:
+    """End what a driver has begun, one after the other, whatever fails of it."""
+    for end in ends:
+        with suppress(Exception):
+            end()
 
 
 def streams_of(facts: MeterFacts, covers: str) -> tuple[Stream, ...]:

@@ -9,13 +9,12 @@ from __future__ import annotations
 import queue
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from melt.errors import UsageError
-from melt.telemetry.meters.base import READ_S, WATTS, Batch, ClockReading, MeterError, MeterFacts
+from melt.telemetry.meters.base import READ_S, WATTS, Batch, ClockReading, MeterError, MeterFacts, attempt, let_go
 from melt.telemetry.meters.options import Options
 
 _KNOWN = ("serial_number", "rate_hz", "accuracy")
@@ -43,14 +42,14 @@ class JoulescopeMeter:
     def open(self) -> MeterFacts:
         """Reach the meter. Raises MeterError where there is none, or several and no serial number."""
         self._driver = self._load()
-        paths = [str(path) for path in self._try(self._driver.device_paths, "cannot be looked for")]
+        paths = [str(path) for path in _try(self._driver.device_paths, "cannot be looked for")]
         fitting = [path for path in paths if self._serial is None or path.rpartition("/")[2] == self._serial]
         if not fitting:
             raise MeterError(f"no Joulescope {self._serial or ''} is here: is it plugged in?".replace("  ", " "))
         if len(fitting) > 1:
             raise MeterError(f"{len(fitting)} Joulescopes are here: say which by `serial_number`: {', '.join(fitting)}")
         self._path = fitting[0]
-        self._try(lambda: self._driver.open(self._path), "cannot be opened")
+        _try(lambda: self._driver.open(self._path), "cannot be opened")
         return MeterFacts(
             name=f"Joulescope {self._path}",
             columns=(WATTS,),
@@ -64,7 +63,7 @@ class JoulescopeMeter:
         mode = "s/i/range/select" if "js110" in self._path else "s/i/range/mode"
         for topic, value in ((mode, "auto"), ("h/fs", round(self._rate_hz))):
             self._publish(topic, value)
-        self._try(lambda: self._driver.subscribe(f"{self._path}/s/p/!data", "pub", self._came), "sends nothing")
+        _try(lambda: self._driver.subscribe(f"{self._path}/s/p/!data", "pub", self._came), "sends nothing")
         self._publish("s/p/ctrl", 1)
         deadline = time.monotonic() + _FIRST_BLOCK_S
         while self.read() is None:
@@ -72,7 +71,7 @@ class JoulescopeMeter:
                 raise MeterError(f"the Joulescope sent nothing within {_FIRST_BLOCK_S:.0f} s")
 
     def _publish(self, topic: str, value: object) -> None:
-        self._try(lambda: self._driver.publish(f"{self._path}/{topic}", value), f"does not take {topic} = {value}")
+        _try(lambda: self._driver.publish(f"{self._path}/{topic}", value), f"does not take {topic} = {value}")
 
     def _came(self, topic: str, value: Mapping[str, Any]) -> None:
         """Take a block; called from the driver's thread, which must not wait."""
@@ -86,7 +85,7 @@ class JoulescopeMeter:
         try:
             arrived_ns, block = self._blocks.get(timeout=READ_S)
         except queue.Empty:
-            if self._path not in self._try(self._driver.device_paths, "is gone"):
+            if self._path not in _try(self._driver.device_paths, "is gone"):
                 raise MeterError(f"the Joulescope {self._path} is gone") from None
             return None
         watts = np.asarray(block["data"], np.float64)
@@ -109,19 +108,15 @@ class JoulescopeMeter:
         """Stop and let go of it."""
         if self._driver is None:
             return
-        for end in (
+        let_go(
             lambda: self._driver.publish(f"{self._path}/s/p/ctrl", 0),
             lambda: self._driver.close(self._path),
             self._driver.finalize,
-        ):
-            with suppress(Exception):
-                end()
+        )
 
-    def _try(self, act: Callable[[], Any], trouble: str) -> Any:
-        try:
-            return act()
-        except Exception as error:
-            raise MeterError(f"the Joulescope {trouble}: {error}") from error
+
+def _try(act: Callable[[], Any], trouble: str) -> Any:
+    return attempt(act, f"the Joulescope {trouble}")
 
 
 def make(given: Mapping[str, object], where: str) -> JoulescopeMeter:

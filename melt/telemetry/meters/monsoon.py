@@ -11,7 +11,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stdout, suppress
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from melt.errors import MeltError, UsageError
-from melt.telemetry.meters.base import AMPS, READ_S, VOLTS, Batch, ClockReading, MeterError, MeterFacts
+from melt.telemetry.meters.base import (
+    AMPS,
+    READ_S,
+    VOLTS,
+    Batch,
+    ClockReading,
+    MeterError,
+    MeterFacts,
+    attempt,
+    let_go,
+)
 from melt.telemetry.meters.options import Options
 from melt.traces import Values
 
@@ -138,7 +148,7 @@ class MonsoonMeter:
 
     def start(self) -> None:
         """Begin to sample and wait for the first calibration. Raises MeterError."""
-        self._try(lambda: self._hvpm.StartSampling(_CALIBRATE_EACH_MS, 0xFFFFFFFF), "does not start")
+        _try(lambda: self._hvpm.StartSampling(_CALIBRATE_EACH_MS, 0xFFFFFFFF), "does not start")
         deadline = time.monotonic() + _CALIBRATED_WITHIN_S
         while self._decoder is None or not self._decoder.is_calibrated:
             self.read()
@@ -155,7 +165,7 @@ class MonsoonMeter:
         lost = unread = 0
         deadline = time.monotonic() + READ_S
         while time.monotonic() < deadline:
-            data = bytes(self._try(self._hvpm.BulkRead, "is gone"))
+            data = bytes(_try(self._hvpm.BulkRead, "is gone"))
             for first in range(0, len(data), _PACKET_BYTES):
                 try:
                     dropped, found = decoder.decode(data[first : first + _PACKET_BYTES])
@@ -179,20 +189,16 @@ class MonsoonMeter:
         """Set the main channel to `voltage_v`, or to 0 V."""
         if on and self._volts is None:
             raise UsageError("the Monsoon's `voltage_v` is not in the profile: say what the device is to get")
-        self._try(lambda: self._hvpm.setVout(self._volts if on else 0), "does not switch its output")
+        _try(lambda: self._hvpm.setVout(self._volts if on else 0), "does not switch its output")
 
     def close(self) -> None:
         """Stop sampling and let go of it; the output stays on."""
         if self._hvpm is not None:
-            for end in (self._hvpm.stopSampling, self._hvpm.closeDevice):
-                with suppress(Exception):
-                    end()
+            let_go(self._hvpm.stopSampling, self._hvpm.closeDevice)
 
-    def _try(self, act: Callable[[], Any], trouble: str) -> Any:
-        try:
-            return act()
-        except Exception as error:
-            raise MeterError(f"the Monsoon {trouble}: {error}") from error
+
+def _try(act: Callable[[], Any], trouble: str) -> Any:
+    return attempt(act, f"the Monsoon {trouble}")
 
 
 def make(given: Mapping[str, object], where: str) -> MonsoonMeter:
