@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 from dataclasses import fields, replace
 from pathlib import Path
@@ -13,6 +14,8 @@ from store_samples import make_bundle
 
 from melt.codec import from_dict, to_dict
 from melt.plan import values
+from melt.plan.expand import cell_key, expand
+from melt.plan.flags import PlanFlags, plan_from_flags
 from melt.records import Reason, RunStart, Sampling, Thresholds, Verdict
 from melt.store.reviews import reviewed
 from melt.telemetry.journal import Event
@@ -177,3 +180,26 @@ def test_what_is_not_melts_own_is_written_as_it_is_asked_for():
     assert changed(Thresholds(swap_bytes=0, unstable_cv=0.08, invalid=("throttled", "charging"))) == (
         "unstable_cv=0.08 swap_bytes=0 invalid=throttled,charging"
     )
+
+
+def planned(base=None, **flags):
+    return plan_from_flags(PlanFlags(models=("tiny",), **flags), base)
+
+
+def test_flags_replace_the_thresholds_of_a_plan_key_by_key():
+    plan = planned(thresholds=("unstable_cv=3%", "clock_uncertainty_s=5ms"), invalid=("throttled,charging",))
+    asked = Thresholds(unstable_cv=0.03, clock_uncertainty_s=0.005, invalid=("throttled", "charging"))
+    assert plan.thresholds == asked
+    assert planned(plan).thresholds == asked
+    assert planned(plan, thresholds=("unstable_cv=0.1",)).thresholds == replace(asked, unstable_cv=0.1)
+    assert planned(plan, invalid=("drift",)).thresholds == replace(asked, invalid=("drift",))
+
+
+def test_by_what_a_run_is_judged_makes_no_other_cell_of_it():
+    lax, strict = (planned(thresholds=(f"unstable_cv={share}",)) for share in ("1%", "20%"))
+    numbers = itertools.count()
+    keys = [
+        {cell_key(spec) for spec in expand(plan, sweep_id="s", new_run_id=lambda: str(next(numbers)))}
+        for plan in (lax, strict, planned())
+    ]
+    assert keys[0] == keys[1] == keys[2]
