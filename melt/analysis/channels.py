@@ -186,6 +186,13 @@ def temperatures(traces: Iterable[Trace]) -> list[Series]:
     return [s for s in processors if s.values.min() < s.values.max()] or processors
 
 
+def battery_temperatures(traces: Iterable[Trace]) -> list[Series]:
+    """Return the temperatures of batteries in °C: slow, and what a phone's case feels like."""
+    low, high = PLAUSIBLE_C
+    found = find(traces, lambda s: s.quantity == "temperature" and is_battery(s))
+    return [s for s in found if low < float(s.values.min()) and float(s.values.max()) < high]
+
+
 def power_meter(traces: Sequence[Trace], *, battery: bool = True) -> tuple[str, list[Series]] | None:
     """Return the scope of the best power sensor and the series that add up to it; None when there is no sensor.
 

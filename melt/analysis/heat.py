@@ -99,7 +99,7 @@ def _steady(found: Curve, throttled_ns: int | None) -> Figure:
         return Figure(None, f"it throttled within its last {last.lasts_s:.3g} s: run it longer", figures=figures)
     if abs(last.change_ratio) > MAX_STEADY_CHANGE:
         return Figure(None, f"not steady: it {moved} in the last {last.lasts_s:.3g} s; run it longer", figures=figures)
-    note = f"last {last.lasts_s:.3g} s, bins vary by {100 * last.spread_ratio:.2g} %"
+    note = f"last {last.lasts_s:.3g} s, bins vary by {100 * last.spread_ratio:.1f} %"
     return Figure(last.rate_tps, note, figures=figures)
 
 

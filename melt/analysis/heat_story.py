@@ -69,7 +69,7 @@ def story(bundle: RunBundle) -> Story | None:
         phases=phases,
         curve=curve,
         throttled_ns=None if curve is None or after_s is None else zero_ns + round(after_s * 1e9),
-        temperatures=_temperatures(channels.temperatures(traces)),
+        temperatures=_temperatures(channels.temperatures(traces), channels.battery_temperatures(traces)),
         clocks=_clocks(traces),
         power=power,
         power_scope=scope,
@@ -87,14 +87,17 @@ def _phases(windows: Sequence[Window]) -> tuple[tuple[str, Span], ...]:
     return tuple((name, (min(w.t0_ns for w in ws), max(w.t1_ns for w in ws))) for name, ws in found if ws)
 
 
-def _temperatures(found: Sequence[Series]) -> tuple[Track, ...]:
-    """Return the hottest sensor first, then those that rose the most: a board has thirty, most of them alike."""
-    if not found:
-        return ()
-    hottest = max(found, key=lambda s: float(s.values.max()))
-    others = sorted((s for s in found if s is not hottest), key=lambda s: float(np.ptp(s.values)), reverse=True)
-    named = {s.stream.site: s for s in (hottest, *others)}
-    return tuple(Track(site, s.t_ns, s.values) for site, s in list(named.items())[:_MOST_TEMPERATURES])
+def _temperatures(found: Sequence[Series], batteries: Sequence[Series]) -> tuple[Track, ...]:
+    """Return the hottest sensor first, then those that differ the most from it and from each other.
+
+    A board has thirty, most of them alike.
+    """
+    named = {s.stream.site: s for s in (*batteries, *found)}
+    left = sorted(named.values(), key=lambda s: float(s.values.max()))
+    chosen = left[-1:]
+    while (left := [s for s in left if not any(s is one for one in chosen)]) and len(chosen) < _MOST_TEMPERATURES:
+        chosen.append(max(left, key=lambda s: min(abs(float(s.values.mean() - c.values.mean())) for c in chosen)))
+    return tuple(Track(s.stream.site, s.t_ns, s.values) for s in chosen)
 
 
 def _clocks(traces: Sequence[Trace]) -> tuple[Track, ...]:

@@ -267,6 +267,7 @@ def _number(value: float, unit: str) -> str:
         return f"{value:.1f}"
     if unit == "ghz":
         return f"{value / 1e9:.2f}"
+    value = 0.0 if abs(value) < 1e-9 else value
     digits = 0 if abs(value) >= 100 or unit == "1" else 1 if abs(value) >= 10 else 2
     return f"{value:.{digits}f}"
 

@@ -152,3 +152,13 @@ def test_the_document_of_a_run_can_be_read_beside_it(throttled: RunBundle) -> No
     note = values["time_to_throttle_s"].note
     assert note == "the device reported thermal status 2 (moderate) at 17.9 s"
     assert json.loads(json.dumps(values["time_to_throttle_s"].figures))["reported_s"] == pytest.approx(17.89)
+
+
+def test_the_sensors_that_are_shown_tell_the_most_apart() -> None:
+    alike = [
+        channel(f"cpu{i}_c", "temperature", lambda t, i=i: 60 + i + t / 10, site=f"cpu{i}", unit="c") for i in range(4)
+    ]
+    case = channel("skin_c", "temperature", lambda t: 38 + t / 20, site="skin", unit="c")
+    battery = channel("battery_temp_c", "temperature", lambda t: 30 + t / 30, site="battery", unit="c")
+    text = render_plot(bundle([*alike, case, battery]), Style(80))
+    assert "temperature, °C   * cpu3   o battery   + skin" in text
