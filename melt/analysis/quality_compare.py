@@ -23,7 +23,9 @@ MIN_CHUNKS = 6
 
 ALPHA = 0.05
 _Z = NormalDist().inv_cdf(1 - ALPHA / 2)
-_FIELDS = {"dataset": "dataset", "dataset_sha256": "content of the dataset", "reference_sha256": "reference"}
+_FIELDS = {"dataset_sha256": "content of the dataset", "reference_sha256": "reference"}
+_NO_MATTER = ("dataset",)
+"""Its name: what counts is its content."""
 
 
 class Told(StrEnum):
@@ -65,7 +67,7 @@ def neighbours(evaluations: Sequence[Quality]) -> Iterator[tuple[Quality, Qualit
 
 def require_alike(first: Quality, second: Quality) -> None:
     """Raise IncomparableError, which names the field, where figures must not be set side by side."""
-    for name in (field.name for field in fields(QualityMethod)):
+    for name in (field.name for field in fields(QualityMethod) if field.name not in _NO_MATTER):
         one, other = getattr(first.method, name), getattr(second.method, name)
         if one != other:
             raise _unlike(first, second, _FIELDS.get(name, name), one, other)

@@ -6,7 +6,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from melt import __version__
 from melt.analysis.quality import choice_figures, chosen, text_figures
 from melt.codec import dumps
-from melt.models.files import Progress, locked
+from melt.models.files import Progress
 from melt.models.inspect import expected_memory
 from melt.quality.journal import Entry, journals
 from melt.quality.tasks import Task
@@ -22,6 +22,7 @@ from melt.quality.text import Text
 from melt.quality.worker import engine_version, score
 from melt.records import Artifact, DeviceFacts
 from melt.records.quality import ChoiceFigures, Quality, QualityMethod, TextFigures
+from melt.store.files import locked, store_error
 from melt.store.quality import find_qualities, keep_quality
 from melt.store.store import Store
 from melt.targets.readers import OwnFiles
@@ -75,7 +76,7 @@ def evaluate_text(
 
     With a `reference` there are KL divergence and top-1 agreement too, and the reference itself is scored on the way.
     Files that fit into memory together go through the text together. `threads` changes no figure beyond rounding.
-    Raises UsageError, ModelError, EngineError.
+    Raises UsageError, ModelError, EngineError, StoreError.
     """
     method = QualityMethod(
         kind="text",
@@ -111,7 +112,7 @@ def evaluate_task(
 ) -> list[Evaluation]:
     """Ask files the questions of a task, here, and return their quality in their order; the store has it then.
 
-    Raises UsageError, ModelError, EngineError.
+    Raises UsageError, ModelError, EngineError, StoreError.
     """
     method = QualityMethod(
         kind="choices",
@@ -130,7 +131,7 @@ def evaluate_task(
 
 
 class _Work:
-    """Evaluations by one method on this machine. Two processes never do the same one: the second waits."""
+    """Evaluations by one method on this machine. One process at a time does them in a store: another one waits."""
 
     def __init__(
         self,
@@ -146,11 +147,15 @@ class _Work:
         self._wanted = {self._id(artifact): artifact for artifact in wanted}
         self._threads = threads or _threads_for(wanted)
         self._progress = progress
-        self._folder = store.layout.root / "quality"
+        self._folder = store.layout.quality
 
     def have(self, artifacts: Sequence[Artifact], do: Callable[[list[Artifact]], None]) -> list[Evaluation]:
         """Return the evaluations of files, after `do` has made those that the store lacks."""
-        with locked(self._folder / _digest(dumps(self._method))):
+        try:
+            self._folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise store_error("make", self._folder, error) from error
+        with locked(self._folder):
             known = find_qualities(self._store, list(self._wanted))
             missing = [artifact for id_, artifact in self._wanted.items() if id_ not in known]
             if missing:
@@ -213,7 +218,9 @@ class _Work:
         )
 
     def _id(self, artifact: Artifact) -> str:
-        return _digest("\n".join((artifact.sha256, dumps(self._method), self.device.device_id)))
+        # A dataset under another name is the same dataset.
+        told = (artifact.sha256, dumps(replace(self._method, dataset="")), self.device.device_id)
+        return hashlib.sha256("\n".join(told).encode()).hexdigest()[:32]
 
 
 def _groups(
@@ -252,7 +259,3 @@ def _choice_figures(task: Task, entries: list[Entry]) -> ChoiceFigures:
     right = [pick == item.gold for (pick, _), item in zip(taken, task.items, strict=True)]
     right_norm = [pick == item.gold for (_, pick), item in zip(taken, task.items, strict=True)]
     return choice_figures(right, right_norm)
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:32]

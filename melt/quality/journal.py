@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from melt.models.files import explained
+from melt.store.files import store_error
 
 Entry = Mapping[str, Any]
 
@@ -17,10 +17,10 @@ class Journal:
     """The entries of one evaluation, numbered from 0 without a gap. Used by one process at a time."""
 
     def __init__(self, path: Path) -> None:
-        """Read what an earlier process left; a torn end is cut off. Raises ModelError."""
+        """Read what an earlier process left; a torn end is cut off. Raises StoreError."""
         self.path = path
         self.entries: list[Entry] = []
-        with explained("write", path):
+        with _explained(path):
             path.touch()
             self._file = path.open("r+b")
             whole_bytes = 0
@@ -34,8 +34,8 @@ class Journal:
             self._file.truncate()
 
     def add(self, entry: Entry) -> None:
-        """Keep the next entry; it survives the death of this process when this returns. Raises ModelError."""
-        with explained("write", self.path):
+        """Keep the next entry; it survives the death of this process when this returns. Raises StoreError."""
+        with _explained(self.path):
             self._file.write(json.dumps(entry, separators=(",", ":")).encode() + b"\n")
             self._file.flush()
         self.entries.append(entry)
@@ -60,6 +60,14 @@ def journals(paths: list[Path]) -> Iterator[list[Journal]]:
     finally:
         for journal in opened:
             journal.close()
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise store_error("write", path, error) from error
 
 
 def _entry(line: bytes, index: int) -> Entry | None:

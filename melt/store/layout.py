@@ -43,6 +43,11 @@ class Layout:
         """The folder with one folder per run that is still going on."""
         return self.root / "spool"
 
+    @property
+    def quality(self) -> Path:
+        """The folder with the journals of evaluations that are going on or were cut short."""
+        return self.root / "quality"
+
     def run_folder(self, run_id: str) -> Path:
         """The published files of a run."""
         return self.traces / run_id

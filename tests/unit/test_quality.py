@@ -145,6 +145,8 @@ def test_unlike_evaluations_are_refused_and_the_field_is_named() -> None:
         second = replace(second, method=replace(second.method, **{name: value}))
         with pytest.raises(IncomparableError, match=said):
             differences(first, second)
+    renamed = text_quality("Q4_0", 0.1)
+    assert differences(first, replace(renamed, method=replace(renamed.method, dataset="wiki.txt")))
     elsewhere = text_quality("Q4_0", 0.1)
     elsewhere = replace(elsewhere, device=replace(elsewhere.device, device_id="another", name="board"))
     with pytest.raises(IncomparableError, match="device differs"):
