@@ -16,9 +16,11 @@ def review_sweep(store: Store, sweep_id: str, observe: Observer) -> None:
     it.
     """
     try:
-        bundles = store.bundles(Selection(sweep=sweep_id))
+        chosen = Selection(sweep=sweep_id)
+        # What an earlier review made invalid is evidence all the same.
+        bundles = store.bundles(chosen, reviewed=False)
         doubts = order_doubts(bundles)
-        if doubts or any(reason.code == CODE for bundle in bundles for reason in bundle.stop.reasons):
+        if doubts or any(CODE in line.reasons for line in store.listing(chosen)):
             store.review(CODE, [bundle.start.spec.run_id for bundle in bundles], doubts)
     except MeltError as error:
         observe(

@@ -143,11 +143,14 @@ class Store:
         with self.database.read() as connection:
             return list(connection.execute(select_runs(selection or Selection(), schema.runs.c.run_id)).scalars())
 
-    def bundles(self, selection: Selection | None = None) -> list[RunBundle]:
-        """Return the selected runs in the order they were made, without traces and files."""
-        return list(self.each_bundle(selection))
+    def bundles(self, selection: Selection | None = None, *, reviewed: bool = True) -> list[RunBundle]:
+        """Return the selected runs in the order they were made, without traces and files.
 
-    def each_bundle(self, selection: Selection | None = None) -> Iterator[RunBundle]:
+        Not `reviewed`: with the verdicts that they were published with.
+        """
+        return list(self.each_bundle(selection, reviewed=reviewed))
+
+    def each_bundle(self, selection: Selection | None = None, *, reviewed: bool = True) -> Iterator[RunBundle]:
         """Give what `bundles` gives, a few hundred runs in memory at a time."""
         ids = self.run_ids(selection)[::-1]
         table = schema.runs.c
@@ -158,7 +161,7 @@ class Store:
                 found = {row.run_id: row for row in connection.execute(query.where(table.run_id.in_(batch)))}
                 windows = _parts(connection, schema.windows, batch)
                 metrics = _parts(connection, schema.metrics, batch)
-                doubts = reviews_of(connection, batch)
+                doubts = reviews_of(connection, batch) if reviewed else {}
             for run_id in batch:
                 row = found[run_id]
                 parts = windows[run_id], metrics[run_id], doubts.get(run_id, ())

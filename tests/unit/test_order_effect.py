@@ -243,6 +243,20 @@ def test_a_review_keeps_the_doubt_and_takes_it_back_when_it_holds_no_more(tmp_pa
     assert seen == []
 
 
+def test_what_a_review_made_invalid_stays_so_when_it_is_made_again(tmp_path):
+    strict = Thresholds(invalid=("order_effect",))
+    tired = [
+        replace(b, start=replace(b.start, spec=replace(b.start.spec, thresholds=strict)))
+        for b in sweep(steady_loss(0.10))
+    ]
+    with Store.open(tmp_path) as store:
+        for bundle in tired:
+            store.publish(bundle)
+        for _ in range(2):
+            review_sweep(store, "s0", Watcher())
+            assert [b.stop.verdict for b in store.bundles()] == [Verdict.INVALID] * 18
+
+
 def test_a_review_that_cannot_be_kept_is_told_and_ends_nothing(tmp_path):
     tired, seen = sweep(steady_loss(0.10)), Watcher()
     with Store.open(tmp_path) as store:
