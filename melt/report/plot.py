@@ -6,6 +6,7 @@ import io
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 
@@ -80,8 +81,9 @@ def render_plot(bundle: RunBundle, style: Style) -> str:
     console = Console(file=out, force_terminal=style.colour, width=_UNLIMITED, highlight=False, markup=False)
     for line in _lines(bundle, style):
         text = Text()
-        for cell in line:
-            text.append(cell.text, _COLOURS[cell.line] if style.colour and cell.line is not None else None)
+        for index, cells in groupby(line, key=lambda cell: cell.line):
+            colour = _COLOURS[index] if style.colour and index is not None else None
+            text.append("".join(cell.text for cell in cells), colour)
         text.rstrip()
         console.print(text, soft_wrap=True)
     return out.getvalue() if style.unicode else out.getvalue().translate(_IN_ASCII).encode("ascii", "replace").decode()
