@@ -1,7 +1,8 @@
 """llama.cpp's own perplexity.cpp, from the pinned source, on the libllama that llama-cpp-python brought.
 
 Compiled once into the user's cache (7 CPU seconds): perplexity.cpp as it comes, with tests/data/perplexity/common.h in
-place of llama.cpp's common library, which alone takes minutes and has no part in the figures.
+place of llama.cpp's common library, which alone takes minutes and has no part in the figures: the tool as llama.cpp
+builds it prints the same digits.
 """
 
 from __future__ import annotations
@@ -117,4 +118,4 @@ def divergence(program: Path, model: Path, base: Path, *, n_ctx: int) -> dict[st
 def _run(program: Path, words: list[str]) -> str:
     done = subprocess.run([program, *words, "-t", "1"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout
+    return done.stdout + done.stderr

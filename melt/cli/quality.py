@@ -145,6 +145,6 @@ def _progress() -> Iterator[Progress]:
             tenth = done * 10 // total if total else 0
             if not console.is_terminal and tenths.get(what) != tenth:
                 tenths[what] = tenth
-                print(f"melt: {what}" + (f": {done} of {total}" if total else ""), file=sys.stderr)
+                print(f"melt: {what}" + (f": {done * 100 // total} %" if total else ""), file=sys.stderr)
 
         yield progress
