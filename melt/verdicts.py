@@ -96,9 +96,9 @@ DOUBTS: Mapping[str, Doubt] = MappingProxyType(
 """By code. docs/metrics.md says of each when exactly it is told."""
 
 
-def is_told(code: str, *, energy_required: bool) -> bool:
-    """Return whether it is a reason at all."""
-    return energy_required or DOUBTS[code].plain is not None
+def is_told(code: str, thresholds: Thresholds, *, energy_required: bool) -> bool:
+    """Return whether it is a reason at all: for whom it matters, and who asks that it make a run invalid."""
+    return energy_required or DOUBTS[code].plain is not None or code in thresholds.invalid
 
 
 def decide(reasons: Iterable[Reason], thresholds: Thresholds, *, energy_required: bool) -> Verdict:

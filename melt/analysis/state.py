@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from melt.analysis import channels
 from melt.analysis.conditions import Check
 from melt.analysis.evidence import Evidence
@@ -50,7 +52,7 @@ def battery_low(seen: Evidence) -> Reason | None:
     """The battery was nearly empty, and phones save power then."""
     span, low = seen.span, seen.thresholds.battery_low_ratio
     parts = [] if span is None else [s.inside(span) for s in channels.battery_level(seen.traces)]
-    lowest = min((float(part.min()) for part in parts if len(part)), default=1.0)
+    lowest = min((float(part.min()) for part in parts if len(part)), default=math.inf)
     if lowest > low:
         return None
     message = f"the battery was at {100 * lowest:.0f} %: from {100 * low:.3g} % on devices save power"

@@ -20,8 +20,8 @@ class Judgement:
 
 def judge(evidence: Evidence) -> Judgement:
     """Hold everything that was seen against what a believable run looks like."""
-    required = evidence.energy_required
+    required, thresholds = evidence.energy_required, evidence.thresholds
     found = (check(evidence) for check in (*conditions.CHECKS, *state.CHECKS, *disturbance.CHECKS))
-    energy = (reason for reason in evidence.energy if is_told(reason.code, energy_required=required))
+    energy = (reason for reason in evidence.energy if is_told(reason.code, thresholds, energy_required=required))
     reasons = (*(reason for reason in found if reason is not None), *energy)
-    return Judgement(decide(reasons, evidence.thresholds, energy_required=required), reasons)
+    return Judgement(decide(reasons, thresholds, energy_required=required), reasons)

@@ -139,6 +139,15 @@ def test_a_threshold_may_also_be_less_strict():
     assert judged(wild, unstable_cv=0.3) == (Verdict.VALID, [])
 
 
+def test_no_threshold_finds_the_battery_of_a_device_without_one_empty():
+    assert judged(battery_low_ratio=1.0) == (Verdict.VALID, [])
+
+
+def test_who_makes_a_reason_invalid_is_told_it_though_energy_is_not_required():
+    assert judged() == (Verdict.VALID, [])
+    assert judged(invalid=("no_power_sensor",)) == (Verdict.INVALID, ["no_power_sensor"])
+
+
 def test_a_reason_can_be_made_invalid_and_none_is_ever_made_milder():
     wild = runner_said(gaps_ms=(10, 10, 14))
     assert judged(wild, invalid=("unstable", "charging")) == (Verdict.INVALID, ["unstable"])
@@ -147,7 +156,7 @@ def test_a_reason_can_be_made_invalid_and_none_is_ever_made_milder():
         reason = [Reason(code=code, message="")]
         for required in (False, True):
             own = doubt.metered if required else doubt.plain
-            if is_told(code, energy_required=required):
+            if is_told(code, Thresholds(), energy_required=required):
                 assert decide(reason, Thresholds(), energy_required=required) is own
             assert decide(reason, Thresholds(invalid=(code,)), energy_required=required) is Verdict.INVALID
 
