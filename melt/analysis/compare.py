@@ -301,13 +301,18 @@ def _why(metric: str, bundles: Sequence[RunBundle]) -> str:
 
 def _judged_by(bundles: Iterable[RunBundle]) -> tuple[str, ...]:
     """Say by which thresholds the verdicts are where these are not melt's own, and where they are not the same."""
-    runs = Counter(bundle.start.spec.thresholds for bundle in bundles)
+    runs = Counter(_in_order(bundle.start.spec.thresholds) for bundle in bundles)
     if set(runs) == {Thresholds()}:
         return ()
     told = [f"{n} by {changed(one) or 'the defaults'}" for one, n in runs.items()]
     if len(told) == 1:
         return (f"All verdicts are by {changed(next(iter(runs)))}.",)
     return (f"Runs were judged by unlike thresholds, so their verdicts do not compare: {'; '.join(told)}.",)
+
+
+def _in_order(thresholds: Thresholds) -> Thresholds:
+    """Name what makes a run invalid by the alphabet: a plan may name it in any order."""
+    return replace(thresholds, invalid=tuple(sorted(set(thresholds.invalid))))
 
 
 def _closeness(groups: Iterable[Group], bundles: Iterable[RunBundle]) -> tuple[str, ...]:

@@ -275,8 +275,8 @@ def _summary(metrics: Sequence[Metric], fmt: str) -> str:
 
 def _metric_rows(metric: Metric) -> Iterator[tuple[str, str, str, str]]:
     yield _title(metric.name), _written(metric), metric.source, metric.note or ""
-    if metric.name in _IN_MWH_TOO and metric.value is not None:
-        yield "", with_uncertainty(metric.value, metric.uncertainty or 0.0, "mwh"), "", ""
+    if metric.name in _IN_MWH_TOO and metric.value is not None and metric.uncertainty is not None:
+        yield "", with_uncertainty(metric.value, metric.uncertainty, "mwh"), "", ""
 
 
 def _written(metric: Metric) -> str:

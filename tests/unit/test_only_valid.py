@@ -87,6 +87,12 @@ def test_verdicts_by_unlike_thresholds_are_told():
     )
 
 
+def test_what_makes_a_run_invalid_may_be_named_in_any_order():
+    one, other = bundles({"q8_0": [10, 11]})
+    made = [judged(one, invalid=("throttled", "charging")), judged(other, invalid=("charging", "throttled"))]
+    assert "All verdicts are by invalid=charging,throttled." in compare(made).notes
+
+
 def test_what_is_left_out_is_counted_by_reason():
     runs = [
         ("ok", "suspect", ("unstable", "charging")),

@@ -274,3 +274,11 @@ def test_a_row_shares_its_prefix_and_decimals(values, unit, written):
 )
 def test_percent(value, text):
     assert percent(value) == text
+
+
+def test_no_uncertainty_is_told_of_an_energy_that_has_none():
+    bundle = make_bundle()
+    energy = Metric(name="energy_response_j", unit="j", source="whole device", value=7.2)
+    text = render_run(replace(bundle, metrics=(*bundle.metrics, energy)), "table")
+    assert "7.20 J" in text
+    assert "±" not in "".join(line for line in text.splitlines() if "J" in line or "mWh" in line)
