@@ -40,6 +40,7 @@ NO_GRID = "no grid intensity was given: --grid"
 NOT_THE_DEVICE = "its meter does not cover the whole device"
 NO_BATTERY = "no battery says what it holds"
 NO_VOLTAGE = "the voltage of a battery is not known"
+MAY_BE_NONE = "the energy may be none: it is not known better"
 NO_PROMPT, NO_ANSWER = "the workload has no prompt", "the workload decodes nothing"
 
 _FEEDS = frozenset({channels.BATTERY, "external meter, whole device", "whole device"})
@@ -76,9 +77,7 @@ def derived(
 
 def tokens_per_joule(per_token: Figure) -> Figure:
     """Return how many tokens are decoded with a joule."""
-    if not per_token.value or per_token.value <= 0:
-        return replace(per_token, value=None, uncertainty=None, figures={})
-    return _scaled(per_token, 1 / per_token.value**2)
+    return _divided_by(per_token, 1.0)
 
 
 def response_energy(account: Account, repetition: Repetition, workload: Workload) -> Figure:
@@ -127,9 +126,9 @@ def responses_per_battery(response: Figure, battery: Battery | None, measured_v:
     if capacity is None:
         return _none(response, NO_VOLTAGE)
     capacity_j, offs, said = capacity
-    if not response.value or response.value <= 0:
-        return _none(response, NOT_REACHED)
-    figure = _scaled(response, capacity_j / response.value**2, offs)
+    figure = _divided_by(response, capacity_j, offs)
+    if figure.value is None:
+        return figure
     noted = _noted(figure, said, capacity_j=capacity_j)
     return replace(noted, source=f"{response.source} by {battery.basis} capacity")
 
@@ -227,6 +226,20 @@ def _not_of_the_battery(response: Figure) -> Figure | None:
 
 def _none(figure: Figure, why: str) -> Figure:
     return figure if figure.value is None else Figure(None, why, "sensor")
+
+
+def _divided_by(energy: Figure, whole: float, offs: Sequence[float] = ()) -> Figure:
+    """Return how often an energy goes into a `whole`, which may be off by the shares `offs`.
+
+    It reaches farther up than down: the uncertainty is the way to what the least energy gives.
+    """
+    if energy.value is None:
+        return energy
+    least = energy.value - (energy.uncertainty or 0.0)
+    if least <= 0:
+        return _none(energy, MAY_BE_NONE)
+    widened = None if energy.uncertainty is None else energy.uncertainty * energy.value / least
+    return _scaled(replace(energy, uncertainty=widened), whole / energy.value**2, offs)
 
 
 def _scaled(figure: Figure, factor: float, offs: Sequence[float] = ()) -> Figure:

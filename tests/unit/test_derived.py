@@ -13,6 +13,7 @@ from analysis_samples import channel, figures, generation, make_start, notes, ru
 from melt.analysis import derived as module
 from melt.analysis.derived import NAMES, with_grid
 from melt.analysis.evaluate import Evaluation
+from melt.analysis.figures import Figure
 from melt.analysis.names import METRICS
 from melt.records import Battery, Grid, Metric, RunStart, Workload
 from melt.traces import RunBundle, Trace
@@ -56,14 +57,14 @@ def test_a_response_is_a_request_from_its_submission_to_its_last_token() -> None
     assert metric(done, "tokens_per_j").value == pytest.approx(1 / (5 * 0.01))
 
 
-def test_tokens_per_joule_are_as_uncertain_as_joules_per_token() -> None:
+def test_tokens_per_joule_reach_as_far_as_by_the_least_energy_of_a_token() -> None:
     done = run(traces=[power()])
     each, per = metric(done, "energy_per_token_j"), metric(done, "tokens_per_j")
     assert each.value
     assert per.value
     assert per.uncertainty
     assert each.uncertainty
-    assert per.uncertainty / per.value == pytest.approx(each.uncertainty / each.value)
+    assert per.value + per.uncertainty == pytest.approx(1 / (each.value - each.uncertainty))
 
 
 def test_of_several_requests_in_a_repetition_a_response_is_one() -> None:
@@ -127,9 +128,21 @@ def test_a_full_battery_is_good_for_its_energy_over_that_of_a_response(
     assert found.uncertainty is not None
     assert response.uncertainty is not None
     assert response.value is not None
-    expected = (off**2 + (response.uncertainty / response.value) ** 2) ** 0.5
+    least = response.value - response.uncertainty
+    expected = (off**2 + (response.uncertainty / least) ** 2) ** 0.5
     assert found.uncertainty / found.value == pytest.approx(expected, rel=1e-3)
     assert found.source == f"whole device by {battery.basis} capacity"
+
+
+def test_of_an_energy_that_may_be_none_nothing_is_told_that_is_divided_by_it() -> None:
+    battery = Battery(basis="measured", source="f", energy_j=1000.0)
+    known = module.responses_per_battery(Figure(2.0, "n", "battery", 1.0), battery, None)
+    assert known.value == 500
+    assert known.uncertainty == pytest.approx(np.hypot(1000 - 500, 0.05 * 500)), "of 1 J there are 1000"
+    for value in (1.0, 0.0, -1.0):
+        unsure = Figure(value, "n", "battery", 1.0)
+        for told in (module.responses_per_battery(unsure, battery, None), module.tokens_per_joule(unsure)):
+            assert (told.value, told.uncertainty, told.note) == (None, None, module.MAY_BE_NONE)
 
 
 @pytest.mark.parametrize("site", ["package-0", "soc cpu+gpu", "rail 1", "gpu"])
