@@ -29,7 +29,7 @@ _HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:] = [folder for folder in sys.path if os.path.abspath(folder or os.curdir) != _HERE] + [_HERE]
 
 from llama_api import import_bindings  # noqa: E402
-from llama_scoring import N_BATCH, Scorer, divergence, log_probabilities, nll  # noqa: E402
+from llama_scoring import N_BATCH, Scorer, divergence, nll, remembered  # noqa: E402
 from runner_io import Events, Failure  # noqa: E402
 
 
@@ -127,7 +127,7 @@ def _score_chunk(models, wanted, reference, chunk, first):
                 continue
             found["nll"] += _rounded(nll(logits, following))
             if n == reference:
-                expected = log_probabilities(logits)
+                expected = remembered(logits)
             elif expected is not None:
                 kl, same = divergence(expected, logits)
                 found.setdefault("kl", []).extend(_rounded(kl))

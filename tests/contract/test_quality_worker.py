@@ -1,0 +1,72 @@
+"""The worker that scores, on the embedded model: log-likelihoods as they come out of the package's own Python class."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from melt.errors import UsageError
+from melt.models.catalog import DATA_DIR
+from melt.quality.worker import score
+
+pytestmark = pytest.mark.slow
+
+MODEL = str(DATA_DIR / "tiny-pydoc-f16.gguf")
+PAIRS = (
+    ("Return the number of", " items"),
+    ("Return the number of", " bytes in the file"),
+    ("Return the number of ", "items"),
+    ("Return a new list", " of the names"),
+    ("", "Return"),
+    ("x " * 300, " y"),
+)
+
+# Tokenized and scored in one go, without a cache, by code that is not melt's.
+_INDEPENDENT = """
+import json, sys
+import numpy as np
+from llama_cpp import Llama
+llm = Llama(sys.argv[1], n_ctx=1024, n_batch=1024, n_threads=1, logits_all=True, verbose=False)
+for context, continuation in json.loads(sys.argv[2]):
+    bare = context.rstrip()
+    text = context + continuation
+    bos = [] if llm.tokenize(b"", add_bos=True) else [llm.token_bos()]
+    tokens = bos * (not bare) + llm.tokenize(text.encode(), add_bos=True, special=True)
+    begin = len(llm.tokenize(bare.encode(), add_bos=True, special=True)) + len(bos) * (not bare)
+    llm.reset()
+    llm.eval(tokens)
+    rows = llm.scores[begin - 1 : len(tokens) - 1].astype(np.float64)
+    sums = np.log(np.exp(rows - rows.max(axis=1, keepdims=True)).sum(axis=1)) + rows.max(axis=1)
+    print(json.dumps(float((rows[np.arange(len(rows)), tokens[begin:]] - sums).sum())))
+"""
+
+
+def asked(pairs: tuple[tuple[str, str], ...]) -> list[float]:
+    job = {"kind": "choices", "models": [{"path": MODEL, "begin": 0}], "threads": 1}
+    events: list[Any] = list(score(job, [{"where": "task:1", "pairs": pairs}]))
+    (found,) = [event["log_likelihoods"] for event in events if event["event"] == "choice"]
+    return list(found)
+
+
+@pytest.mark.usefixtures("needs_llama_cpp")
+def test_log_likelihoods_are_those_of_another_program() -> None:
+    command = [sys.executable, "-c", _INDEPENDENT, MODEL, json.dumps(PAIRS)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    expected = [json.loads(line) for line in done.stdout.splitlines()]
+    assert asked(PAIRS) == pytest.approx(expected, abs=2e-3)
+
+
+@pytest.mark.usefixtures("needs_llama_cpp")
+def test_what_was_computed_before_changes_nothing() -> None:
+    alone = [asked((pair,))[0] for pair in PAIRS[:4]]
+    assert asked(PAIRS[:4]) == pytest.approx(alone, abs=1e-4)
+
+
+@pytest.mark.usefixtures("needs_llama_cpp")
+def test_a_choice_that_adds_no_token_is_named() -> None:
+    with pytest.raises(UsageError, match="task:1: an item of"):
+        asked((("x " * 3000, " y"),))
