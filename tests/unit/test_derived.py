@@ -15,7 +15,9 @@ from melt.analysis.derived import NAMES, with_grid
 from melt.analysis.evaluate import Evaluation
 from melt.analysis.figures import Figure
 from melt.analysis.names import METRICS
+from melt.codec import from_dict, to_dict
 from melt.records import Battery, Grid, Metric, RunStart, Workload
+from melt.report.run import render_run
 from melt.traces import RunBundle, Trace
 
 E2E_S = 1.02 + 1.27
@@ -234,6 +236,17 @@ def test_a_run_of_before_has_no_such_figures_and_none_is_made_up() -> None:
     old = bundle_of(run(traces=[power()], start=start), start)
     old = replace(old, metrics=tuple(m for m in old.metrics if m.name not in NAMES))
     assert with_grid(old, Grid(g_per_kwh=100)).metrics == old.metrics
+
+
+def test_a_run_of_before_reads_back_and_is_shown_without_them() -> None:
+    document = to_dict(make_start())
+    del document["spec"]["grid"], document["device"]["battery"]
+    assert from_dict(RunStart, document) == make_start()
+    old = bundle_of(run(traces=[power()]), make_start())
+    old = replace(old, metrics=tuple(m for m in old.metrics if m.name not in NAMES))
+    text = render_run(old, "table")
+    assert not [name for name in NAMES if METRICS[name].title in text]
+    assert "Not told" not in text
 
 
 def test_every_figure_has_a_name_and_a_unit() -> None:
