@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from melt.analysis import alike, derived
 from melt.analysis.energy import covers
+from melt.analysis.heat import ONLY_WHERE_TOLD
 from melt.analysis.judgement import Judgement, judge_difference
 from melt.analysis.names import METRICS, Info
 from melt.analysis.order_effect import CODE as ORDER_CODE
@@ -35,6 +36,10 @@ _NO_RATIO = frozenset({"c"})
 DEFAULT = (
     "prefill_tps",
     "decode_tps",
+    "burst_tps",
+    "steady_tps",
+    "steady_ratio",
+    "time_to_throttle_s",
     "ttft_s",
     "tpot_s",
     "itl_p95_s",
@@ -44,6 +49,8 @@ DEFAULT = (
     "bits_per_weight",
     "mbu_ratio",
     "temperature_max_c",
+    "temperature_rise_c",
+    "recovery_s",
     "power_mean_w",
     "energy_per_token_j",
     "energy_response_j",
@@ -52,8 +59,8 @@ DEFAULT = (
     "energy_delay_js",
     "carbon_response_g",
 )
-_WHERE_TOLD = frozenset(derived.NAMES)
-"""Rows that nobody misses where no run has them: they follow from others, of devices and workloads that have them."""
+_WHERE_TOLD = frozenset(derived.NAMES) | ONLY_WHERE_TOLD
+"""Rows that nobody misses where no run has them: they are of some devices and of some workloads."""
 
 
 @dataclass(frozen=True, slots=True)

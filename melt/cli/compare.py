@@ -44,7 +44,8 @@ def run(args: argparse.Namespace) -> int:
     if not bundles:
         raise UsageError("no run matches: `melt runs` lists what there is")
     if selection.sweep is not None:
-        print(f"comparing the {len(bundles)} runs of sweep {selection.sweep}", file=sys.stderr)
+        runs = "one run" if len(bundles) == 1 else f"{len(bundles)} runs"
+        print(f"comparing the {runs} of sweep {selection.sweep}", file=sys.stderr)
     comparison = compare(bundles, by=args.by)
     say_left_out(doubtful)
     say_without_figures(bundles)

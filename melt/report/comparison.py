@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from melt.analysis.alike import power_mode
 from melt.analysis.compare import Cell, Column, Comparison, Group, Row, info
+from melt.analysis.heat import ONLY_WHERE_TOLD
 from melt.analysis.judgement import Judgement
 from melt.analysis.statistics import MIN_SESSIONS
 from melt.records import Outcome, RunStart, Verdict
@@ -188,9 +189,11 @@ def _how_to_read(comparison: Comparison) -> str:
         sessions = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
         ranges = " or ".join(sorted(spreads))
         text = f"Medians of {sessions} sessions, ± half their {ranges} range"
-    metered = any(c.uncertainty is not None for g in comparison.groups for r in g.rows for c in r.cells)
-    if metered:
+    off = {r.metric in ONLY_WHERE_TOLD for g in comparison.groups for r in g.rows for c in r.cells if c.uncertainty}
+    if False in off:
         text += "; of power and energy ± also holds what their meter may be off by, in all columns alike"
+    if True in off:
+        text += "; of heat ± also holds how finely it was looked at"
     return f"{text}; differences are from {' or '.join(against)}." if against else f"{text}."
 
 
