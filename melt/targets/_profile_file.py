@@ -13,6 +13,7 @@ import yaml
 
 from melt.errors import UsageError
 from melt.records import DeviceFacts
+from melt.targets.battery import LEAST_COULOMB, LEAST_V, MOST_COULOMB, MOST_V
 from melt.targets.profiles import (
     METER_COVERS,
     Battery,
@@ -103,6 +104,12 @@ class _Node:
             raise self.wrong(f"expected a number above 0, found {self.value!r}")
         return float(self.value)
 
+    def between(self, low: float, high: float) -> float:
+        value = self.number()
+        if not low <= value <= high:
+            raise self.wrong(f"expected a number from {low:g} to {high:g}, found {self.value!r}")
+        return value
+
     def count(self) -> int:
         if isinstance(self.value, bool) or not isinstance(self.value, int) or self.value < 1:
             raise self.wrong(f"expected a whole number from 1, found {self.value!r}")
@@ -192,8 +199,12 @@ def _battery(node: _Node) -> Battery:
         raise node.wrong(f"a source alone says nothing: give one of {', '.join(_BATTERY_KEYS)}")
     unit = fields["current_unit"].one_of(("ua", "ma")) if "current_unit" in fields else None
     sign = fields["discharging_sign"].one_of(("negative", "positive")) if "discharging_sign" in fields else None
-    held = fields["capacity_mah"].number() * _COULOMB_PER_MAH if "capacity_mah" in fields else None
-    volts = fields["nominal_v"].number() if "nominal_v" in fields else None
+    held = volts = None
+    if "capacity_mah" in fields:
+        least, most = LEAST_COULOMB / _COULOMB_PER_MAH, MOST_COULOMB / _COULOMB_PER_MAH
+        held = fields["capacity_mah"].between(least, most) * _COULOMB_PER_MAH
+    if "nominal_v" in fields:
+        volts = fields["nominal_v"].between(LEAST_V, MOST_V)
     return Battery(fields["source"].source(), unit, sign, held, volts)
 
 

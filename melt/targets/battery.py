@@ -31,9 +31,9 @@ _JOULE_PER_UWH = 3.6e-3
 _MILLIAMPERE_HOURS_BELOW = 100_000
 """Phones have been seen to count in mAh; a tenth of an ampere hour feeds none."""
 _MILLIVOLTS_BELOW = 100_000
-_LEAST_COULOMB, _MOST_COULOMB = 0.2 * 3600, 50.0 * 3600
+LEAST_COULOMB, MOST_COULOMB = 0.2 * 3600, 50.0 * 3600
 _LEAST_J, _MOST_J = 0.5 * 3600, 500.0 * 3600
-_LEAST_V, _MOST_V = 2.0, 60.0
+LEAST_V, MOST_V = 2.0, 60.0
 """Bounds from a watch to a machine that two people carry: what lies outside is misread."""
 _WORN_AND_NEW = (0.3, 1.3)
 """A gauge that finds a share outside of these of what the battery held when it was new is not believed."""
@@ -79,7 +79,7 @@ def _charge(snapshot: Snapshot, path: str) -> float | None:
     """Return a full charge in coulombs."""
     raw = int_of(snapshot, path) or 0
     coulomb = raw * _COULOMB_PER_UAH * (1000 if raw < _MILLIAMPERE_HOURS_BELOW else 1)
-    return coulomb if _LEAST_COULOMB <= coulomb <= _MOST_COULOMB else None
+    return coulomb if LEAST_COULOMB <= coulomb <= MOST_COULOMB else None
 
 
 def _energy(snapshot: Snapshot, path: str) -> float | None:
@@ -91,4 +91,4 @@ def _energy(snapshot: Snapshot, path: str) -> float | None:
 def _volts(snapshot: Snapshot, path: str) -> float | None:
     raw = int_of(snapshot, path) or 0
     volts = raw / (1e3 if raw < _MILLIVOLTS_BELOW else 1e6)
-    return volts if _LEAST_V <= volts <= _MOST_V else None
+    return volts if LEAST_V <= volts <= MOST_V else None

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from melt.errors import UsageError
 from melt.records import Battery
 from melt.targets import macos
 from melt.targets.battery import of_laptop, of_phone
@@ -101,6 +102,21 @@ def test_a_lab_says_of_its_phones_what_they_keep_to_themselves(
     phone = replace(macos.parse_facts({}, device_id_hint="x", kind="adb"), name="Phone", battery=known)
     assert with_battery(phone, matching_profile(phone, [profile])).battery == expected
     assert with_battery(phone, None) == phone
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "said"),
+    [
+        ("4500", "4500000", "expected a number from 200 to 50000, found 4500000"),
+        ("4500", "4.5", "expected a number from 200 to 50000, found 4.5"),
+        ("3.87", "3870", "expected a number from 2 to 60, found 3870"),
+        ("3.87", "0", "expected a number above 0, found 0"),
+    ],
+)
+def test_a_lab_that_slips_in_a_unit_is_told_where(right: str, wrong: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "phone.yaml").write_text(PROFILE.replace(right, wrong))
+    with pytest.raises(UsageError, match=rf"phone\.yaml.*{said}"):
+        load_profiles(tmp_path)
 
 
 def test_a_profile_that_says_nothing_of_the_battery_leaves_it_unknown(tmp_path: Path) -> None:
