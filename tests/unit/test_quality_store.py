@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from quality_samples import choices_quality, text_quality
 from store_samples import make_bundle
 
+from melt.quality.evaluate import _groups
 from melt.quality.journal import Journal
 from melt.report.quality import render_quality
 from melt.store.mirror import write_mirror
@@ -105,3 +106,16 @@ def test_rows_for_programs() -> None:
     assert (second["compared_with"], second["nll_change_told"]) == ("Q8_0", "worse")
     assert second["kl_mean"] is None, "not measured"
     assert first["accuracy"] is None
+
+
+def test_files_that_do_not_fit_together_go_one_after_the_other() -> None:
+    reference, *levels = (text_quality(name, 0.0).artifact for name in ("F16", "Q8_0", "Q4_0", "Q2_K"))
+    reference, *levels = (
+        replace(a, weight_bytes=2**30, sha256=f"{n}" * 64) for n, a in enumerate([reference, *levels])
+    )
+    for free_bytes, passes in ((None, 1), (8 * 2**30, 1), (6 * 2**30, 2), (2**20, 3)):
+        groups = list(_groups(levels, reference, 512, free_bytes))
+        assert len(groups) == passes
+        assert all(group[0] is reference for group in groups)
+        assert [artifact for group in groups for artifact in group[1:]] == levels
+    assert list(_groups([reference], reference, 512, None)) == [[reference]]
