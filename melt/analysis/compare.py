@@ -30,6 +30,13 @@ _OF_THE_FILE: Mapping[str, tuple[Info, Callable[[Artifact], float | None]]] = Ma
 
 _ELECTRICAL = frozenset({"w", "j", "j/tok", "tok/j", "c_coulomb", "responses", "j*s", "gco2e"})
 """Units of what is worth as much as its meter covers: the watts of a chip are not those of a board."""
+_RECKONED: Mapping[str, str] = MappingProxyType(
+    {
+        "responses": "Responses of a battery are by different scopes or capacities",
+        "gco2e": "CO2e are by different scopes or grid intensities",
+    }
+)
+"""Why figures of these units do not compare although one meter may have measured all."""
 _NO_RATIO = frozenset({"c"})
 """Units whose zero is nowhere in particular: 40 degrees are not a third hotter than 30."""
 
@@ -255,18 +262,18 @@ def _scopes(metric: str, column: Iterable[RunBundle]) -> frozenset[str]:
 
 def _unlike_meters(bundles: Sequence[RunBundle], metrics: Sequence[str], by: str) -> list[str]:
     """Say which columns measured power over different scopes, or reckon with unlike capacities or grids."""
-    told: dict[str, None] = {}
+    told: dict[str, str] = {}
     for metric in metrics:
         covers: dict[str, dict[str, None]] = {}
         for bundle in bundles:
             for scope in sorted(_scopes(metric, [bundle])):
                 covers.setdefault(scope, {})[alike.column_label(bundle.start, by)] = None
         if len(covers) > 1:
-            told["; ".join(f"{scope} ({', '.join(labels)})" for scope, labels in covers.items())] = None
+            listed = "; ".join(f"{scope} ({', '.join(labels)})" for scope, labels in covers.items())
+            told.setdefault(listed, _RECKONED.get(info(metric).unit, "Power was measured over different scopes"))
     return [
-        "Power was measured over different scopes, so no difference is shown between them, nor a figure over several: "
-        f"{listed}."
-        for listed in told
+        f"{why}, so no difference is shown between them, nor a figure over several: {listed}."
+        for listed, why in told.items()
     ]
 
 

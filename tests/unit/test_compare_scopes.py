@@ -67,18 +67,29 @@ def test_a_temperature_is_no_share_of_another():
 
 
 @pytest.mark.parametrize(
-    ("name", "unit", "sources"),
+    ("name", "unit", "sources", "why"),
     [
-        ("responses_per_battery", "responses", ("battery by measured capacity", "battery by design capacity")),
-        ("carbon_response_g", "gco2e", ("battery at 380 g/kWh", "battery at 95 g/kWh")),
-        ("charge_response_coulomb", "c_coulomb", ("battery", "whole device")),
+        (
+            "responses_per_battery",
+            "responses",
+            ("battery by measured capacity", "battery by design capacity"),
+            "Responses of a battery are by different scopes or capacities",
+        ),
+        (
+            "carbon_response_g",
+            "gco2e",
+            ("battery at 380 g/kWh", "battery at 95 g/kWh"),
+            "CO2e are by different scopes or grid intensities",
+        ),
+        ("charge_response_coulomb", "c_coulomb", ("battery", "whole device"), "Power was measured over different scopes"),
     ],
 )
-def test_what_was_reckoned_with_unlike_things_is_not_compared(name, unit, sources):
+def test_what_was_reckoned_with_unlike_things_is_not_compared(name, unit, sources, why):
     made = [measured_by(one, name, unit, 5.0, source) for one, source in zip(bundles(TWO), sources, strict=True)]
     comparison = compare(made)
     assert [cell.difference for cell in cells(comparison, name)] == [None, None]
     (note,) = (note for note in comparison.notes if "scopes" in note)
+    assert note.startswith(f"{why}, so ")
     assert f"{sources[0]} (q8_0); {sources[1]} (q4_0)" in note
     alike = [measured_by(one, name, unit, 5.0, sources[0]) for one in bundles(TWO)]
     assert [cell.difference for cell in cells(compare(alike), name)] == [None, pytest.approx(0.0)]
