@@ -81,7 +81,12 @@ def test_a_temperature_is_no_share_of_another():
             ("battery at 380 g/kWh", "battery at 95 g/kWh"),
             "CO2e are by different scopes or grid intensities",
         ),
-        ("charge_response_coulomb", "c_coulomb", ("battery", "whole device"), "Power was measured over different scopes"),
+        (
+            "charge_response_coulomb",
+            "c_coulomb",
+            ("battery", "whole device"),
+            "Power was measured over different scopes",
+        ),
     ],
 )
 def test_what_was_reckoned_with_unlike_things_is_not_compared(name, unit, sources, why):
