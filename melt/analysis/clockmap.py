@@ -20,6 +20,8 @@ WANDER = 1e-6
 """How much the rates of two crystals change against each other while a run warms them: 1 ppm, for 10 °C and more."""
 MAX_DRIFT = 200e-6
 """Crystals are cut to 20 to 100 ppm, and there are two of them: more is no drift, a clock was set or stood still."""
+_ASTRAY_NS, _ON_END = 250_000_000, 10
+"""A busy computer reads late for a while, and garbled times come alone; a clock that was set stays so far away."""
 EPOCH_NS = 2_000_000_000
 """How long the readings of one epoch may be apart: MAX_DRIFT moves them by 0.4 ms meanwhile, which is allowed for."""
 
@@ -126,6 +128,18 @@ def epochs(trips: Sequence[ClockReading]) -> tuple[Epoch, ...]:
             parts.append([])
         parts[-1].append(one)
     return tuple(map(epoch, parts))
+
+
+def see_that_it_held(found: ClockMap, readings: Sequence[ClockReading]) -> None:
+    """Raise ClockMismatch where all of the first or of the last readings are far from where the map puts them."""
+    there_ns, sent_ns, received_ns = (
+        np.array([getattr(one, name) for one in readings], np.int64) for name in ("there_ns", "sent_ns", "received_ns")
+    )
+    here_ns = found.to_here(there_ns)
+    off_ns = np.maximum(sent_ns - here_ns, here_ns - received_ns)
+    for end_ns in (off_ns[:_ON_END], off_ns[-_ON_END:]):
+        if len(end_ns) == _ON_END and end_ns.min() > _ASTRAY_NS:
+            raise ClockMismatch(f"one of them was {end_ns.min() / 1e9:.3g} s off for a while: it was set meanwhile")
 
 
 def _map_of_arrivals(readings: Sequence[ClockReading]) -> ClockMap:

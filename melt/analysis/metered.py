@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from melt.analysis.clockmap import ClockMap, ClockMismatch, Epoch, clock_map, map_of
+from melt.analysis.clockmap import ClockMap, ClockMismatch, Epoch, clock_map, map_of, see_that_it_held
 from melt.analysis.integrate import Grade
 from melt.analysis.series import Series, Span, find
 from melt.analysis.signature import Signature, find_signature
@@ -76,6 +76,7 @@ def on_device_clock(recording: Recording, measured: Span | None, thresholds: Thr
     doubts = _delivered(recording, absurd, thresholds)
     try:
         there = map_of(_plausible(recording.clock))
+        see_that_it_held(there, recording.clock)
         device = clock_map([Epoch(here, offset, around) for here, offset, around in noted.device_clock])
     except ClockMismatch as error:
         message = f"{noted.facts.name} cannot be brought to the device's clock: {error}"

@@ -56,6 +56,35 @@ def test_energy_is_the_meters_within_what_it_states(melt: Melt) -> None:
     assert len(noted["played"]) == len(noted["device_clock"]) == 2
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("trouble", "code"),
+    [
+        ("garbage", "meter_unreadable"),
+        ("spikes", None),
+        ("clock set", "meter_clock"),
+        ("turned round", "energy_misread"),
+        ("wrong unit", "meter_unreadable"),
+    ],
+)
+def test_a_meter_in_trouble_is_named_and_its_energy_true_or_none(
+    melt: Melt, tmp_path: Path, trouble: str, code: str | None
+) -> None:
+    melt.env["MELT_DEVICES"] = str(name_meter(tmp_path, "{os: linux}", trouble))
+    melt("run", "--model", "tiny-pydoc", "-pg", "32,64", "-r", "3", "-t", "1")
+    shown = _shown(melt)
+    reasons = [r["code"] for r in shown["stop"]["reasons"]]
+    assert [c for c in reasons if c.startswith(("meter_", "energy_"))] == ([] if code is None else [code])
+    energies = {m["repetition"]: m for m in shown["metrics"] if m["name"] == "energy_decode_j"}
+    if trouble in ("garbage", "spikes"):
+        for window in [w for w in shown["windows"] if w["phase"] == "decode" and not w["warmup"]]:
+            found = energies[window["repetition"]]
+            assert abs(found["value"] - true_j(window["t0_ns"], window["t1_ns"])) <= found["uncertainty"]
+    else:
+        assert shown["stop"]["verdict"] == "invalid", "who connects a meter comes for energy"
+        assert "external meter, whole device" not in [m["source"] for m in energies.values()]
+
+
 def _begin(melt: Melt, shelf: Path, wait_for: Callable[..., object]) -> subprocess.Popen[str]:
     """Begin a run of ten seconds and return once a part of it is measured."""
     plan = shelf.parent.parent / "plan.yaml"

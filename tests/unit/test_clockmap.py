@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from melt.analysis.clockmap import MAX_DRIFT, ClockMap, ClockMismatch, Epoch, clock_map, epoch, epochs, map_of
+from melt.analysis.clockmap import (
+    MAX_DRIFT,
+    ClockMap,
+    ClockMismatch,
+    Epoch,
+    clock_map,
+    epoch,
+    epochs,
+    map_of,
+    see_that_it_held,
+)
 from melt.analysis.integrate import Grade, integral
 from melt.analysis.metered import on_device_clock
 from melt.analysis.series import find
@@ -99,7 +109,9 @@ def test_samples_that_only_come_are_mapped_however_late_most_of_them_are(
         arrived_ns = round(here_ns + late_ns)
         there_ns = round((here_ns - 7_000 * _S) * (1 - drift))
         readings.append(ClockReading(arrived_ns - 10 * _MS, there_ns, arrived_ns, one_way=True))
-    found = map_of(sorted(readings, key=lambda one: one.received_ns))
+    readings.sort(key=lambda one: one.received_ns)
+    found = map_of(readings)
+    see_that_it_held(found, readings)
     here_ns = 7_000 * _S + round(at * (n - 1) * _S / 5)
     there_ns = round((here_ns - 7_000 * _S) * (1 - drift))
     assert abs(int(found.to_here(np.array([there_ns]))[0]) - here_ns) <= found.uncertainty_ns(here_ns) + 2
@@ -114,6 +126,20 @@ def test_clocks_that_were_set_are_not_mapped() -> None:
         clock_map([Epoch(0, 0.0, 1e5), Epoch(5 * _S, 3e9, 1e5), Epoch(10 * _S, 0.0, 1e5)])
     with pytest.raises(ClockMismatch, match="contradict"):
         epoch([ClockReading(0, 0, 10), ClockReading(20, _S, 30)])
+
+
+@pytest.mark.parametrize("set_by_s", [-3.0, -0.6, 0.6, 3.0])
+@pytest.mark.parametrize("after", [10, 25, 45, 75, 90])
+def test_a_clock_that_is_set_while_it_only_sends_is_noticed(set_by_s: float, after: int) -> None:
+    rng = np.random.default_rng(3)
+    readings = []
+    for k in range(100):
+        arrived_ns = k * 60 * _MS + round(rng.uniform(0.2, 10) * _MS)
+        there_ns = k * 60 * _MS + round((set_by_s if k >= after else 0.0) * _S)
+        readings.append(ClockReading(arrived_ns - 10 * _MS, there_ns, arrived_ns, one_way=True))
+    with pytest.raises(ClockMismatch):  # noqa: PT012 - it may be found in the map, or in what does not fit it
+        found = map_of(readings)
+        see_that_it_held(found, readings)
 
 
 def _recorded(seed: int, *, jitter_ms: float = 20.0) -> tuple[Recording, int, list[float]]:
