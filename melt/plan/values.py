@@ -6,6 +6,7 @@ Every reader here raises UsageError with a sentence that does not say where; who
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
@@ -96,9 +97,12 @@ def share(high: float) -> Reader[float]:
     """Make a reader of shares from 0 to `high`, as `ratio` takes them."""
 
     def read(text: str) -> float:
-        found = ratio(text)
+        try:
+            found = ratio(text)
+        except UsageError:
+            found = math.inf
         if found > high:
-            raise UsageError(f"expected a share from 0 to {100 * high:g}%, found {shown(text)}")
+            raise UsageError(f"expected a share from 0 to {100 * high:g}% (or {high:g}), found {shown(text)}")
         return found
 
     return read
