@@ -53,6 +53,7 @@ DOUBTS: Mapping[str, Doubt] = MappingProxyType(
         "wrong_settings": _wrong("the engine did not take a setting that changes what is computed"),
         "affinity_not_applied": _wrong("the runner got other CPUs than asked for, or nobody can tell"),
         "knob_not_applied": _wrong("a condition that was asked for reads back as something else"),
+        "channels_changed": _wrong("its sensors were sampled by a melt that knew other channels: none is decoded"),
         "cache_not_cold": Doubt("a cold load found its file in memory, or that is unknown"),
         "too_few_repetitions": Doubt("there are too few repetitions to notice a disturbed one"),
         "unstable": Doubt("repetitions differ more than those of a quiet machine"),

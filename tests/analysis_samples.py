@@ -12,8 +12,9 @@ from store_samples import make_bundle
 
 from melt.analysis.evaluate import Evaluation, evaluate
 from melt.engines.runner_events import parse_events
-from melt.records import RunStart, Settings, Stream, Workload
+from melt.records import Reason, RunStart, Settings, Stream, Workload
 from melt.telemetry.journal import Event
+from melt.telemetry.meters.recording import Recording
 from melt.traces import Trace
 
 MS = 1_000_000
@@ -140,6 +141,7 @@ def run(
     end: Mapping[str, object] | None = COMPLETED,
     torn: bool = False,
     stderr: str = "",
+    recording: Recording | Reason | None = None,
 ) -> Evaluation:
     """Evaluate the sample run, or one that differs from it in what is given."""
     lines = [json.dumps(event).encode() for event in (runner_said() if said is None else said)]
@@ -151,6 +153,7 @@ def run(
         torn=torn,
         end=end,
         stderr=stderr,
+        recording=recording,
     )
 
 

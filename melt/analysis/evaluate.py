@@ -27,7 +27,7 @@ from melt.analysis.series import Span
 from melt.analysis.thermal import thermal, warming
 from melt.analysis.verdict import judge
 from melt.engines.base import RunnerReport
-from melt.records import Metric, Outcome, Reason, RunStart, Verdict, Window
+from melt.records import Metric, Outcome, Reason, RunStart, Thresholds, Verdict, Window
 from melt.telemetry.journal import Event
 from melt.telemetry.meters.recording import Recording
 from melt.traces import Trace
@@ -85,18 +85,18 @@ def evaluate(
     torn: bool,
     end: Mapping[str, object] | None,
     stderr: str = "",
-    recording: Recording | None = None,
+    recording: Recording | Reason | None = None,
 ) -> Evaluation:
     """Evaluate one run, whatever became of it; what was measured before it failed is kept.
 
     `events` are the agent's; `end` is its end document, None when it was never seen; `torn`: the journal breaks off.
-    `recording` is what an external meter saw.
+    `recording` is what an external meter saw, or why nobody can read it.
     """
     windows = tuple(sorted(report.windows, key=lambda w: (w.t0_ns, w.t1_ns)))
     repetitions = repetitions_of(windows, report.generations) or sampled_repetitions(report.samples)
     measured = tuple(r for r in repetitions if not r.warmup)
     span, thresholds = _measured_span(measured), start.spec.thresholds
-    metered = NOT_METERED if recording is None else on_device_clock(recording, span, thresholds)
+    metered = _metered(recording, span, thresholds)
     traces = (*traces, *metered.traces)
     account = _account(start, traces, events, metered)
     counted = counted_energy(traces, span)
@@ -222,6 +222,15 @@ def _against_energy(
     found = (*known.values(), *(reason for reason in doubts if reason.code not in known))
     apart = disagreement(account.meter, counted, _measured_span(repetitions))
     return found if apart is None else (*found, apart)
+
+
+def _metered(recording: Recording | Reason | None, span: Span | None, thresholds: Thresholds) -> Metered:
+    """Bring what an external meter saw to the device's clock; one that cannot be read was there all the same."""
+    if recording is None:
+        return NOT_METERED
+    if isinstance(recording, Reason):
+        return Metered(reasons=(recording,))
+    return on_device_clock(recording, span, thresholds)
 
 
 def _energy_is_required(material: _Material) -> bool:

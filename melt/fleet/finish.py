@@ -26,6 +26,7 @@ from melt.telemetry.meters.recording import DOCUMENT, Recording, read_recording
 from melt.telemetry.platforms import platform
 from melt.telemetry.schedule import Schedule, make_schedule
 from melt.traces import RunBundle
+from melt.verdicts import decide, worst
 
 _STDOUT, _STDERR = 0, 1
 _EVIDENCE_BYTES = 16_384
@@ -58,7 +59,7 @@ def assemble(folder: RunFolder) -> RunBundle:
     noted = _read_end(folder)
     schedule = make_schedule(discovery)
     understood = _was_sampled_by(schedule, folder.read_document(docs.JOB) or b"")
-    recording, unread = _recording(folder)
+    recording = _recording(folder)
     evaluation = evaluate(
         start,
         get_engine(start.spec.engine).parse(line.data for line in lines if line.source == _STDOUT),
@@ -71,9 +72,8 @@ def assemble(folder: RunFolder) -> RunBundle:
     )
     outcome, verdict, reasons = evaluation.outcome, evaluation.verdict, evaluation.reasons
     if not understood:
-        verdict, reasons = Verdict.INVALID, (_CHANGED, *reasons)
-    if unread is not None:
-        verdict, reasons = (Verdict.SUSPECT if verdict is Verdict.VALID else verdict), (*reasons, unread)
+        changed = decide([_CHANGED], start.spec.thresholds, energy_required=False)
+        verdict, reasons = worst((verdict, changed)), (_CHANGED, *reasons)
     if noted.interrupted and outcome is not Outcome.ABORTED:
         outcome = Outcome.ABORTED
         reasons = (Reason(code="interrupted", message="stopped by the user before it was done"), *reasons)
@@ -104,17 +104,17 @@ def assemble(folder: RunFolder) -> RunBundle:
     )
 
 
-def _recording(folder: RunFolder) -> tuple[Recording | None, Reason | None]:
+def _recording(folder: RunFolder) -> Recording | Reason | None:
     """Return what an external meter said; where nobody can read that, why: a run is worth more than its meter."""
     try:
-        return read_recording(folder.path), None
+        return read_recording(folder.path)
     except StoreError as error:
-        return None, Reason(code="meter_unreadable", message=str(error))
+        return Reason(code="meter_unreadable", message=str(error))
 
 
-def _of_the_meter(recording: Recording | None, metered: Metered) -> dict[str, str]:
+def _of_the_meter(recording: Recording | Reason | None, metered: Metered) -> dict[str, str]:
     """Return what is known of an external meter, and how its clock was brought to the device's."""
-    if recording is None:
+    if not isinstance(recording, Recording):
         return {}
     counts = {"samples": len(recording.t_ns), "lost": recording.lost, "unread": recording.unread}
     return {

@@ -38,7 +38,7 @@ def strings_in_the_source():
                 every.add(node.value)
             if isinstance(node, ast.keyword) and node.arg == "code" and isinstance(node.value, ast.Constant):
                 as_code.add(node.value.value)
-    return every, as_code - {"interrupted", "channels_changed"}
+    return every, as_code - {"interrupted"}
 
 
 def test_every_code_that_a_check_can_give_is_decided_on_and_every_decision_has_a_check():
@@ -159,6 +159,14 @@ def test_a_reason_can_be_made_invalid_and_none_is_ever_made_milder():
             if is_told(code, Thresholds(), energy_required=required):
                 assert decide(reason, Thresholds(), energy_required=required) is own
             assert decide(reason, Thresholds(invalid=(code,)), energy_required=required) is Verdict.INVALID
+
+
+def test_a_meter_whose_recording_nobody_can_read_was_there_all_the_same():
+    lost = Reason(code="meter_unreadable", message="the recording is damaged")
+    # Who connects a meter comes for energy, and there is none.
+    assert judged(recording=lost) == (Verdict.INVALID, ["meter_unreadable", "no_power_sensor"])
+    assert judged(recording=lost, energy="optional") == (Verdict.SUSPECT, ["meter_unreadable"])
+    assert judged(recording=lost, energy="optional", invalid=("meter_unreadable",))[0] is Verdict.INVALID
 
 
 def test_the_worst_reason_counts():
