@@ -22,7 +22,7 @@ from drawn_power import RATE_HZ, Drawn, Floats, Power, Times, draw, heading
 
 _PERIOD_NS = 1_000_000_000 // RATE_HZ
 _VOLTS = 4.2
-_LOOK_S, _SEEK_NS = 0.001, 5_000_000
+_LOOK_S, _SEEK_NS = 0.002, 5_000_000
 _PIPE_BYTES = 1 << 20
 _YOUNG_NS = 1_000_000_000
 """A process may become another program a moment after it was begun."""

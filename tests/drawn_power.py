@@ -85,7 +85,7 @@ def draw(seed: int, *, worst: bool) -> Drawn:
         step=chance.choice([1e-5, 1e-3, 5e-3]),
         lost=chance.choice([0.0, 5e-4, 3e-3]),
         hole_each_s=chance.choice([math.inf, math.inf, math.inf, 2.0]),
-        late_s=0.8 * LATENCY_S if worst else chance.uniform(0.0, 0.4) * LATENCY_S,
+        late_s=0.6 * LATENCY_S if worst else chance.uniform(0.0, 0.4) * LATENCY_S,
         jitter_s=MOST_JITTER_S if worst else 0.005,
         portion_s=chance.choice([0.002, 0.005, 0.016, 0.02, 0.025, 0.05]),
         to_phone_s=ways[0] if worst else 0.004,
@@ -131,6 +131,10 @@ class Power:
         return np.asarray(
             steady_j + ripple_j + load_j + self.watts[which] * into_s + self.slopes[which] * into_s**2 / 2, np.float64
         )
+
+    def measured_ns(self, told_ns: int) -> int:
+        """Return when it was on this computer's clock what the meter's clock tells."""
+        return self.began_ns + round((told_ns - self.drawn.offset_ns) * (1 + self.drawn.ppm * 1e-6))
 
     def rest_j(self, t0_ns: int, t1_ns: int) -> float:
         """Return what the device would have taken at rest."""

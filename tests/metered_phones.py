@@ -19,6 +19,7 @@ from virtual.phone import VirtualPhone
 from melt.fleet.finish import assemble
 from melt.records import Metric, Window
 from melt.targets.android import parse_facts
+from melt.telemetry.meters.recording import read_recording
 from melt.traces import RunBundle
 
 COLUMNS = ("time_us,v,ma", "time_ns,w", "time_ns,j")
@@ -176,13 +177,14 @@ class Audit:
     """What was checked, a list for each run.
 
     `missing` are the figures that were refused, `doubts` the runs with each reason of a meter, `signatures` those in
-    which the meter saw the agent's burst.
+    which the meter saw the agent's burst. `unplayed` are runs in which this computer was too busy to play a meter.
     """
 
     checked: list[list[Checked]] = field(default_factory=list)
     missing: Counter[str] = field(default_factory=Counter)
     doubts: Counter[str] = field(default_factory=Counter)
     signatures: int = 0
+    unplayed: int = 0
 
 
 Analyse = Callable[[Path], RunBundle]
@@ -193,6 +195,9 @@ def audit(lab: Lab, analyse: Analyse = lambda path: assemble(Kept(path)), *, at_
     found = Audit()
     for path in lab.runs()[:at_most]:
         bundle = analyse(path)
+        if not _was_played(path, lab.truth_of(bundle)):
+            found.unplayed += 1
+            continue
         reasons = {reason.code for reason in bundle.stop.reasons}
         found.doubts.update(code for code in reasons if code.startswith(("meter_", "energy_")))
         found.signatures += '"quality"' in bundle.attachments["meter.json"]
@@ -200,11 +205,24 @@ def audit(lab: Lab, analyse: Analyse = lambda path: assemble(Kept(path)), *, at_
     return found
 
 
+def _was_played(path: Path, power: Power) -> bool:
+    """Whether lines of both halves of a run came as soon as the profile states: a busy computer starves the meter."""
+    recording = read_recording(path)
+    if recording is None or len(recording.clock) < 2:
+        return False
+    late_ns = [one.received_ns - power.measured_ns(one.there_ns) for one in recording.clock]
+    half = len(late_ns) // 2
+    return max(min(late_ns[:half]), min(late_ns[half:])) <= LATENCY_S * 1e9
+
+
 def _check(bundle: RunBundle, power: Power, missing: Counter[str], doubted: bool) -> list[Checked]:
     metrics = {(m.name, m.repetition): m for m in bundle.metrics}
     checked: dict[str, list[Checked]] = {}
+    unsteady = any(reason.code == "baseline_unsteady" for reason in bundle.stop.reasons)
     for repetition, phases in _repetitions(bundle.windows).items():
         for name, time_s, true in _expected(power, phases, ahead_ns(bundle)):
+            if "_net_" in name and unsteady:
+                continue  # melt says itself that the rest was disturbed
             metric = metrics[name, repetition]
             if metric.value is None or metric.uncertainty is None:
                 missing[name] += 1
