@@ -83,7 +83,7 @@ def render_plot(bundle: RunBundle, style: Style) -> str:
         text = Text()
         for index, cells in groupby(line, key=lambda cell: cell.line):
             colour = _COLOURS[index] if style.colour and index is not None else None
-            text.append("".join(cell.text for cell in cells), colour)
+            text.append(_printable("".join(cell.text for cell in cells)), colour)
         text.rstrip()
         console.print(text, soft_wrap=True)
     return out.getvalue() if style.unicode else out.getvalue().translate(_IN_ASCII).encode("ascii", "replace").decode()
@@ -265,6 +265,11 @@ def _strips(told: Story, axis: _Axis, style: Style) -> Iterator[list[Cell]]:
 
 
 def _number(value: float, unit: str) -> str:
+    text = _decimals(value, unit)
+    return text if len(text) < _GUTTER else f"{value:.2g}"
+
+
+def _decimals(value: float, unit: str) -> str:
     if unit == "c":
         return f"{value:.1f}"
     if unit == "ghz":
@@ -272,6 +277,11 @@ def _number(value: float, unit: str) -> str:
     value = 0.0 if abs(value) < 1e-9 else value
     digits = 0 if abs(value) >= 100 or unit == "1" else 1 if abs(value) >= 10 else 2
     return f"{value:.{digits}f}"
+
+
+def _printable(text: str) -> str:
+    """Replace what would steer a terminal: sensors are called what a device's firmware calls them."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _words(text: str) -> list[Cell]:

@@ -162,3 +162,16 @@ def test_the_sensors_that_are_shown_tell_the_most_apart() -> None:
     battery = channel("battery_temp_c", "temperature", lambda t: 30 + t / 30, site="battery", unit="c")
     text = render_plot(bundle([*alike, case, battery]), Style(80))
     assert "temperature, °C   * cpu3   o battery   + skin" in text
+
+
+def test_what_a_device_calls_its_sensors_steers_no_terminal() -> None:
+    hot = channel("cpu_c", "temperature", lambda t: 40 + t / 3, site="cpu\x1b[2J\n\x9b1A", unit="c")
+    text = render_plot(bundle([hot]), Style(80))
+    assert all(line.isprintable() for line in text.splitlines())
+    assert "cpu?[2J??1A" in text
+
+
+@pytest.mark.parametrize("watts", [1e15, -1e15, 123456.7])
+def test_a_number_that_cannot_be_true_shifts_no_axis(watts: float) -> None:
+    meter = channel("w", "power", lambda t: np.where(t < 30, 5.0, watts), site="battery", unit="w")
+    assert max(map(cell_len, render_plot(bundle([meter]), Style(80)).splitlines())) <= 80
