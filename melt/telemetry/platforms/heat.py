@@ -6,6 +6,7 @@ https://docs.kernel.org/driver-api/thermal/sysfs-api.html.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection
 from typing import NamedTuple
@@ -50,7 +51,9 @@ below it on (Orin: 99 of 104.5), which a run may."""
 
 _CRITICAL_C = (60.0, 150.0)
 _ROOM_C = 10.0
-"""Firmware that states nonsense states a critical temperature that its chip has at rest."""
+_USUAL_C = 85.0
+"""Firmware that states nonsense states a critical temperature that its chip has at rest. From the usual ones on, a chip
+that is near is hot: then the limit matters most."""
 
 _WHOLE_DEGREES = (5, 150)
 _TENTHS = (150, 1_500)
@@ -191,9 +194,11 @@ def _below_critical(snapshot: Snapshot, path: str, site: str, per_c: float) -> G
     ]
     now = int_of(snapshot, path)
     low, high = _CRITICAL_C
-    if now is None or not criticals or not max(low, now / per_c + _ROOM_C) <= min(criticals) <= high:
+    critical_c = min(criticals, default=math.nan)
+    if now is None or not low <= critical_c <= high:
         return None
-    critical_c = min(criticals)
+    if now / per_c > critical_c - (0.0 if critical_c >= _USUAL_C else _ROOM_C):
+        return None
     return Guard(
         site=site,
         limit=critical_c - BELOW_CRITICAL_C,
