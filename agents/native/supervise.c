@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -162,9 +163,10 @@ static void cut_short(struct worker *w, const char *reason) {
     }
 }
 
-static void tell_trip(struct worker *w, const char *kind, uint16_t number, long long value, long long limit) {
+/* `which` begins the event's fields: a file, or a poll and which of its limits. */
+static void tell_trip(struct worker *w, const char *which, long long value, long long limit) {
     struct text event = event_begin("tripped");
-    text_format(&event, ",\"%s\":%u,\"value\":%lld,\"limit\":%lld", kind, number, value, limit);
+    text_format(&event, "%s,\"value\":%lld,\"limit\":%lld", which, value, limit);
     event_end(&w->journal, &event);
     w->told_trip = true;
     if (w->phase <= RUNNING)
@@ -174,14 +176,18 @@ static void tell_trip(struct worker *w, const char *kind, uint16_t number, long 
 /* The first limit that is exceeded ends the runner; what follows from its heat is not told again. */
 static void check_limits(struct worker *w) {
     int tripped = w->sampler.tripped;
+    char which[64];
     if (tripped > 0 && !w->told_trip) {
         const struct job_trip *trip = &w->job->trips[tripped - 1];
-        tell_trip(w, "cid", trip->cid, w->sampler.tripped_value, trip->limit);
+        snprintf(which, sizeof which, ",\"cid\":%u", trip->cid);
+        tell_trip(w, which, w->sampler.tripped_value, trip->limit);
     }
     for (size_t i = 0; i < w->job->n_polls && !w->told_trip; i++) {
         const struct poller *poller = &w->pollers[i];
-        if (poller->tripped)
-            tell_trip(w, "sid", poller->job->sid, poller->tripped_value, poller->job->trips[poller->tripped - 1].limit);
+        if (!poller->tripped)
+            continue;
+        snprintf(which, sizeof which, ",\"sid\":%u,\"poll_trip\":%zu", poller->job->sid, poller->tripped - 1);
+        tell_trip(w, which, poller->tripped_value, poller->job->trips[poller->tripped - 1].limit);
     }
 }
 

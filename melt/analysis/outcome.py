@@ -152,12 +152,15 @@ def _tripped(events: Sequence[Event], trips: Sequence[TripLimit], message: str) 
     value, channel = data.get("value"), next((f"{key} {data[key]}" for key in ("cid", "sid") if key in data), None)
     found = [trip for trip in trips if trip.channel == channel]
     asked = [trip for trip in found if math.floor(trip.limit * trip.per_unit) == data.get("limit")]
-    trip = next(iter(asked or found), None)
+    # Chips of one program may share a limit: there it tells which.
+    told = data.get("poll_trip")
+    trip = found[told] if isinstance(told, int) and 0 <= told < len(found) else next(iter(asked or found), None)
     if trip is None or not isinstance(value, (int, float)):
         return Reason(code="tripped", message=message)
     said = value / trip.per_unit
     over, limit = (f"{v:g}" if trip.unit == "1" else human(v, trip.unit) for v in (said, trip.limit))
-    message = f"{trip.site} said {over}, more than its limit of {limit} ({trip.basis}): the runner was ended"
+    did = "ended" if any(e.name == "runner_started" for e in events) else "not started"
+    message = f"{trip.site} said {over}, more than its limit of {limit} ({trip.basis}): the runner was {did}"
     return Reason(code="tripped", message=message, figures={"value": said, "limit": trip.limit})
 
 

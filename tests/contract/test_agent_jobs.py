@@ -174,7 +174,7 @@ def test_what_a_program_prints_trips_after_three_runs(agent: Agent, tmp_path: Pa
     said.write_text("now: {value=46.0, name=cpu,}\nstatus: 3\n")
     assert folder.end()["reason"] == "tripped"
     (tripped,) = folder.events("tripped")
-    assert tripped.data == {"sid": 2, "value": 46, "limit": 45}
+    assert tripped.data == {"sid": 2, "poll_trip": 1, "value": 46, "limit": 45}
 
 
 def test_contents_equal_the_files_and_unchanged_ones_cost_nothing(agent: Agent, tmp_path: Path) -> None:

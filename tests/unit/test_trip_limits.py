@@ -65,7 +65,8 @@ def test_a_zone_is_kept_below_its_critical_point() -> None:
         zone(45_000, ("critical", 0)),
         zone(45_000, ("critical", -274_000)),
         zone(45_000, ("critical", 999_000)),
-        zone(95_000, ("critical", 100_000)),
+        zone(75_000, ("critical", 80_000)),
+        zone(101_000, ("critical", 100_000)),
     ],
 )
 def test_a_critical_point_that_cannot_be_true_is_none(snapshot: dict[str, bytes]) -> None:
@@ -97,8 +98,14 @@ def test_a_phone_that_denies_its_zones_is_asked_by_its_services() -> None:
     assert len(trips) == 3, "the case and the battery are no chips"
 
 
+def test_a_device_that_is_hot_already_keeps_its_limits() -> None:
+    (limit,) = on_linux(zone(98_000, ("critical", 104_500))).records
+    assert limit.limit == 101.5
+
+
 @pytest.mark.parametrize(
-    ("raw", "watched"), [(b"301\n", True), (b"30100\n", False), (b"-400\n", False), (b"0\n", False)]
+    ("raw", "watched"),
+    [(b"301\n", True), (b"610\n", True), (b"700\n", False), (b"30100\n", False), (b"-400\n", False), (b"0\n", False)],
 )
 def test_a_battery_is_watched_where_its_number_can_be_true(raw: bytes, watched: bool) -> None:
     found = on_a_phone({BATTERY: raw, "/sys/class/power_supply/battery/status": b"Discharging\n"})
@@ -108,6 +115,26 @@ def test_a_battery_is_watched_where_its_number_can_be_true(raw: bytes, watched: 
 def test_a_mac_has_nothing_to_watch() -> None:
     found = trip_limits(make_schedule(macos.discover({}, Sampling())), 90.0)
     assert (found.files, found.records, found.as_asked) == ((), (), False)
+
+
+def test_of_chips_that_share_a_limit_the_hot_one_is_named() -> None:
+    hot = b"\tTemperature{mValue=44.0, mType=1, mName=GPU, mStatus=0}\nCurrent cooling"
+    said = {"$ dumpsys thermalservice": THERMAL.replace(b"Current cooling", hot)}
+    found = on_a_phone(said, 60.0)
+    ((sid, trips),) = found.polls.items()
+    told = {"sid": sid, "poll_trip": trips.index(PollTrip(60, "Temperature{mValue=", "mName=GPU,")), "value": 61}
+    start = replace(make_start(), trips=found.records)
+    end = {"reason": "tripped", "t_ns": 1, "exit_code": None, "signal": 15}
+    events = [*agent_events(exit_code=None, signal=15), Event("tripped", 1, {**told, "limit": 60})]
+    assert run(BROKEN, start=start, events=events, end=end).reasons[0].message.startswith("GPU said 61.0 °C, ")
+
+
+def test_a_device_too_hot_from_the_start_is_said_not_to_have_begun() -> None:
+    limit = TripLimit(site="cpu", limit=80.0, unit="c", basis="as asked", channel="cid 0", per_unit=1e3)
+    events = [Event("tripped", 1, {"cid": 0, "value": 91_000, "limit": 80_000})]
+    end = {"reason": "tripped", "t_ns": 1, "exit_code": None, "signal": None}
+    seen = run([], start=replace(make_start(), trips=(limit,)), events=events, end=end)
+    assert seen.reasons[0].message.endswith("more than its limit of 80.0 °C (as asked): the runner was not started")
 
 
 BROKEN = [{"event": "hello", "runner": "x"}]
