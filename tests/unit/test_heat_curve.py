@@ -77,6 +77,14 @@ def test_heat_that_comes_within_the_first_seconds_does_not_lower_the_burst() -> 
     assert throttled_s(found) == pytest.approx(8, abs=found.width_ns / S)
 
 
+@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.parametrize("at_s", [25, 40])
+def test_heat_that_comes_early_in_a_long_run_does_not_hide(noise: float, at_s: float) -> None:
+    found = seen(step(at_s, 0.66), 1800, prefill_s=0.1, n_gen=32, noise=noise)
+    assert burst_tps(found)[0] == pytest.approx(20, rel=0.01 + noise / 8)
+    assert throttled_s(found) == pytest.approx(at_s, abs=2 * found.width_ns / S)
+
+
 def test_clocks_that_rise_first_do_not_lower_the_burst() -> None:
     found = seen(lambda t: 8.0 if t < 4 else 20.0, 120, n_gen=8, prefill_s=0.1)
     assert burst_tps(found)[0] == pytest.approx(20, rel=0.01)
