@@ -94,7 +94,7 @@ def execute(
                 folder.journal_path,
                 see=live.see,
                 stop=stop,
-                lost_after_s=spec.settings.timeout_s + BOOT_S,
+                lost_after_s=lost_after_s(spec),
                 say=say,
                 out_of_reach=out_of_reach,
                 reconnect=relink if addresses else None,
@@ -108,6 +108,12 @@ def execute(
     _keep_evidence(folder, site, collected)
     note_collected(folder, collected)
     return collected
+
+
+def lost_after_s(spec: RunSpec) -> float:
+    """Return for how many seconds a run may go on out of reach: its timeout, the rests around it, and a boot."""
+    rests = spec.sampling
+    return spec.settings.timeout_s + rests.baseline_s + max(rests.baseline_s, rests.recovery_s or 0.0) + BOOT_S
 
 
 @contextmanager
