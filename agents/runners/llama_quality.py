@@ -1,8 +1,8 @@
 """Score model files with llama.cpp and print what was found: `python llama_quality.py JOB.json`.
 
-A job is {"kind": "text", "models": [{"path", "begin"}], "reference": index or null, "text": path, "n_ctx",
-"max_chunks", "threads"} or {"kind": "choices", "models", "items": path, "threads"}; `begin` is the first chunk or item
-that is still wanted of a model. Prints one JSON object a line:
+A job is {"kind": "text", "models": [{"path", "begin"}], "reference": index or null, "data": path, "n_ctx",
+"max_chunks", "threads"} or {"kind": "choices", "models", "data", "threads"}; `data` holds the text, or the items as
+JSON; `begin` is the first chunk or item that is still wanted of a model. Prints one JSON object a line:
 
     hello   engine_version, engine_revision
     size    total: chunks of the text or items; per_chunk: tokens scored in each chunk
@@ -69,7 +69,8 @@ def _run(job, events):
 
 def _score_text(job, load, events):
     n_ctx, reference = job["n_ctx"], job["reference"]
-    with open(job["text"], encoding="utf-8") as file:
+    # Line ends as they are: llama.cpp sees those of Windows, too.
+    with open(job["data"], encoding="utf-8", newline="") as file:
         text = file.read()
     # As llama.cpp reads a prompt from a file.
     text = text[:-1] if text.endswith("\n") else text
@@ -141,7 +142,7 @@ def _rounded(values):
 
 
 def _score_choices(job, load, events):
-    with open(job["items"], encoding="utf-8") as file:
+    with open(job["data"], encoding="utf-8") as file:
         items = json.load(file)
     events.say("size", total=len(items), per_chunk=None)
     for number, asked in enumerate(job["models"]):

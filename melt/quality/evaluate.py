@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -89,13 +90,14 @@ def evaluate_text(
         engine_version=engine_version(),
     )
     work = _Work(store, method, [*([] if reference is None else [reference]), *artifacts], threads, progress)
-    job = {"kind": "text", "text": str(text.path), "n_ctx": n_ctx, "max_chunks": max_chunks}
+    job = {"kind": "text", "n_ctx": n_ctx, "max_chunks": max_chunks}
 
     def do(missing: list[Artifact]) -> None:
         for group in _groups(missing, reference, n_ctx, work.device.memory_available_bytes):
             work.score(
                 group,
                 {**job, "reference": None if reference is None else 0},
+                text.data,
                 lambda entries: {"text": _text_figures(entries)},
             )
 
@@ -122,10 +124,10 @@ def evaluate_task(
         engine_version=engine_version(),
     )
     work = _Work(store, method, artifacts, threads, progress)
-    items = [{"where": item.where, "pairs": item.pairs} for item in task.items]
+    items = json.dumps([{"where": item.where, "pairs": item.pairs} for item in task.items]).encode()
 
     def do(missing: list[Artifact]) -> None:
-        work.score(missing, {"kind": "choices"}, lambda entries: {"choices": _choice_figures(task, entries)}, items)
+        work.score(missing, {"kind": "choices"}, items, lambda entries: {"choices": _choice_figures(task, entries)})
 
     return work.have(artifacts, do)
 
@@ -168,8 +170,8 @@ class _Work:
         self,
         group: Sequence[Artifact],
         job: Mapping[str, Any],
+        data: bytes,
         figures: Callable[[list[Entry]], dict[str, Any]],
-        items: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
         """Score files side by side, go on where an earlier process ended, and keep what came of it."""
         known = find_qualities(self._store, [self._id(artifact) for artifact in group])
@@ -182,7 +184,7 @@ class _Work:
             ]
             models = [{"path": a.path, "begin": begin} for a, begin in zip(group, begins, strict=True)]
             total, done = 0, sum(begin for begin in begins if begin != _NEVER)
-            for event in score({**job, "models": models, "threads": self._threads}, items):
+            for event in score({**job, "models": models, "threads": self._threads}, data):
                 if event["event"] == "hello":
                     revision = event["engine_revision"]
                 elif event["event"] == "size":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -42,7 +43,9 @@ class Journal:
 
     def close(self) -> None:
         """Close the file; it stays."""
-        self._file.close()
+        # What a full disk did not take was told when it was added.
+        with contextlib.suppress(OSError):
+            self._file.close()
 
     def remove(self) -> None:
         """Remove the file: what was in it is kept elsewhere now."""

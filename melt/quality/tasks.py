@@ -2,14 +2,15 @@
 
 Logged (`lm_eval --log_samples`): `arguments` are the pairs of context and continuation that were asked, in order, as a
 list or as {"gen_args_0": {"arg_0": context, "arg_1": continuation}}; `target` is the index of the right one, or its
-text. Plain: {"query": context, "choices": [text, ...], "gold": index}; a blank is put between query and choice, as that
-harness does it (its `target_delimiter`).
+text where that is no index. Plain: {"query": context, "choices": [text, ...], "gold": index or text}; a blank is put
+between query and choice, as that harness does it (its `target_delimiter`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,7 @@ def read_task(path: str | Path) -> Task:
     file = Path(path).expanduser().absolute()
     try:
         data = file.read_bytes()
-        lines = data.decode("utf-8").split("\n")
+        lines = data.decode("utf-8-sig").split("\n")
     except OSError as error:
         raise UsageError(f"cannot read the task {file}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
@@ -70,6 +71,8 @@ def _item(where: str, line: str) -> Item:
         data = json.loads(line)
     except ValueError as error:
         raise PlanError(where, f"not JSON: {error}") from None
+    except RecursionError:
+        raise PlanError(where, "not an item: too many brackets within each other") from None
     if not isinstance(data, dict):
         raise PlanError(where, "an item is a JSON object, one a line")
     if "arguments" in data:
@@ -82,7 +85,7 @@ def _item(where: str, line: str) -> Item:
 def _plain(where: str, data: Mapping[str, Any]) -> Item:
     query, choices = data["query"], data.get("choices")
     if not isinstance(query, str):
-        raise PlanError(where, f"`query` must be a text, found {query!r}")
+        raise PlanError(where, f"`query` must be a text, found {reprlib.repr(query)}")
     if not isinstance(choices, list) or not all(isinstance(c, str) and c for c in choices):
         raise PlanError(where, "`choices` must be a list of texts that are not empty")
     pairs = tuple((query, _DELIMITER + choice) for choice in choices)
@@ -99,7 +102,10 @@ def _logged(where: str, data: Mapping[str, Any]) -> Item:
     half = len(pairs) // 2
     if half and pairs[half:] == tuple(("", continuation) for _, continuation in pairs[:half]):
         pairs = pairs[:half]
-    return _checked(where, pairs, data.get("target"), "target")
+    target = data.get("target")
+    # All targets are logged as text, and the harness takes a number for a place before it looks at the choices.
+    place = _place(target, len(pairs)) if isinstance(target, str) else None
+    return _checked(where, pairs, target if place is None else place, "target")
 
 
 def _pair(where: str, request: object) -> tuple[str, str]:
@@ -114,18 +120,28 @@ def _pair(where: str, request: object) -> tuple[str, str]:
 def _checked(where: str, pairs: tuple[tuple[str, str], ...], gold: object, key: str) -> Item:
     if len(pairs) < 2:
         raise PlanError(where, f"{len(pairs)} choices: an item needs at least 2")
+    try:
+        "".join(map("".join, pairs)).encode()
+    except UnicodeEncodeError:
+        raise PlanError(where, "half of a character that UTF-16 writes in two: no text can hold it") from None
     choices = [continuation.removeprefix(_DELIMITER) for _, continuation in pairs]
     return Item(where, pairs, tuple(map(len, choices)), _gold(where, gold, key, choices))
 
 
+def _place(text: str, count: int) -> int | None:
+    """Read an index below `count`, None where the text is something else."""
+    return next((place for place in range(count) if text == str(place)), None)
+
+
 def _gold(where: str, gold: object, key: str, choices: list[str]) -> int:
     """Find the right choice: an index, an index as text (as lm-evaluation-harness logs it), or the choice itself."""
+    said = reprlib.repr(gold)
     if isinstance(gold, str):
         matching = [index for index, choice in enumerate(choices) if choice.strip() == gold.strip()]
         if len(matching) == 1:
             return matching[0]
-        if gold.isdecimal() and not matching:
-            gold = int(gold)
+        if not matching:
+            gold = _place(gold, len(choices))
     if isinstance(gold, int) and not isinstance(gold, bool) and 0 <= gold < len(choices):
         return gold
-    raise PlanError(where, f"`{key}` must say which of the {len(choices)} choices is right, from 0, found {gold!r}")
+    raise PlanError(where, f"`{key}` must say which of the {len(choices)} choices is right, from 0, found {said}")

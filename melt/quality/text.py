@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from melt.errors import UsageError
@@ -14,11 +14,11 @@ _SHIPPED_NAME = "melt-evaluation-1"
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A text, known by what is in it."""
+    """A text, known by what is in it. `data` is all of it: its file may be a pipe, or change before it is scored."""
 
     name: str
-    path: Path
     sha256: str
+    data: bytes = field(repr=False)
 
 
 def shipped_text() -> Text:
@@ -42,4 +42,4 @@ def _read(name: str, path: Path) -> Text:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise UsageError(f"{path}:{line}: not UTF-8 text: byte {error.start} is {data[error.start]:#04x}") from None
-    return Text(name, path, hashlib.sha256(data).hexdigest())
+    return Text(name, hashlib.sha256(data).hexdigest(), data)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +31,15 @@ def engine_version() -> str:
         raise EngineError("quality is evaluated with llama-cpp-python: pip install 'melt[llama]'") from None
 
 
-def score(job: Mapping[str, Any], items: Sequence[Mapping[str, Any]] | None = None) -> Iterator[Event]:
-    """Give the worker's events as they come; ends when all is scored. `items` are those of a job of choices.
+def score(job: Mapping[str, Any], data: bytes) -> Iterator[Event]:
+    """Give the worker's events as they come; ends when all is scored. `data` is the text, or the items as JSON.
 
     Raises UsageError or ModelError where the text, the task or a model file is to blame, else EngineError.
     """
     with tempfile.TemporaryDirectory(prefix="melt-quality-") as folder:
         path, log = Path(folder, "job.json"), Path(folder, "stderr")
-        if items is not None:
-            Path(folder, "items.json").write_text(json.dumps(items), encoding="utf-8")
-            job = {**job, "items": f"{folder}/items.json"}
-        path.write_text(json.dumps(job), encoding="utf-8")
+        Path(folder, "data").write_bytes(data)
+        path.write_text(json.dumps({**job, "data": f"{folder}/data"}), encoding="utf-8")
         with log.open("wb") as stderr:
             worker = subprocess.Popen(
                 [sys.executable, str(agents_dir() / "runners" / _RUNNER), str(path)],

@@ -47,7 +47,7 @@ for context, continuation in json.loads(sys.argv[2]):
 
 def asked(pairs: tuple[tuple[str, str], ...]) -> list[float]:
     job = {"kind": "choices", "models": [{"path": MODEL, "begin": 0}], "threads": 1}
-    events: list[Any] = list(score(job, [{"where": "task:1", "pairs": pairs}]))
+    events: list[Any] = list(score(job, json.dumps([{"where": "task:1", "pairs": pairs}]).encode()))
     (found,) = [event["log_likelihoods"] for event in events if event["event"] == "choice"]
     return list(found)
 
@@ -64,6 +64,17 @@ def test_log_likelihoods_are_those_of_another_program() -> None:
 def test_what_was_computed_before_changes_nothing() -> None:
     alone = [asked((pair,))[0] for pair in PAIRS[:4]]
     assert asked(PAIRS[:4]) == pytest.approx(alone, abs=1e-4)
+
+
+@pytest.mark.usefixtures("needs_llama_cpp")
+def test_line_ends_are_scored_as_they_are() -> None:
+    job = {"kind": "text", "models": [{"path": MODEL, "begin": 0}], "reference": None, "n_ctx": 32, "max_chunks": 1}
+    lines = ["def f(x):", "    return x", ""] * 20
+    found = []
+    for end in ("\n", "\r\n"):
+        events: list[Any] = list(score({**job, "threads": 1}, end.join(lines).encode()))
+        found += [event["nll"] for event in events if event["event"] == "scores"]
+    assert found[0] != found[1], "a text of Windows was read as another one"
 
 
 @pytest.mark.usefixtures("needs_llama_cpp")

@@ -34,7 +34,8 @@ def evaluated(model: str, n_ctx: int, chunks: int, folder: Path) -> list[Evaluat
 
 
 def check_against_llama_perplexity(found: Sequence[Evaluation], n_ctx: int, chunks: int, folder: Path) -> None:
-    program, text, base = perplexity_tool.build(), shipped_text().path, folder / "base"
+    program, text, base = perplexity_tool.build(), folder / "text", folder / "base"
+    text.write_bytes(shipped_text().data)
     first = found[0].quality
     theirs = perplexity_tool.perplexity(program, Path(first.artifact.path), text, n_ctx=n_ctx, chunks=chunks, base=base)
     assert first.text is not None

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 from quality_samples import choices_quality, text_quality
 from store_samples import make_bundle
 
+from melt.errors import StoreError
 from melt.quality.evaluate import _groups
-from melt.quality.journal import Journal
+from melt.quality.journal import Journal, journals
 from melt.report.quality import render_quality
 from melt.store.mirror import write_mirror
 from melt.store.quality import find_qualities, keep_quality, qualities_of
@@ -83,6 +86,22 @@ def test_a_journal_with_a_gap_goes_on_before_it(tmp_path: Path) -> None:
     assert [entry["index"] for entry in journal.entries] == [0]
     journal.close()
     assert path.read_text() == '{"index":0}\n'
+
+
+def test_a_journal_on_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    path = tmp_path / "a.jsonl"
+
+    def fill() -> None:
+        with journals([path]) as (journal,):
+            full = os.open("/dev/full", os.O_RDWR)
+            os.dup2(full, journal._file.fileno())
+            os.close(full)
+            journal.add({"index": 0, "nll": [1.0]})
+
+    with pytest.raises(StoreError, match="no room left"):
+        fill()
 
 
 def test_the_table_says_who_can_be_told_apart() -> None:

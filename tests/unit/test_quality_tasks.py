@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from melt.errors import PlanError, UsageError
+from melt.models.catalog import DATA_DIR
 from melt.quality.tasks import read_task, shipped_task
 from melt.quality.text import find_text, shipped_text
 
@@ -61,11 +62,28 @@ def test_numbers_are_choices_before_they_are_places(tmp_path: Path) -> None:
     assert read_task(write(tmp_path, {**sums, "gold": "0"})).items[0].gold == 1
 
 
+def test_numbers_that_the_harness_logged_are_places(tmp_path: Path) -> None:
+    sums = {"arguments": [["1 + 1 =", f" {choice}"] for choice in (1, 0, 2)], "target": "1"}
+    assert read_task(write(tmp_path, sums)).items[0].gold == 1, "the harness logs the place 1 as a text"
+    years = {**sums, "arguments": [["When?", " 1066"], ["When?", " 1815"]], "target": "1815"}
+    assert read_task(write(tmp_path, years)).items[0].gold == 1, "no place: the text of a choice"
+
+
+def test_a_mark_of_windows_in_front_is_no_content(tmp_path: Path) -> None:
+    path = tmp_path / "task.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(PLAIN).encode() + b"\r\n")
+    assert read_task(path).items[0].gold == 0
+
+
 @pytest.mark.parametrize(
     ("item", "said"),
     [
         ("{", "not JSON"),
         ("[1]", "an item is a JSON object"),
+        ("[" * 100_000, "too many brackets"),
+        ({**PLAIN, "query": "a \ud800"}, "half of a character"),
+        ({**PLAIN, "gold": "9" * 5000}, "999...999"),
+        ({**LOGGED, "target": "9" * 5000}, "999...999"),
         ({"doc": {}}, "neither `arguments`"),
         ({**PLAIN, "gold": 2}, "which of the 2 choices is right, from 0, found 2"),
         ({**PLAIN, "gold": True}, "found True"),
@@ -104,8 +122,8 @@ def test_what_travels_with_melt() -> None:
     assert len(task.items) == 50
     assert {len(item.pairs) for item in task.items} == {4}
     assert sorted(sum(item.gold == place for item in task.items) for place in range(4)) == [12, 12, 13, 13]
-    assert 100_000 < text.path.stat().st_size < 200_000
-    calibration = Path(text.path).parents[2] / "models" / "data" / "calibration.txt"
+    assert 100_000 < len(text.data) < 200_000
+    calibration = DATA_DIR / "calibration.txt"
     if calibration.is_file():
-        paragraphs = {p for p in text.path.read_text(encoding="utf-8").split("\n\n") if len(p) > 60}
+        paragraphs = {p for p in text.data.decode().split("\n\n") if len(p) > 60}
         assert not [p for p in paragraphs if p in calibration.read_text(encoding="utf-8")], "they must not overlap"
