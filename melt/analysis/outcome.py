@@ -127,7 +127,8 @@ def _out_of_memory(exited: Exit, stderr: str) -> Reason | None:
 
 
 def _by_exit(report: RunnerReport, exited: Exit, how: str | None, stderr: str) -> tuple[Outcome, Reason | None]:
-    if how == "agent_killed":
+    # One that was killed in the rest after a run took nothing from it.
+    if how == "agent_killed" and not (report.complete and exited.exit_code == 0):
         return Outcome.FAILED, Reason(code=how, message="the agent was killed on the device, and the runner with it")
     if exited.signal is not None:
         code, message = "runner_killed", f"the runner was ended by signal {exited.signal}{_name(exited.signal)}"

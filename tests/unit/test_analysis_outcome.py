@@ -56,6 +56,7 @@ def ended(reason, **fields):
         (BROKEN, {"exit_code": None, "signal": 9}, ended("tripped"), "", Outcome.FAILED, "tripped"),
         (BROKEN, {}, ended("recovered", rebooted=True), "", Outcome.DEVICE_LOST, "rebooted"),
         (WHOLE, {}, ended("recovered", rebooted=True), "", Outcome.OK, None),
+        (WHOLE, {}, ended("agent_killed", exit_code=None), "", Outcome.OK, None),
         (said_error("unsupported_cpu"), {"exit_code": 1}, COMPLETED, "", Outcome.UNSUPPORTED, "unsupported_cpu"),
     ],
 )
