@@ -325,6 +325,51 @@ def test_a_recovery_is_watched_after_the_runner_alone(agent: Agent) -> None:
     assert times[-1] - exited.t_ns > 370 * MS
 
 
+def test_heat_in_the_rest_is_told_and_a_stop_ends_the_rest_alone(agent: Agent, tmp_path: Path) -> None:
+    heat, knob = tmp_path / "heat", tmp_path / "knob"
+    heat.write_text("40\n")
+    knob.write_text("changed")
+    folder = agent.started(
+        Job(
+            run_id="r",
+            runner=shell("true"),
+            recovery_s=3600.0,
+            groups=reading(heat),
+            trips=(Trip(0, 90),),
+            restores=(RestoreWrite(str(knob), "before"),),
+        )
+    )
+    wait_for(lambda: folder.events("runner_exited"), "the end of the runner")
+    heat.write_text("91\n")
+    wait_for(lambda: folder.events("tripped"), "the trip")
+    wait_for(lambda: folder.ticks()[-1].t_ns > folder.events("tripped")[0].t_ns, "sampling that goes on")
+    assert knob.read_text() == "changed"
+    agent.json("stop", folder.path)
+    end = folder.end()
+    assert (end["reason"], end["exit_code"]) == ("completed", 0)
+    assert knob.read_text() == "before"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"\0status: 9",
+        b"status: ",
+        b"status: x9\nstatus:9\n",
+        b"status: -99999999999999999999999999999999999999999\n",
+        b"\xff" * 2_000_000 + b"status: 9\n",
+        b"status: 9\nstatus: 1 besides",
+    ],
+)
+def test_what_is_no_number_over_the_limit_trips_nothing(agent: Agent, tmp_path: Path, said: bytes) -> None:
+    (tmp_path / "said").write_bytes(said)
+    poll = Poll(2, 100 * MS, ("cat", str(tmp_path / "said")), (PollTrip(10, "status: "), PollTrip(3, "status: ", "be")))
+    folder = agent.started(Job(run_id="r", runner=SLEEP, polls=(poll,)))
+    wait_for(lambda: len(folder.lines(2)) > 4, "runs of the poll")
+    assert not folder.events("tripped")
+    agent.json("stop", folder.path)
+
+
 def test_tail_follows_to_the_end(agent: Agent) -> None:
     folder = agent.started(Job(run_id="r", runner=shell("echo a; sleep 0.3; echo b"), groups=reading("/proc/uptime")))
     done = agent.run("tail", folder.path, "0", "--follow")
