@@ -124,7 +124,8 @@ def curve(steps: Steps, most_bins: int = _MOST_BINS) -> Curve | None:
     width_s = max(span_s / most_bins, _LEAST_BIN_S, _TOKENS_A_BIN * each_s)
     starts_ns = steps.begin_ns[steps.first]
     period_s = float(np.median(np.diff(starts_ns))) / _S if len(starts_ns) > 1 else math.inf
-    whole = math.isfinite(period_s) and span_s / (math.ceil(width_s / period_s) * period_s) >= MIN_BINS
+    # Of a runner that says the same time twice there is none.
+    whole = 0 < period_s < math.inf and span_s / (math.ceil(width_s / period_s) * period_s) >= MIN_BINS
     if whole:
         width_s = math.ceil(width_s / period_s) * period_s
     n = max(1, math.floor(span_s / width_s + 0.5))

@@ -114,6 +114,13 @@ def test_a_stall_and_a_dip_that_passes_are_no_throttling(noise: float) -> None:
     assert throttled_s(late) == pytest.approx(200, abs=3 * late.width_ns / S)
 
 
+def test_requests_that_say_the_same_time_are_no_stretch_of_it() -> None:
+    at_once = [Window(phase="prefill", t0_ns=BOOT_NS, t1_ns=BOOT_NS + (i + 1) * S, n_tokens=64) for i in range(40)]
+    found = curve(prefill_steps(at_once))
+    assert found is not None
+    assert not is_long_enough(found)
+
+
 def test_what_comes_at_the_very_end_is_not_told() -> None:
     assert throttled_s(seen(step(293, 0.5), 300)) is None
 
