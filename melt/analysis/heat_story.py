@@ -127,8 +127,8 @@ def _power(meter: tuple[str, list[Series]] | None) -> tuple[str, tuple[Track, ..
 
 
 def _watts(counter: Series) -> Series:
-    """Return the mean power between the moments at which a counter moved."""
-    moved = np.flatnonzero(np.concatenate(([True], np.diff(counter.values) != 0)))
+    """Return the mean power between the moments at which a counter moved. Lines that came at once share a moment."""
+    moved = np.flatnonzero(np.concatenate(([True], (np.diff(counter.values) != 0) & (np.diff(counter.t_ns) > 0))))
     t_ns, values = counter.t_ns[moved], counter.values[moved]
     steps = counter.steps(values)
     if steps is None or not len(steps):

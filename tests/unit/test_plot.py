@@ -175,3 +175,12 @@ def test_what_a_device_calls_its_sensors_steers_no_terminal() -> None:
 def test_a_number_that_cannot_be_true_shifts_no_axis(watts: float) -> None:
     meter = channel("w", "power", lambda t: np.where(t < 30, 5.0, watts), site="battery", unit="w")
     assert max(map(cell_len, render_plot(bundle([meter]), Style(80)).splitlines())) <= 80
+
+
+def test_a_counter_that_came_twice_at_once_has_no_endless_power() -> None:
+    counter = channel("j", "energy", lambda t: 5 * t, site="package-0", unit="j", cumulative=True)
+    twice = counter.t_ns.copy()
+    twice[11::10] = twice[10:-1:10]
+    panel = render_plot(bundle([replace(counter, t_ns=twice)]), Style(80)).partition("power, W (CPU package)")[2]
+    assert "inf" not in panel
+    assert float(panel.splitlines()[1].split()[0]) < 20
