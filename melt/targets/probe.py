@@ -16,6 +16,7 @@ Snapshot = Mapping[str, bytes]
 
 _COMMAND_TIMEOUT_S = 20.0
 _FORMAT = "melt-snapshot"
+_STEERS = re.compile(r"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _IN_KB = re.compile(r"^(\w+):\s*(\d{1,15}) kB$", re.MULTILINE)
 
 
@@ -43,9 +44,12 @@ def take_snapshot(
 
 
 def text_of(snapshot: Snapshot, path: str) -> str | None:
-    """Return a file's text without surrounding blanks and zero bytes, None when it is absent or empty."""
+    """Return a file's text without surrounding blanks and zero bytes, None when it is absent or empty.
+
+    What would steer a terminal becomes U+FFFD: a name of firmware ends in tables.
+    """
     raw = snapshot.get(path)
-    return None if raw is None else raw.decode(errors="replace").strip(" \t\r\n\0") or None
+    return None if raw is None else _STEERS.sub("\ufffd", raw.decode(errors="replace")).strip(" \t\r\n\0") or None
 
 
 def int_of(snapshot: Snapshot, path: str) -> int | None:

@@ -130,6 +130,12 @@ def test_texts_and_numbers_of_files() -> None:
     assert [int_of(snapshot, path) for path in ("/a", "/b", "/c", "/d")] == [12, None, None, None]
 
 
+def test_a_name_of_firmware_steers_no_terminal() -> None:
+    said = {"/type": b"cpu\x1b[2J\xc2\x9b1A\n", "/lines": b"a\tb\r\nc\0d\n"}
+    assert text_of(said, "/type") == "cpu\ufffd[2J\ufffd1A"
+    assert text_of(said, "/lines") == "a\tb\r\nc\0d"
+
+
 class FilesHere:
     def read(self, globs: object) -> dict[str, bytes]:
         return {"/etc/hostname": b"here\n"}
