@@ -13,6 +13,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
+from melt.errors import ModelError
 from melt.records.quality import ChoiceFigures, TextFigures
 
 _Z = NormalDist().inv_cdf(0.975)
@@ -23,10 +24,13 @@ Scores = NDArray[np.float64]
 def text_figures(nll: Scores, kl: Scores | None = None, same_top: NDArray[np.bool_] | None = None) -> TextFigures:
     """Boil the scores of a text's tokens down. Each array has the shape (chunks, scored tokens of a chunk), in nats.
 
-    `kl` and `same_top` (the likeliest token is the reference's, too) are given together, or neither.
+    `kl` and `same_top` (the likeliest token is the reference's, too) are given together, or neither. Raises ModelError.
     """
     mean, se = mean_and_error(nll)
-    perplexity = math.exp(mean)
+    try:
+        perplexity = math.exp(mean)
+    except OverflowError:
+        raise ModelError(f"the model scores the text with {mean:.3g} nats a token: its weights are damaged") from None
     plain = TextFigures(
         n_tokens=int(nll.size),
         n_chunks=len(nll),

@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ import numpy as np
 from melt import __version__
 from melt.analysis.quality import choice_figures, chosen, text_figures
 from melt.codec import dumps
+from melt.errors import ModelError
+from melt.models.digest import sha256_of
 from melt.models.files import Progress
 from melt.models.inspect import expected_memory
 from melt.quality.journal import Entry, journals
@@ -157,7 +160,7 @@ class _Work:
             self._folder.mkdir(exist_ok=True)
         except OSError as error:
             raise store_error("make", self._folder, error) from error
-        with locked(self._folder):
+        with locked(self._folder, self._say_waiting):
             known = find_qualities(self._store, list(self._wanted))
             missing = [artifact for id_, artifact in self._wanted.items() if id_ not in known]
             if missing:
@@ -195,9 +198,17 @@ class _Work:
                     done += 1
                     self._say(done, total)
             for artifact, journal, begin in zip(group, kept, begins, strict=True):
+                if sha256_of(Path(artifact.path)) != artifact.sha256:
+                    for tainted in kept:
+                        tainted.remove()
+                    raise ModelError(f"{artifact.path} was changed while it was scored: start again")
                 if begin != _NEVER:
                     self._keep(artifact, revision, figures(journal.entries))
                 journal.remove()
+
+    def _say_waiting(self) -> None:
+        if self._progress is not None:
+            self._progress("waiting for another melt that evaluates into this store", 0, 0)
 
     def _say(self, done: int, total: int) -> None:
         if self._progress is not None:

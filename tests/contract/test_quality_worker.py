@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from melt.errors import UsageError
+from melt.errors import ModelError, UsageError
 from melt.models.catalog import DATA_DIR
+from melt.models.inspect import inspect
+from melt.quality.evaluate import evaluate_text
+from melt.quality.text import shipped_text
 from melt.quality.worker import score
+from melt.store.files import lock_folder
+from melt.store.quality import qualities_of
+from melt.store.store import Store
 
 pytestmark = pytest.mark.slow
 
@@ -75,6 +83,42 @@ def test_line_ends_are_scored_as_they_are() -> None:
         events: list[Any] = list(score({**job, "threads": 1}, end.join(lines).encode()))
         found += [event["nll"] for event in events if event["event"] == "scores"]
     assert found[0] != found[1], "a text of Windows was read as another one"
+
+
+@pytest.mark.usefixtures("needs_llama_cpp")
+def test_a_model_that_changes_under_the_evaluation_is_not_kept(tmp_path: Path) -> None:
+    model = tmp_path / "model.gguf"
+    model.write_bytes(Path(MODEL).read_bytes())
+
+    def change(what: str, done: int, _total: int) -> None:
+        if what.startswith("scoring") and done == 1:
+            with model.open("ab") as file:
+                file.write(b"more")
+
+    with Store.open(tmp_path / "store") as store:
+        artifact = inspect(model)
+        with pytest.raises(ModelError, match="was changed while it was scored"):
+            evaluate_text(store, [artifact], shipped_text(), n_ctx=32, max_chunks=2, threads=1, progress=change)
+        assert qualities_of(store, artifact.sha256) == []
+        assert list(store.layout.quality.iterdir()) == [], "what was scored before the change is not gone on with"
+
+
+@pytest.mark.usefixtures("needs_llama_cpp")
+def test_a_second_evaluation_says_that_it_waits(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "store") as store:
+        store.layout.quality.mkdir()
+        other = lock_folder(store.layout.quality)
+        assert other is not None
+        said: list[str] = []
+
+        def progress(what: str, _done: int, _total: int) -> None:
+            if not said:
+                os.close(other)
+            said.append(what)
+
+        evaluate_text(store, [inspect(MODEL)], shipped_text(), n_ctx=32, max_chunks=1, threads=1, progress=progress)
+    assert said[0] == "waiting for another melt that evaluates into this store"
+    assert len(said) == 2
 
 
 @pytest.mark.usefixtures("needs_llama_cpp")

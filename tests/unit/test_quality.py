@@ -15,6 +15,7 @@ from scipy import stats
 from melt.analysis.alike import IncomparableError
 from melt.analysis.quality import choice_figures, chosen, mean_and_error, text_figures, wilson
 from melt.analysis.quality_compare import MIN_CHUNKS, Told, differences, mcnemar, neighbours, paired_means
+from melt.errors import ModelError
 
 
 def test_perplexity_of_a_coin_is_two() -> None:
@@ -45,6 +46,11 @@ def test_divergence_and_agreement() -> None:
     assert figures.top1_low is not None
     assert figures.top1_high is not None
     assert figures.top1_low < 0.9 < figures.top1_high
+
+
+def test_a_perplexity_beyond_all_numbers_is_a_damaged_model() -> None:
+    with pytest.raises(ModelError, match="its weights are damaged"):
+        text_figures(np.full((2, 4), 1000.0))
 
 
 def test_one_value_has_no_error() -> None:

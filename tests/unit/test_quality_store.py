@@ -116,6 +116,13 @@ def test_the_table_says_who_can_be_told_apart() -> None:
     assert "51.0 to 100.0 %" in table
 
 
+def test_a_level_that_is_judged_on_its_own_calibration_text_is_named() -> None:
+    level = text_quality("Q4_K_M", 0.02)
+    calibrated = replace(level, artifact=replace(level.artifact, calibration_sha256=level.method.dataset_sha256))
+    assert "Q4_K_M: its importance matrix was computed on this very text" in render_quality([[calibrated]], (), "table")
+    assert "importance matrix" not in render_quality([[level]], (), "table")
+
+
 def test_rows_for_programs() -> None:
     levels = [text_quality("Q8_0", 0.0), text_quality("Q4_K_M", 0.02)]
     first, second = json.loads(render_quality([levels], [levels[0].quality_id], "json"))
