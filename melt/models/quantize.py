@@ -18,7 +18,7 @@ from melt.models.ggml import BY_NAME, FALLBACKS, Level, TensorType, find_level, 
 from melt.models.gguf import Tensor, read_header
 from melt.models.imatrix import DEFAULT_CALIBRATION, CalibrationText, Importance, importance_of
 from melt.models.inspect import WEIGHED, inspect, is_lossy
-from melt.models.mixture import matrices_of, weights_sha256
+from melt.models.mixture import fallbacks_of, matrices_of, weights_sha256
 from melt.models.worker import LEAST_FREE_BYTES, run_worker
 from melt.records import Artifact
 
@@ -70,10 +70,20 @@ def read_quantized(path: Path) -> Artifact | None:
     """Read the record beside a quantized file, None when the two do not belong together."""
     try:
         artifact = codec.loads(Artifact, _record(path).read_bytes())
-        size_bytes = path.stat().st_size
-    except (OSError, StoreError):
+        if artifact.size_bytes != path.stat().st_size:
+            return None
+        return replace(_with_matrices(artifact, path), path=str(path))
+    except (OSError, StoreError, ModelError):
         return None
-    return replace(artifact, path=str(path)) if artifact.size_bytes == size_bytes else None
+
+
+def _with_matrices(artifact: Artifact, path: Path) -> Artifact:
+    """Count what fell back where the record is from before that was written down: else none would seem to have."""
+    if artifact.n_matrices is not None or artifact.quant is None:
+        return artifact
+    tensors = read_header(path).tensors
+    fallbacks = fallbacks_of(tensors, find_level(artifact.quant))
+    return replace(artifact, n_matrices=len(matrices_of(tensors)), fallbacks=fallbacks)
 
 
 def _sound(path: Path) -> Artifact | None:
