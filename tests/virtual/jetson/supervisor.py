@@ -94,8 +94,19 @@ class Supervisor:
             link.close()
             linux.unshare(_NAMESPACES, "the namespaces of a board")
             linux.start_clocks_anew()
-            first = linux.fork(lambda: first_process(outfit), failed)
+            told_read, told_write = os.pipe()
+
+            def once_known() -> int:
+                os.close(told_write)
+                os.read(told_read, 1)
+                os.close(told_read)
+                return first_process(outfit)
+
+            first = linux.fork(once_known, failed)
+            # Whoever hears that the board is up enters it by this number.
             self._pid_file.write_text(str(first))
+            os.close(told_write)
+            os.close(told_read)
             inside.close()
             return os.waitstatus_to_exitcode(os.waitpid(first, 0)[1])
 
