@@ -109,6 +109,7 @@ def test_a_second_sender_is_refused_while_bytes_come(agent: Agent, tmp_path: Pat
     assert path.read_bytes() == DATA
 
 
+@pytest.mark.slow
 def test_a_frozen_sender_is_replaced(agent: Agent, tmp_path: Path) -> None:
     path = tmp_path / "model"
     frozen = sender(agent, path)

@@ -148,6 +148,7 @@ def test_a_device_that_stays_away_is_given_up(agent: tuple[AgentClient, Faulty],
     assert 0.0 <= left_s[-1] <= left_s[0] <= 0.5
 
 
+@pytest.mark.slow
 def test_the_patience_counts_from_the_break_and_not_from_the_beginning(
     agent: tuple[AgentClient, Faulty], tmp_path: Path
 ) -> None:

@@ -148,6 +148,7 @@ def test_a_recording_that_nobody_can_read_costs_its_energy_and_not_the_run(
     assert "meter_unreadable" in [reason["code"] for reason in shown["stop"]["reasons"]]
 
 
+@pytest.mark.slow
 def test_a_meter_that_is_not_there_keeps_the_run_from_starting(melt: Melt, shelf: Path) -> None:
     shelf.write_text("title: bench\nmatch: {os: linux}\nmeter: {kind: recorded, file: /no/such/trace.csv}\n")
     done = melt("run", "--model", "tiny-pydoc", "-n", "4", "-r", "1", check=2)

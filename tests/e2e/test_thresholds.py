@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from melt_rig import TINY, Melt
 from refused import assert_refused
 
 
+@pytest.mark.slow
 def test_a_reason_that_is_to_be_invalid_is_so_to_the_end(melt: Melt) -> None:
     cell = (*TINY, "-n", "8", "-r", "2", "-t", "1")
     done = melt("run", *cell, "--invalid", "too_few_repetitions", "--threshold", "unstable_cv=50%", check=0)

@@ -122,6 +122,7 @@ def _try_to_hold(answers: multiprocessing.Queue[str]) -> None:
         answers.put(str(error))
 
 
+@pytest.mark.slow
 def test_a_device_has_one_holder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     context = multiprocessing.get_context("spawn")
