@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from melt.cli._bars import progress_bars
 from melt.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
-    from melt.models.files import Progress
     from melt.models.ggml import Level
     from melt.models.library import Library
     from melt.records import Artifact
@@ -101,7 +100,7 @@ def _quantize(args: argparse.Namespace) -> int:
     if args.calibration and not any(level.imatrix for level in levels):
         raise UsageError(f"no level of {args.quant} has an importance matrix to calibrate: add --imatrix")
     library, made, refused = _library(), [], []
-    with _progress() as progress:
+    with progress_bars() as progress:
         for level in levels:
             try:
                 made.append(library.resolve(args.model, level.name, progress=progress, text=text))
@@ -155,7 +154,7 @@ def _library() -> Library:
 
 def _resolve_all(wanted: Sequence[tuple[str, str | None]]) -> Iterator[Artifact]:
     library = _library()
-    with _progress() as progress:
+    with progress_bars() as progress:
         for model, quant in wanted:
             yield library.resolve(model, quant, progress=progress)
 
@@ -273,25 +272,3 @@ def _millions(value: int | None) -> str:
 
 def _or_dash(value: int | None) -> str:
     return "-" if value is None else str(value)
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """Show on stderr what takes time: a bar on a terminal, elsewhere one line for each thing begun."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.progress import Progress as Bars
-    from rich.progress import TaskID
-
-    console = Console(stderr=True)
-    seen: dict[str, TaskID] = {}
-    with Bars(console=console, transient=True, disable=not console.is_terminal) as bars:
-
-        def progress(what: str, done: int, total: int) -> None:
-            if what not in seen:
-                seen[what] = bars.add_task(escape(what), total=None)
-                if not console.is_terminal:
-                    print(f"melt: {what}", file=sys.stderr)
-            bars.update(seen[what], completed=done, total=total or None)
-
-        yield progress

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from melt.cli._bars import progress_bars
 from melt.cli._storeargs import add_store_argument, store_root
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     from melt.store.store import Store
 
     text, tasks = _datasets(args)
-    with Store.open(store_root(args)) as store, _progress() as progress:
+    with Store.open(store_root(args)) as store, progress_bars(tenths=True) as progress:
         reference, artifacts = _files(args, progress)
         found = []
         if text is not None:
@@ -122,29 +122,3 @@ def _at_least(least: int) -> Callable[[str], int]:
         return int(text)
 
     return read
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """Show on stderr what takes time: a bar with the time left on a terminal, elsewhere a line for each tenth."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bars
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    bars_of: dict[str, TaskID] = {}
-    tenths: dict[str, int] = {}
-    with Bars(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-
-        def progress(what: str, done: int, total: int) -> None:
-            if what not in bars_of:
-                bars_of[what] = bars.add_task(escape(what), total=None)
-            bars.update(bars_of[what], completed=done, total=total or None)
-            tenth = done * 10 // total if total else 0
-            if not console.is_terminal and tenths.get(what) != tenth:
-                tenths[what] = tenth
-                print(f"melt: {what}" + (f": {done * 100 // total} %" if total else ""), file=sys.stderr)
-
-        yield progress
