@@ -68,13 +68,21 @@ def run(args: argparse.Namespace) -> int:
 
     library = Library()
     if args.dry_run:
-        return _dry_run(specs, library, args)
+        return print_dry_run(specs, library, args)
     specs, pools = assign(plan.devices, specs, note)
     return conduct_sweep(Sweep(sweep_id, specs, pools), library, args)
 
 
-def conduct_sweep(sweep: Sweep, library: Library, args: argparse.Namespace) -> int:
-    """Recover what an earlier melt left, run what the sweep lacks, print the comparison of the whole sweep."""
+def conduct_sweep(
+    sweep: Sweep,
+    library: Library,
+    args: argparse.Namespace,
+    show: Callable[[Sequence[RunBundle], str], None] | None = None,
+) -> int:
+    """Recover what an earlier melt left, run what the sweep lacks, print the comparison of the whole sweep.
+
+    `show` is told the runs and the form of the output in the place of `print_comparison`.
+    """
     from melt.analysis.alike import IncomparableError
     from melt.cli._progress import progress
     from melt.cli._sessions_text import what_sessions_told
@@ -119,7 +127,7 @@ def conduct_sweep(sweep: Sweep, library: Library, args: argparse.Namespace) -> i
         if spared:
             save(store.root, sweep)
         try:
-            print_comparison(bundles, args.output)
+            (show or print_comparison)(bundles, args.output)
         except IncomparableError as error:
             print(f"melt: all runs are kept, but there is no table of them: {error}", file=sys.stderr)
         _say_order(bundles)
@@ -223,7 +231,8 @@ def _bundles(store: Store, sweep: Sweep) -> list[RunBundle]:
     return [b for b in store.bundles(Selection(sweep=sweep.sweep_id)) if b.start.spec.run_id in wanted]
 
 
-def _dry_run(specs: Sequence[RunSpec], library: Library, args: argparse.Namespace) -> int:
+def print_dry_run(specs: Sequence[RunSpec], library: Library, args: argparse.Namespace) -> int:
+    """Print what the runs would be, and the time and bytes that they take. Returns 0."""
     from melt.plan.estimate import estimate
     from melt.store.layout import Layout
     from melt.store.store import Store
