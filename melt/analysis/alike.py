@@ -179,6 +179,12 @@ def check_alike(bundles: Iterable[RunBundle], by: str) -> None:
             _check("model file", column, lambda b: b.start.artifact.sha256)
 
 
+def found_alike(first: RunBundle, second: RunBundle) -> bool:
+    """Return whether two runs agree in all that was found and not asked for. Unknown is no difference."""
+    pairs = ((value(first), value(second)) for _, value, _ in _MUST_AGREE)
+    return all(a == b for a, b in pairs if a and b)
+
+
 def _check(name: str, bundles: Sequence[RunBundle], value: Callable[[RunBundle], Hashable]) -> None:
     found: dict[Hashable, RunBundle] = {}
     for bundle in bundles:
