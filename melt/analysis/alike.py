@@ -163,6 +163,36 @@ _MUST_AGREE: tuple[tuple[str, Callable[[RunBundle], Hashable], tuple[str, ...]],
 """What was not asked for but found, how it is read, and by what comparison it may differ from column to column."""
 
 
+FIELDS: Mapping[str, str] = MappingProxyType(
+    {
+        "os_build": "OS build",
+        "kernel": "kernel",
+        "governor": "CPU governor",
+        "power_mode": "power mode",
+        "clocks": "state of the clocks (jetson_clocks)",
+        "engine_revision": "engine revision",
+        "backend": "backend",
+        "architecture": "model architecture",
+        "origin": "model the levels were made of",
+        "model_file": "model file",
+    }
+)
+"""What must agree, by the names that flags and records have for it."""
+
+
+def found(bundle: RunBundle) -> dict[str, str | None]:
+    """Return what was found and must agree, by `FIELDS`; None: not known."""
+    values = {name: value(bundle) for name, value, _ in _MUST_AGREE} | {"model file": bundle.start.artifact.sha256}
+    return {field: _text(values[name] or None) for field, name in FIELDS.items()}
+
+
+def asked_of_device(start: RunStart) -> tuple[Settings, Conditions]:
+    """Return what was asked for that changes how fast a run is: what only ends one early is as melt has it by itself."""
+    default = Settings()
+    settings = dataclasses.replace(start.spec.settings, **{name: getattr(default, name) for name in _NOT_PERFORMANCE})
+    return settings, _asked(start)
+
+
 def check_alike(bundles: Iterable[RunBundle], by: str) -> None:
     """Raise IncomparableError when conditions differ between the runs of a group. Unknown is no difference."""
     groups: dict[tuple[Hashable, ...], list[RunBundle]] = {}
