@@ -31,7 +31,7 @@ from melt.report.evidence import evidence_sections
 from melt.report.meter import METER_DOCUMENT, meter_clock
 from melt.report.scale import scale_for, with_uncertainty
 from melt.report.table import render_table
-from melt.report.words import counted, engine_name, joined
+from melt.report.words import arithmetic, counted, engine_name, joined
 from melt.traces import RunBundle
 from melt.units import human
 from melt.verdicts import changed
@@ -75,7 +75,7 @@ def render_run(bundle: RunBundle, fmt: str, *, evidence: bool = False) -> str:
 def _sections(bundle: RunBundle, fmt: str, evidence: bool) -> Iterator[str]:
     start, stop = bundle.start, bundle.stop
     bullet = "- " if fmt == "md" else "  "
-    yield _fact_sheet(f"Run {start.spec.run_id}", _facts(bundle), fmt)
+    yield _fact_sheet(f"Run {start.spec.run_id}", facts(bundle), fmt)
     if stop.reasons:
         title = "Why it ended so, or may not be believed:"
         yield _lines(title, (f"{reason.code}: {reason.message}" for reason in stop.reasons), bullet)
@@ -112,7 +112,8 @@ def _fact_sheet(title: str, facts: Sequence[tuple[str, str]], fmt: str) -> str:
     return "\n".join((title, "", *lines)) + "\n"
 
 
-def _facts(bundle: RunBundle) -> list[tuple[str, str]]:
+def facts(bundle: RunBundle) -> list[tuple[str, str]]:
+    """Return what was asked, on what, with what, as names and texts; one without a name goes on with the last."""
     start, stop = bundle.start, bundle.stop
     spec, device, artifact = start.spec, start.device, start.artifact
     bits = None if artifact.bits_per_weight is None else f"{artifact.bits_per_weight:.2f} bits per weight"
@@ -134,6 +135,7 @@ def _facts(bundle: RunBundle) -> list[tuple[str, str]]:
         ("system", joined((device.os, device.os_build, device.kernel))),
         *([("power mode", _power_mode(device))] if device.power_mode else []),
         ("memory bandwidth", human(device.memory_bandwidth_bytes_per_s, "bytes/s")),
+        *([("arithmetic", arithmetic(device.compute))] if device.compute else []),
         *([("battery", _battery(device.battery))] if device.battery else []),
         (
             "engine",
@@ -269,17 +271,18 @@ def _summary(metrics: Sequence[Metric], fmt: str) -> str:
     for m in wanting:
         # Why there is no power stands in the table already; an intensity is missed by who wants one.
         if m.note and m.note not in (*told, derived.NO_GRID):
-            why.setdefault(m.note, []).append(_title(m.name))
+            why.setdefault(m.note, []).append(title_of(m.name))
     return table + "".join(f"Not told: {', '.join(titles)} ({note}).\n" for note, titles in why.items())
 
 
 def _metric_rows(metric: Metric) -> Iterator[tuple[str, str, str, str]]:
-    yield _title(metric.name), _written(metric), metric.source, metric.note or ""
+    yield title_of(metric.name), written(metric), metric.source, metric.note or ""
     if metric.name in _IN_MWH_TOO and metric.value is not None and metric.uncertainty is not None:
         yield "", with_uncertainty(metric.value, metric.uncertainty, "mwh"), "", ""
 
 
-def _written(metric: Metric) -> str:
+def written(metric: Metric) -> str:
+    """Write the value of a figure with its unit, and its uncertainty where there is one."""
     if metric.value is not None and metric.uncertainty is not None:
         return with_uncertainty(metric.value, metric.uncertainty, metric.unit)
     if metric.unit == "1" and metric.value is not None and metric.value.is_integer():
@@ -287,24 +290,34 @@ def _written(metric: Metric) -> str:
     return human(metric.value, metric.unit)
 
 
-def _title(name: str) -> str:
+def title_of(name: str) -> str:
+    """Return what people call a metric."""
     return METRICS[name].title if name in METRICS else name
 
 
 def _repetitions(metrics: Sequence[Metric], fmt: str) -> str | None:
     """Write a row for each repetition, None when none was measured."""
+    headers, rows = repetition_rows(metrics)
+    return render_table("Repetitions", headers, rows, fmt, numeric=range(len(headers))) if rows else None
+
+
+def repetition_rows(metrics: Sequence[Metric]) -> tuple[list[str], list[list[str]]]:
+    """Return the headers, title and unit on a line each, and a row for each repetition; no row where none was measured.
+
+    Repetitions count from 1 here.
+    """
     values = {(m.name, m.repetition): m.value for m in metrics if m.repetition is not None and m.value is not None}
     numbers = sorted({repetition for _, repetition in values if repetition is not None})
     names = [name for name in _PER_REPETITION if any((name, n) in values for n in numbers)]
     if not names:
-        return None
+        return [], []
     scales = {n: scale_for([v for (name, _), v in values.items() if name == n], METRICS[n].unit) for n in names}
-    headers = ["repetition", *(f"{_title(name)}\n{scales[name].symbol}" for name in names)]
+    headers = ["repetition", *(f"{title_of(name)}\n{scales[name].symbol}" for name in names)]
     rows = [
         [str(n + 1), *(scales[name].write(v) if (v := values.get((name, n))) is not None else "-" for name in names)]
         for n in numbers
     ]
-    return render_table("Repetitions", headers, rows, fmt, numeric=range(len(headers)))
+    return headers, rows
 
 
 def _collectors(streams: Sequence[Stream]) -> Iterator[tuple[str, str, str, str]]:
