@@ -1,11 +1,13 @@
-"""`melt export`: runs for other programs, as csv, json, jsonl, Parquet or llama-bench's JSON."""
+"""`melt export`: runs for other programs, as csv, json, jsonl, Parquet, a Perfetto trace or llama-bench's JSON."""
 
 from __future__ import annotations
 
 import argparse
+import io
+import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -18,8 +20,8 @@ if TYPE_CHECKING:
     from melt.traces import RunBundle
 
 NAME = "export"
-HELP = "write runs as csv, json, jsonl, parquet or llama-bench's JSON"
-FORMATS = ("csv", "json", "jsonl", "parquet", "llama-bench")
+HELP = "write runs as csv, json, jsonl, parquet, a Perfetto trace or llama-bench's JSON"
+FORMATS = ("csv", "json", "jsonl", "parquet", "perfetto", "llama-bench")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +35,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         choices=FORMATS,
         default="json",
         help="csv: a row per figure and repetition; json, jsonl: the whole documents; parquet: the store's tables,"
-        " a file each; llama-bench: what `llama-bench -o json` prints (default: json)",
+        " a file each; perfetto: one run, its channels, phases and tokens over time, for ui.perfetto.dev;"
+        " llama-bench: what `llama-bench -o json` prints (default: json)",
+    )
+    parser.add_argument(
+        "--perfetto", dest="format", action="store_const", const="perfetto", help="the same as -f perfetto"
     )
     parser.add_argument(
         "-o", "--output", metavar="FILE", type=Path, help="where to write (default: stdout); a folder for parquet"
@@ -57,30 +63,43 @@ def run(args: argparse.Namespace) -> int:
             for path in write_mirror(store, args.output, selection):
                 print(f"melt: wrote {path}", file=sys.stderr)
             return 0
+        if args.format == "perfetto":
+            _perfetto(store, selection, args.output)
+            return 0
         write = {"csv": _csv, "json": _json, "jsonl": _jsonl, "llama-bench": _llama_bench}[args.format]
-        with _output(args.output) as out:
+        with _text_output(args.output) as out:
             write(store, selection, out)
     return 0
 
 
 @contextmanager
-def _output(path: Path | None) -> Iterator[TextIO]:
+def _text_output(path: Path | None) -> Iterator[TextIO]:
     """Give stdout, or a file that appears whole or not at all. Raises StoreError."""
-    from melt.store.files import store_error
+    from melt.store.files import whole_file
 
     if path is None:
         yield sys.stdout
         return
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        try:
-            with temporary.open("w", encoding="utf-8", newline="") as out:
-                yield out
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise store_error("write", path, error) from error
+    with whole_file(path) as raw, io.TextIOWrapper(raw, encoding="utf-8", newline="") as out:
+        yield out
+
+
+def _perfetto(store: Store, selection: Selection, path: Path | None) -> None:
+    from melt.errors import UsageError
+    from melt.report.perfetto import perfetto_trace
+    from melt.store.files import whole_file
+    from melt.telemetry.meters.recording import DOCUMENT
+
+    runs = store.run_ids(selection)
+    if len(runs) != 1:
+        raise UsageError(f"a Perfetto trace is of one run, and {len(runs)} are selected: name one, or last")
+    if path is None and sys.stdout.isatty():
+        raise UsageError("a Perfetto trace is binary: name a file with -o FILE")
+    meter = json.loads(store.attachment(runs[0], DOCUMENT)) if DOCUMENT in store.attachments(runs[0]) else None
+    traces = (store.trace(runs[0], collector) for collector in store.collectors(runs[0]))
+    with nullcontext(sys.stdout.buffer) if path is None else whole_file(path) as out:
+        for piece in perfetto_trace(store.bundle(runs[0]), traces, meter):
+            out.write(piece)
 
 
 def _csv(store: Store, selection: Selection, out: TextIO) -> None:
@@ -104,8 +123,6 @@ def _jsonl(store: Store, selection: Selection, out: TextIO) -> None:
 
 
 def _document(bundle: RunBundle) -> str:
-    import json
-
     from melt.codec import to_dict
 
     parts = {name: to_dict(getattr(bundle, name)) for name in ("start", "stop", "windows", "metrics")}
@@ -113,8 +130,6 @@ def _document(bundle: RunBundle) -> str:
 
 
 def _llama_bench(store: Store, selection: Selection, out: TextIO) -> None:
-    import json
-
     from melt.records import Verdict
     from melt.store.llama_bench import llama_bench_tests
 
