@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from enum import Enum
 from functools import cache
 from typing import Any, TypeVar
@@ -43,7 +44,7 @@ def from_dict(kind: type[T], data: Any) -> T:
             f"this melt reads up to {FORMAT_VERSION}: update melt"
         )
     try:
-        return typing.cast(T, _build(kind, data))
+        return typing.cast(T, _builder(typing.cast(Hashable, kind))(data))
     except (TypeError, ValueError, KeyError) as error:
         raise StoreError(f"not a valid {kind.__name__}: {error}") from error
 
@@ -57,30 +58,43 @@ def loads(kind: type[T], text: str | bytes) -> T:
     return from_dict(kind, data)
 
 
+_Builder = Callable[[Any], Any]
+
+
 @cache
-def _hints(kind: type) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
-
-
-def _build(kind: Any, data: Any) -> Any:
+def _builder(kind: Any) -> _Builder:
+    """Return what rebuilds a value of a type hint: worked out once per hint, because a store reads many documents."""
     origin = typing.get_origin(kind)
     if origin in (typing.Union, types.UnionType):
-        if data is None:
-            return None
-        return _build(next(a for a in typing.get_args(kind) if a is not type(None)), data)
+        inner = _builder(next(a for a in typing.get_args(kind) if a is not type(None)))
+        return lambda data: None if data is None else inner(data)
     if origin is tuple:
-        return tuple(_build(typing.get_args(kind)[0], v) for v in _expect(list, data))
+        item = _builder(typing.get_args(kind)[0])
+        return lambda data: tuple([item(v) for v in _expect(list, data)])
     if origin is dict:
-        value_kind = typing.get_args(kind)[1]
-        return {k: _build(value_kind, v) for k, v in _expect(dict, data).items()}
+        value = _builder(typing.get_args(kind)[1])
+        return lambda data: {k: value(v) for k, v in _expect(dict, data).items()}
     if kind in (object, Any):
-        return data
+        return lambda data: data
     if dataclasses.is_dataclass(kind):
-        hints = _hints(typing.cast(type, kind))
-        known = {k: _build(hints[k], v) for k, v in _expect(dict, data).items() if k in hints}
-        return typing.cast(type, kind)(**known)
+        return _record_builder(typing.cast(type, kind))
     if isinstance(kind, type) and issubclass(kind, Enum):
-        return kind(data)
+        return kind
+    return functools.partial(_plain, kind)
+
+
+def _record_builder(kind: type) -> _Builder:
+    fields = {name: _builder(hint) for name, hint in typing.get_type_hints(kind).items()}
+
+    def build(data: Any) -> Any:
+        return kind(**{k: fields[k](v) for k, v in _expect(dict, data).items() if k in fields})
+
+    return build
+
+
+def _plain(kind: type, data: Any) -> Any:
+    if type(data) is kind:
+        return data
     if kind is float and isinstance(data, int) and not isinstance(data, bool):
         return float(data)
     if kind is int and isinstance(data, bool):
