@@ -116,6 +116,13 @@ class SimulatedDevice:
         answers: dict[str, object] = {
             "version": {"agent": self._version, "protocol": 1, "os": "linux", "arch": "aarch64"},
             "bandwidth": {"bytes_per_s": 60e9},
+            "compute": {
+                "int8_ops_per_s": 400e9,
+                "int8_path": "asimddp",
+                "f32_ops_per_s": 100e9,
+                "f32_path": "asimd",
+                "threads": 8,
+            },
             "stored": {"free_bytes": 1 << 36, "total_bytes": 1 << 37},
         }
         return json.dumps(answers[verb]).encode()

@@ -36,6 +36,7 @@ _SYMBOLS = {
     "j*s": "J·s",
     "gco2e": "g CO2e",
     "bytes/s": "B/s",
+    "op/s": "OP/s",
 }
 _COULOMBS_PER_MAH = 3.6
 

@@ -10,7 +10,7 @@ from melt.targets.cpus import default_threads
 from melt.telemetry.base import Discovery, FileSource, LineSource, Snapshot
 
 _WHERE_KNOWN = ("power_mode", "clocks_locked", "battery")
-_OF_THE_MOMENT = ("cpus", "boot_id", "memory_bandwidth_bytes_per_s")
+_OF_THE_MOMENT = ("cpus", "boot_id", "memory_bandwidth_bytes_per_s", "compute")
 
 
 def render(facts: DeviceFacts, found: Discovery, snapshot: Snapshot, programs: dict[tuple[str, ...], str]) -> str:

@@ -20,6 +20,7 @@ static int usage(void) {
           "  receive PATH SIZE OFFSET SHA256\n"
           "  stored FOLDER\n"
           "  bandwidth [--threads N] [--bytes B] [--seconds S]\n"
+          "  compute [--threads N] [--ms M]\n"
           "  burst [--threads N] BUSY_MS [IDLE_MS BUSY_MS]...\n",
           stderr);
     return 2;
@@ -44,6 +45,18 @@ static int bandwidth(int n, char **args) {
             return usage();
     }
     return n ? usage() : verb_bandwidth(threads, bytes, seconds);
+}
+
+static int compute(int n, char **args) {
+    int64_t threads = 0, ms = 0;
+    for (; n >= 2; n -= 2, args += 2) {
+        bool ok = !strcmp(args[0], "--threads") ? parse_int(args[1], 1, 1024, &threads)
+                  : !strcmp(args[0], "--ms")    ? parse_int(args[1], 1, 600000, &ms)
+                                                : false;
+        if (!ok)
+            return usage();
+    }
+    return n ? usage() : verb_compute(threads, ms);
 }
 
 static int burst(int n, char **args) {
@@ -108,6 +121,8 @@ int main(int argc, char **argv) {
         return n ? verb_read(args) : usage();
     if (!strcmp(verb, "bandwidth"))
         return bandwidth(n, args);
+    if (!strcmp(verb, "compute"))
+        return compute(n, args);
     if (!strcmp(verb, "burst"))
         return burst(n, args);
     return usage();

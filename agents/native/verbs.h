@@ -17,6 +17,8 @@ int verb_receive(const char *path, int64_t size, int64_t offset, const char *sha
 int verb_stored(const char *folder);
 int verb_read(char **patterns);
 int verb_bandwidth(int64_t threads, int64_t bytes, int64_t seconds);
+/* For `ms` in all; 0: what is long enough. `threads` 0: one per CPU. */
+int verb_compute(int64_t threads, int64_t ms);
 /* Steps in turn busy and idle, the first and the last of `n` busy. `threads` 0: one per CPU. */
 int verb_burst(int64_t threads, const int64_t *steps_ms, int n);
 

@@ -155,6 +155,7 @@ def _measured(value: float) -> float | None:
 
 
 def _facts(seen: _Seen) -> list[tuple[str, str]]:
+    from melt.report.words import arithmetic
     from melt.targets.cpus import default_threads
     from melt.units import human
 
@@ -170,6 +171,7 @@ def _facts(seen: _Seen) -> list[tuple[str, str]]:
         ("CPUs", f"{len(facts.cpus)}, {default_threads(facts)} cores" + "".join(f", to {c}" for c in sorted(clocks))),
         ("memory", f"{human(facts.memory_total_bytes, 'bytes')}, {human(facts.memory_available_bytes, 'bytes')} free"),
         ("memory bandwidth", None if bandwidth is None else human(bandwidth, "bytes/s")),
+        ("arithmetic", None if facts.compute is None else arithmetic(facts.compute)),
         ("power mode", _power_mode(facts)),
         ("storage", f"{human(float(seen.stored.free_bytes), 'bytes')} free, {kept} of files kept in {target.root}"),
         *(("accelerator", name) for name in facts.accelerators),

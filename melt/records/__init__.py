@@ -9,7 +9,7 @@ None means "not measured"; 0 is a measurement.
 from __future__ import annotations
 
 from melt.records.artifact import Artifact
-from melt.records.device import Battery, Cpu, DeviceFacts, Knob
+from melt.records.device import Battery, Compute, Cpu, DeviceFacts, Knob
 from melt.records.run import FORMAT_VERSION, Apart, Outcome, Reason, RunStart, RunStop, Session, TripLimit, Verdict
 from melt.records.spec import Conditions, Gate, Grid, Repeat, RunSpec, Sampling, Settings, Workload
 from melt.records.thresholds import Thresholds
@@ -21,6 +21,7 @@ __all__ = [
     "Artifact",
     "Battery",
     "Calibration",
+    "Compute",
     "Conditions",
     "Cpu",
     "DeviceFacts",

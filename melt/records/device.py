@@ -38,6 +38,21 @@ class Battery:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Compute:
+    """How fast the CPUs multiply and add what lies in their registers, by `threads` threads together.
+
+    A multiply-add is two operations. `int8_path` and `f32_path` are the instructions that did it, as the kernel names
+    them (`i8mm`, `avx512_vnni`), or `plain`.
+    """
+
+    int8_ops_per_s: float
+    int8_path: str
+    f32_ops_per_s: float
+    f32_path: str
+    threads: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceFacts:
     """What a device is and in which state it was found. `device_id` is stable over reboots, `boot_id` is not.
 
@@ -64,6 +79,7 @@ class DeviceFacts:
     accelerators: tuple[str, ...] = ()
     cpu_features: tuple[str, ...] = ()
     memory_bandwidth_bytes_per_s: float | None = None
+    compute: Compute | None = None
     power_mode: str | None = None
     clocks_locked: bool | None = None
     battery: Battery | None = None

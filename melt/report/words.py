@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from melt.records import Compute
+from melt.units import human
+
 
 def counted(n: int, word: str) -> str:
     """Write a number and its word: `1 thread`, `2 threads`."""
@@ -13,6 +16,12 @@ def counted(n: int, word: str) -> str:
 def joined(parts: Iterable[str | None]) -> str:
     """Put parts into one line, leaving out what is not known."""
     return ", ".join(part for part in parts if part)
+
+
+def arithmetic(compute: Compute) -> str:
+    """Write how fast a device multiplies and adds, and by which instructions."""
+    integers, floats = human(compute.int8_ops_per_s, "op/s"), human(compute.f32_ops_per_s, "op/s")
+    return f"int8 {integers} ({compute.int8_path}), f32 {floats} ({compute.f32_path})"
 
 
 def engine_name(engine: str, revision: str | None) -> str:

@@ -1,4 +1,4 @@
-"""Reach a device: agent in place, facts and channels known, clock and memory bandwidth measured."""
+"""Reach a device: agent in place, facts and channels known, its clock and its ceilings measured."""
 
 from __future__ import annotations
 
@@ -116,9 +116,14 @@ def _prepare(
     site = Site(selector, device.system, target, snapshot, *clock)
     take_over(site)
     refuse_if_occupied(site)
-    say("measuring memory bandwidth")
-    bandwidth = device.agent.bandwidth(threads=max(1, len(facts.cpus)))
-    return replace(site, target=replace(target, facts=replace(facts, memory_bandwidth_bytes_per_s=bandwidth)))
+    say("measuring memory bandwidth and arithmetic")
+    threads = max(1, len(facts.cpus))
+    facts = replace(
+        facts,
+        memory_bandwidth_bytes_per_s=device.agent.bandwidth(threads=threads),
+        compute=device.agent.compute(threads=threads),
+    )
+    return replace(site, target=replace(target, facts=facts))
 
 
 def refresh(site: Site) -> Site:
@@ -129,7 +134,8 @@ def refresh(site: Site) -> Site:
     target = site.target
     device = Reached(target.transport, site.system, target.agent, target.root)
     facts, snapshot, clock = _look(device, site.selector)
-    facts = replace(facts, memory_bandwidth_bytes_per_s=target.facts.memory_bandwidth_bytes_per_s)
+    known = target.facts
+    facts = replace(facts, memory_bandwidth_bytes_per_s=known.memory_bandwidth_bytes_per_s, compute=known.compute)
     return Site(site.selector, site.system, replace(target, facts=facts), snapshot, *clock)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from melt import _layout
 from melt.errors import AgentError, NoSpace, TransportTimeout
+from melt.records import Compute
 from melt.targets.jobfile import decode_field
 from melt.transports.base import Channel, Completed, Progress, Transport
 
@@ -252,6 +253,18 @@ class AgentClient:
         count = () if threads is None else ("--threads", str(threads))
         answer = self._call("bandwidth", *count, "--seconds", str(seconds), timeout_s=30.0 + seconds)
         return float(self._json(answer)["bytes_per_s"])
+
+    def compute(self, threads: int | None = None) -> Compute:
+        """Measure how fast `threads` (default: one per CPU) multiply and add together. Raises AgentError."""
+        count = () if threads is None else ("--threads", str(threads))
+        said = self._json(self._call("compute", *count))
+        return Compute(
+            int8_ops_per_s=float(said["int8_ops_per_s"]),
+            int8_path=str(said["int8_path"]),
+            f32_ops_per_s=float(said["f32_ops_per_s"]),
+            f32_path=str(said["f32_path"]),
+            threads=int(said["threads"]),
+        )
 
     def burst(self, steps_ms: Sequence[int]) -> tuple[tuple[int, int], ...]:
         """Keep all CPUs busy and idle in turn, in ms each, first and last busy; return when they were, in ns."""

@@ -48,6 +48,24 @@ def test_its_own_instructions_hash_as_the_plain_code_does(emulated: Agent, tmp_p
         assert emulated.json("hash", path)["sha256"] == hashlib.sha256(data[:size]).hexdigest()
 
 
+@pytest.mark.parametrize(
+    ("cpu", "path", "taken"),
+    [
+        ("max", "", ("i8mm", "asimd")),
+        ("max", "asimddp", ("asimddp", "asimd")),
+        ("cortex-a53", "i8mm", ("asimd", "asimd")),
+        ("max", "plain", ("plain", "plain")),
+    ],
+)
+def test_compute_takes_what_the_cpu_has(emulated: Agent, cpu: str, path: str, taken: tuple[str, str]) -> None:
+    """It fails where a loop's results are not those of the operations that it counts; the rate is the emulator's."""
+    emulated.env |= {"MELT_COMPUTE": path, "QEMU_CPU": cpu}
+    answer = emulated.json("compute", "--threads", "2", "--ms", "40")
+    assert (answer["int8_path"], answer["f32_path"]) == taken
+    assert answer["int8_ops_per_s"] > 0
+    assert answer["f32_ops_per_s"] > 0
+
+
 def test_a_file_received(emulated: Agent, tmp_path: Path) -> None:
     data = os.urandom(3_000_001)
     sha256 = hashlib.sha256(data).hexdigest()

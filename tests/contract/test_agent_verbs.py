@@ -35,6 +35,7 @@ def test_version(agent: Agent) -> None:
     "words",
     [(), ("fly",), ("start",), ("version", "x"), ("tail", "x"), ("tail", "x", "-1"), ("tail", "x", "0", "--fast"),
      ("hash",), ("read",), ("bandwidth", "--threads"), ("bandwidth", "--bytes", "1"),
+     ("compute", "--ms", "0"), ("compute", "--seconds", "1"),
      ("burst",), ("burst", "10", "10"), ("burst", "0"), ("burst", "1001"), ("burst", *["1"] * 65),
      ("burst", "--threads", "0", "1")],
 )  # fmt: skip
@@ -122,6 +123,26 @@ def test_bandwidth_is_a_positive_number_of_whole_passes(agent: Agent) -> None:
     assert answer["bytes_per_s"] > 1e8
     assert (answer["threads"], answer["bytes"]) == (1, 8 << 20)
     assert answer["passes"] >= 3
+
+
+@pytest.mark.parametrize("path", ["avx512_vnni", "avx_vnni", "avx2", "avx512f", "fma", "plain", "no such path"])
+def test_compute_counts_what_it_computes(agent: Agent, path: str) -> None:
+    """Each loop adds up its own results, and the agent fails where they are not those of the operations it counts."""
+    agent.env["MELT_COMPUTE"] = path
+    answer = agent.json("compute", "--threads", "2", "--ms", "40")
+    assert answer["threads"] == 2
+    assert answer["int8_ops_per_s"] > 1e7
+    assert answer["f32_ops_per_s"] > 1e7
+    flags = Path("/proc/cpuinfo").read_text().split()
+    taken = (answer["int8_path"], answer["f32_path"])
+    assert path in taken or path not in (*flags, "plain"), "the CPU has what was asked for"
+    assert all(one in (*flags, "plain") for one in taken)
+
+
+def test_compute_lasts_as_long_as_it_is_told(agent: Agent) -> None:
+    began_s = time.monotonic()
+    agent.json("compute", "--threads", "1", "--ms", "200")
+    assert 0.19 < time.monotonic() - began_s < 5
 
 
 def test_a_burst_says_when_it_was_busy(agent: Agent) -> None:

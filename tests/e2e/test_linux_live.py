@@ -75,6 +75,7 @@ def test_doctor_answers_in_json(
     assert main(["doctor", "-o", "json"]) in (0, 1)
     document = json.loads(capsys.readouterr().out)
     assert document["device"]["memory_bandwidth_bytes_per_s"] > 1e8
+    assert document["device"]["compute"]["int8_ops_per_s"] > 1e8
     channels = {channel["name"]: channel for channel in document["channels"]}
     assert channels["available_bytes"]["value"] > 1e6
     assert channels["rss_bytes"]["value"] is None
