@@ -1,0 +1,124 @@
+"""Cluster bootstrap: sessions are drawn with replacement, then repetitions within each. Equal data, equal answers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from melt.traces import Values
+
+RESAMPLES = 2000
+CONFIDENCE = 0.95
+
+_SEEDS = (20, 21)
+"""One for each side, so that both are drawn independently."""
+
+_INNER_DRAWS = 1536
+_FEWEST_INNER = 16
+"""Ways to draw a session's repetitions are laid in beforehand, as many for all sessions of a side together: a session
+then takes one of its own. Drawing them anew for each resample would cost a hundred times as much and tell the same."""
+
+Indices = NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What the sessions of one side gave for one metric.
+
+    `values` has shape (n,): one for each session. `repetitions` has shape (n, r), NaN where a session has fewer; None:
+    nothing is known of what lies within sessions.
+    """
+
+    values: Values
+    repetitions: Values | None = None
+
+    @property
+    def n(self) -> int:
+        """How many sessions there are."""
+        return len(self.values)
+
+    @property
+    def median(self) -> float:
+        """The median over sessions; NaN of none."""
+        return float(np.median(self.values)) if self.n else math.nan
+
+
+def ratio_interval(a: Sample, b: Sample) -> tuple[float, float]:
+    """Return the 95 % interval of median(b) / median(a). All values must be above zero, and no side empty.
+
+    The order of sessions does not matter, and the interval of a to b is the inverse of that of b to a.
+    """
+    first, second = sorted((_in_order(a), _in_order(b)), key=_rank)
+    draws = np.log(_medians(second, _SEEDS[1])) - np.log(_medians(first, _SEEDS[0]))
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(draws, (tail, 1 - tail))
+    if _rank(first) != _rank(_in_order(a)):
+        low, high = -high, -low
+    return math.exp(low), math.exp(high)
+
+
+def _in_order(sample: Sample) -> Sample:
+    order = np.argsort(sample.values, kind="stable")
+    within = None if sample.repetitions is None else sample.repetitions[order]
+    return Sample(sample.values[order], within)
+
+
+def _rank(sample: Sample) -> tuple[int, list[float]]:
+    """Tell two sides apart by what is in them, so that it does not matter which of them is named first."""
+    return sample.n, [float(value) for value in sample.values]
+
+
+def _medians(sample: Sample, seed: int) -> Values:
+    """Return the median over sessions of each resample, shape (RESAMPLES,)."""
+    sessions, ways = _session_draws(sample.n, seed)
+    if sample.repetitions is None or sample.repetitions.shape[1] < 2:
+        return _middle(np.take(sample.values, sessions))
+    return _middle(np.take(_session_values(sample.values, sample.repetitions, seed), sessions * _ways(sample.n) + ways))
+
+
+def _middle(values: Values) -> Values:
+    """Return medians over the last axis. numpy.median is three times as slow on many short rows."""
+    ordered = np.sort(values, axis=-1)
+    n = values.shape[-1]
+    middle: Values = (ordered[..., (n - 1) // 2] + ordered[..., n // 2]) / 2
+    return middle
+
+
+def _session_values(values: Values, repetitions: Values, seed: int) -> Values:
+    """Return each session's value as other draws of its repetitions would have it, shape (n, ways).
+
+    It is moved by as much as their median is: a session's figure need not be the median of its repetitions.
+    """
+    counts = np.count_nonzero(np.isfinite(repetitions), axis=1)
+    packed = np.take_along_axis(repetitions, np.argsort(~np.isfinite(repetitions), axis=1, kind="stable"), axis=1)
+    moved = np.repeat(values[:, None], _ways(len(values)), axis=1)
+    for count in np.unique(counts[counts > 1]):
+        rows = np.flatnonzero(counts == count)
+        own = packed[rows, :count]
+        picks = _inner_draws(len(rows), int(count), _ways(len(values)), seed)
+        drawn = _middle(np.take_along_axis(own[:, None, :], picks, axis=2))
+        middle = _middle(own)[:, None]
+        # A repetition that took no time, or gave energy back, has no ratio to the others.
+        usable = (own > 0).all(axis=1)
+        moved[rows[usable]] *= drawn[usable] / middle[usable]
+    return moved
+
+
+def _ways(n: int) -> int:
+    return max(_FEWEST_INNER, math.ceil(_INNER_DRAWS / n))
+
+
+@lru_cache(maxsize=32)
+def _session_draws(n: int, seed: int) -> tuple[Indices, Indices]:
+    """Return which session each place of each resample takes, and which of its ways, both of shape (RESAMPLES, n)."""
+    random = np.random.default_rng((seed, n))
+    return random.integers(0, n, (RESAMPLES, n)), random.integers(0, _ways(n), (RESAMPLES, n))
+
+
+@lru_cache(maxsize=32)
+def _inner_draws(n: int, count: int, ways: int, seed: int) -> Indices:
+    return np.random.default_rng((seed, n, count)).integers(0, count, (n, ways, count))
