@@ -19,6 +19,7 @@ VERBS = (
     "sweeps",
     "show",
     "export",
+    "paper",
     "models",
     "quality",
     "build",
