@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from melt.errors import UsageError
@@ -17,6 +18,10 @@ _COMPARED_SETTINGS = tuple(
     field.name for field in dataclasses.fields(Settings) if field.name not in (*_NOT_PERFORMANCE, "threads")
 )
 _CONDITIONS = tuple(field.name for field in dataclasses.fields(Conditions))
+
+
+Found = tuple[Hashable, RunBundle]
+"""A value, and a run that has it."""
 
 
 class IncomparableError(UsageError):
@@ -81,18 +86,39 @@ _ASPECTS: Mapping[str, tuple[Callable[[RunStart], Hashable], Callable[[RunStart]
         "threads": (lambda s: s.spec.settings.threads, lambda s: _threads(s.spec.settings.threads)),
         "workload": (lambda s: s.spec.workload, lambda s: s.spec.workload.name),
         "conditions": (_asked, _conditions),
-        "power_mode": (power_mode, lambda s: power_mode(s) or "no power mode"),
     }
 )
-"""What may be compared: how two runs are told apart in it, and what it is called."""
+"""What is asked for and may be compared: how two runs are told apart in it, and what it is called."""
 
-_FOUND = ("power_mode",)
-"""Aspects that nobody need have asked for. They make no groups: runs that differ in them are refused."""
+_FOUND: Mapping[str, tuple[Callable[[RunBundle], Hashable], Callable[[RunBundle], str]]] = MappingProxyType(
+    {
+        "power_mode": (lambda b: power_mode(b.start), lambda b: power_mode(b.start) or "no power mode"),
+        "os_build": (lambda b: b.start.device.os_build, lambda b: b.start.device.os_build or "unknown OS build"),
+        "engine_revision": (lambda b: _revision(b), lambda b: _revision(b) or "unknown revision"),
+        "melt_version": (lambda b: b.start.melt_version, lambda b: f"melt {b.start.melt_version}"),
+        "sweep": (lambda b: b.start.spec.sweep_id, lambda b: b.start.spec.sweep_id),
+    }
+)
+"""The same of what nobody need have asked for. It makes no groups: runs that differ in what must agree are refused."""
 
-_HAS_ITS_OWN_THREADS = ("device", "power_mode")
+_HAS_ITS_OWN_THREADS = frozenset({"device", "power_mode"})
 """What changes how many CPUs there are: where the number of threads was left to melt, it differs by that alone."""
 
-BY = tuple(_ASPECTS)
+BY = (*_ASPECTS, *_FOUND)
+
+ASKED = (*_ASPECTS, *_COMPARED_SETTINGS)
+"""What makes groups, by the names that flags have for it."""
+
+By = str | Collection[str]
+"""What may differ from column to column: one thing, or several."""
+
+
+def _free(by: By) -> Collection[str]:
+    return (by,) if isinstance(by, str) else by
+
+
+def _revision(bundle: RunBundle) -> str | None:
+    return _text(bundle.stop.used.get("engine_revision"))
 
 
 def _threads(n: int | None) -> str:
@@ -105,89 +131,96 @@ def check_by(by: str) -> None:
         raise UsageError(f"runs cannot be compared by {by!r}: choose {', '.join(BY)}")
 
 
-def column_key(start: RunStart, by: str) -> Hashable:
+def column_key(bundle: RunBundle, by: str) -> Hashable:
     """Return what makes two runs stand in the same column."""
-    return _ASPECTS[by][0](start)
+    return _FOUND[by][0](bundle) if by in _FOUND else _ASPECTS[by][0](bundle.start)
 
 
-def column_label(start: RunStart, by: str) -> str:
+def column_label(bundle: RunBundle, by: str) -> str:
     """Return a column's heading."""
-    return _ASPECTS[by][1](start)
+    return _FOUND[by][1](bundle) if by in _FOUND else _ASPECTS[by][1](bundle.start)
 
 
-def group_key(start: RunStart, by: str) -> tuple[Hashable, ...]:
+def group_key(start: RunStart, by: By) -> tuple[Hashable, ...]:
     """Return what else was asked for: only runs that agree in it are set side by side."""
+    return tuple(asked(start, by).values())
+
+
+def asked(start: RunStart, by: By) -> dict[str, Hashable]:
+    """Return what was asked for, by `ASKED`, but what may differ."""
     start = _common(start, by)
-    others = tuple(_setting(start, name) for name in _COMPARED_SETTINGS)
-    return (*(key(start) for name, (key, _) in _ASPECTS.items() if name not in (by, *_FOUND)), *others)
+    free = _free(by)
+    aspects = {name: key(start) for name, (key, _) in _ASPECTS.items() if name not in free}
+    return aspects | {name: _setting(start, name) for name in _COMPARED_SETTINGS if name not in free}
 
 
-def _common(start: RunStart, by: str) -> RunStart:
+def asked_label(start: RunStart, name: str) -> str:
+    """Return in words what was asked for under a name of `ASKED`."""
+    return _ASPECTS[name][1](start) if name in _ASPECTS else str(_setting(start, name))
+
+
+def _common(start: RunStart, by: By) -> RunStart:
     """Leave out what differs from column to column by itself: the mode that was asked for, threads that melt chose."""
+    free = _free(by)
     spec = start.spec
-    if by == "power_mode":
+    if "power_mode" in free:
         spec = dataclasses.replace(spec, conditions=dataclasses.replace(spec.conditions, nvpmodel=None))
-    if by in _HAS_ITS_OWN_THREADS and "threads" in start.chosen:
+    if "threads" in start.chosen and not _HAS_ITS_OWN_THREADS.isdisjoint(free):
         spec = dataclasses.replace(spec, settings=dataclasses.replace(spec.settings, threads=None))
-    return dataclasses.replace(start, spec=spec)
+    return start if spec is start.spec else dataclasses.replace(start, spec=spec)
 
 
-def group_labels(starts: Sequence[RunStart], by: str) -> list[str]:
+def group_labels(starts: Sequence[RunStart], by: By) -> list[str]:
     """Name groups, one start of each, by their workload and by whatever else sets them apart."""
     starts = [_common(start, by) for start in starts]
+    free = _free(by)
     aspects = {
         name: [label(s) for s in starts]
         for name, (_, label) in _ASPECTS.items()
-        if name not in (by, "workload", *_FOUND)
+        if name != "workload" and name not in free
     }
-    aspects |= {name: [f"{name}={_setting(s, name)}" for s in starts] for name in _COMPARED_SETTINGS}
-    if by != "conditions":
+    aspects |= {
+        name: [f"{name}={_setting(s, name)}" for s in starts] for name in _COMPARED_SETTINGS if name not in free
+    }
+    if "conditions" not in free:
         del aspects["conditions"]
         aspects |= {f"condition {name}": [_condition(s, name) for s in starts] for name in _CONDITIONS}
     varying = [values for values in aspects.values() if len(set(values)) > 1]
-    workloads = [""] * len(starts) if by == "workload" else [s.spec.workload.name for s in starts]
+    workloads = [""] * len(starts) if "workload" in free else [s.spec.workload.name for s in starts]
     return [", ".join(filter(None, (w, *(v[i] for v in varying)))) for i, w in enumerate(workloads)]
 
 
-_MUST_AGREE: tuple[tuple[str, Callable[[RunBundle], Hashable], tuple[str, ...]], ...] = (
-    ("OS build", lambda b: b.start.device.os_build, ("device",)),
-    ("kernel", lambda b: b.start.device.kernel, ("device",)),
-    ("CPU governor", lambda b: ", ".join(sorted({c.governor for c in b.start.device.cpus if c.governor})), ("device",)),
-    ("power mode", _found_power_mode, ("device", "power_mode")),
-    ("state of the clocks (jetson_clocks)", _found_clocks, ("device",)),
-    ("engine revision", lambda b: _text(b.stop.used.get("engine_revision")), ("engine",)),
-    ("backend", lambda b: _text(b.stop.used.get("backend")), ("device", "engine")),
-    ("model architecture", lambda b: b.start.artifact.architecture, ("model", "engine")),
-    ("model the levels were made of", lambda b: b.start.artifact.origin_sha256, ("model", "engine")),
+def _governors(bundle: RunBundle) -> str:
+    return ", ".join(sorted({cpu.governor for cpu in bundle.start.device.cpus if cpu.governor}))
+
+
+_Must = tuple[str, str, Callable[[RunBundle], Hashable], tuple[str, ...]]
+
+_MUST_AGREE: tuple[_Must, ...] = (
+    ("os_build", "OS build", lambda b: b.start.device.os_build, ("device", "os_build")),
+    ("kernel", "kernel", lambda b: b.start.device.kernel, ("device", "os_build")),
+    ("governor", "CPU governor", _governors, ("device",)),
+    ("power_mode", "power mode", _found_power_mode, ("device", "power_mode")),
+    ("clocks", "state of the clocks (jetson_clocks)", _found_clocks, ("device",)),
+    ("engine_revision", "engine revision", _revision, ("engine", "engine_revision")),
+    ("backend", "backend", lambda b: _text(b.stop.used.get("backend")), ("device", "engine")),
+    ("architecture", "model architecture", lambda b: b.start.artifact.architecture, ("model", "engine")),
+    ("origin", "model the levels were made of", lambda b: b.start.artifact.origin_sha256, ("model", "engine")),
+    ("model_file", "model file", lambda b: b.start.artifact.sha256, ("model", "quant", "engine", "device")),
 )
 """What was not asked for but found, how it is read, and by what comparison it may differ from column to column."""
 
-
-FIELDS: Mapping[str, str] = MappingProxyType(
-    {
-        "os_build": "OS build",
-        "kernel": "kernel",
-        "governor": "CPU governor",
-        "power_mode": "power mode",
-        "clocks": "state of the clocks (jetson_clocks)",
-        "engine_revision": "engine revision",
-        "backend": "backend",
-        "architecture": "model architecture",
-        "origin": "model the levels were made of",
-        "model_file": "model file",
-    }
-)
+FIELDS: Mapping[str, str] = MappingProxyType({field: name for field, name, _, _ in _MUST_AGREE})
 """What must agree, by the names that flags and records have for it."""
 
 
 def found(bundle: RunBundle) -> dict[str, str | None]:
     """Return what was found and must agree, by `FIELDS`; None: not known."""
-    values = {name: value(bundle) for name, value, _ in _MUST_AGREE} | {"model file": bundle.start.artifact.sha256}
-    return {field: _text(values[name] or None) for field, name in FIELDS.items()}
+    return {field: _text(value(bundle) or None) for field, _, value, _ in _MUST_AGREE}
 
 
 def asked_of_device(start: RunStart) -> tuple[Settings, Conditions]:
-    """Return what was asked for that changes how fast a run is: what only ends one early is as melt has it by itself."""
+    """Return what was asked for that changes how fast a run is; what only ends one early is as melt has it."""
     default = Settings()
     settings = dataclasses.replace(start.spec.settings, **{name: getattr(default, name) for name in _NOT_PERFORMANCE})
     return settings, _asked(start)
@@ -195,44 +228,50 @@ def asked_of_device(start: RunStart) -> tuple[Settings, Conditions]:
 
 def check_alike(bundles: Iterable[RunBundle], by: str) -> None:
     """Raise IncomparableError when conditions differ between the runs of a group. Unknown is no difference."""
-    groups: dict[tuple[Hashable, ...], list[RunBundle]] = {}
+    groups: dict[tuple[Hashable, ...], dict[Hashable, list[RunBundle]]] = {}
     for bundle in bundles:
-        groups.setdefault(group_key(bundle.start, by), []).append(bundle)
-    for members in groups.values():
-        columns: dict[Hashable, list[RunBundle]] = {}
-        for bundle in members:
-            columns.setdefault(column_key(bundle.start, by), []).append(bundle)
-        for name, value, exempt in _MUST_AGREE:
-            for alike in columns.values() if by in exempt else (members,):
-                _check(name, alike, value)
-        for column in columns.values():
-            _check("model file", column, lambda b: b.start.artifact.sha256)
+        columns = groups.setdefault(group_key(bundle.start, by), {})
+        columns.setdefault(column_key(bundle, by), []).append(bundle)
+    for columns in groups.values():
+        for field, (a, first), (b, second) in unlike(list(columns.values()), by):
+            raise IncomparableError(
+                f"these runs cannot be compared: the {FIELDS[field]} is {short(a)} in run {first.start.spec.run_id} "
+                f"and {short(b)} in run {second.start.spec.run_id}; narrow them down, with --sweep for example"
+            )
+
+
+def unlike(columns: Sequence[Sequence[RunBundle]], by: By) -> Iterator[tuple[str, Found, Found]]:
+    """Give every field that must agree and does not, with two values and a run of each. Unknown is no difference.
+
+    What `by` lets differ from column to column must still agree within each.
+    """
+    everything = [bundle for column in columns for bundle in column]
+    for field, _, value, exempt in _MUST_AGREE:
+        for members in (everything,) if set(exempt).isdisjoint(_free(by)) else columns:
+            values: dict[Hashable, RunBundle] = {}
+            for bundle in members:
+                if (own := value(bundle)) and own not in values:
+                    values[own] = bundle
+            if len(values) > 1:
+                (one, other), *_ = itertools.pairwise(values.items())
+                yield field, one, other
+                break
 
 
 def found_alike(first: RunBundle, second: RunBundle) -> bool:
-    """Return whether two runs agree in all that was found and not asked for. Unknown is no difference."""
-    pairs = ((value(first), value(second)) for _, value, _ in _MUST_AGREE)
+    """Return whether two runs agree in all that was found and not asked for. Unknown is no difference.
+
+    Whether they had the same model file is another question: a level is asked for.
+    """
+    pairs = ((value(first), value(second)) for field, _, value, _ in _MUST_AGREE if field != "model_file")
     return all(a == b for a, b in pairs if a and b)
-
-
-def _check(name: str, bundles: Sequence[RunBundle], value: Callable[[RunBundle], Hashable]) -> None:
-    found: dict[Hashable, RunBundle] = {}
-    for bundle in bundles:
-        if value(bundle):
-            found.setdefault(value(bundle), bundle)
-    if len(found) < 2:
-        return
-    (a, first), (b, second) = list(found.items())[:2]
-    raise IncomparableError(
-        f"these runs cannot be compared: the {name} is {_short(a)} in run {first.start.spec.run_id} and {_short(b)} "
-        f"in run {second.start.spec.run_id}; narrow them down, with --sweep for example"
-    )
 
 
 def _text(value: object) -> str | None:
     return None if value is None else str(value)
 
 
-def _short(value: object) -> str:
+def short(value: object) -> str:
+    """Write a value as a refusal quotes it, a checksum by its beginning."""
     text = str(value)
     return f"{text[:12]}…" if len(text) == 64 else repr(text)

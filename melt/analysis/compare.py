@@ -204,7 +204,7 @@ def _by_key(bundles: Iterable[RunBundle], key: Callable[[RunBundle], Hashable]) 
 
 
 def _group(label: str, bundles: Sequence[RunBundle], by: str, metrics: Sequence[str]) -> Group:
-    columns = _by_key(bundles, lambda b: alike.column_key(b.start, by))
+    columns = _by_key(bundles, lambda b: alike.column_key(b, by))
     base = next((i for i, runs in enumerate(columns) if any(map(is_believed, runs))), 0)
     rows = (Row(name, info(name), _cells(name, columns, base)) for name in metrics)
     return Group(
@@ -220,7 +220,7 @@ def _group(label: str, bundles: Sequence[RunBundle], by: str, metrics: Sequence[
 def _column(bundles: Sequence[RunBundle], by: str) -> Column:
     sessions = by_session(bundles)
     return Column(
-        label=alike.column_label(bundles[0].start, by),
+        label=alike.column_label(bundles[0], by),
         start=bundles[0].start,
         run_ids=tuple(b.start.spec.run_id for b in bundles),
         outcomes=Counter(outcome_of(runs) for runs in sessions),
@@ -267,7 +267,7 @@ def _unlike_meters(bundles: Sequence[RunBundle], metrics: Sequence[str], by: str
         covers: dict[str, dict[str, None]] = {}
         for bundle in bundles:
             for scope in sorted(_scopes(metric, [bundle])):
-                covers.setdefault(scope, {})[alike.column_label(bundle.start, by)] = None
+                covers.setdefault(scope, {})[alike.column_label(bundle, by)] = None
         if len(covers) > 1:
             listed = "; ".join(f"{scope} ({', '.join(labels)})" for scope, labels in covers.items())
             told.setdefault(listed, _RECKONED.get(info(metric).unit, "Power was measured over different scopes"))
@@ -359,7 +359,7 @@ def _notes(bundles: Sequence[RunBundle], by: str) -> tuple[str, ...]:
         elif stop.verdict is not Verdict.VALID:
             found += [(str(stop.verdict), r.code, r.message) for r in stop.reasons]
         for state, code, message in found:
-            about.setdefault((state, code), {})[alike.column_label(bundle.start, by)] = None
+            about.setdefault((state, code), {})[alike.column_label(bundle, by)] = None
             messages.setdefault((state, code), []).append(message)
     return tuple(
         f"{', '.join(labels)}: {_counted(state, len(messages[state, code]))}{messages[state, code][0]}"

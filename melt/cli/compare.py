@@ -12,7 +12,10 @@ from melt.cli._storeargs import add_selection_arguments, add_store_argument, ope
 NAME = "compare"
 HELP = "set runs side by side: medians of sessions, spread, difference from the first column"
 
-_BY = ("quant", "device", "model", "engine", "workload", "threads", "conditions", "power_mode")
+_BY = (
+    *("device", "model", "quant", "engine", "threads", "workload", "conditions"),
+    *("power_mode", "os_build", "engine_revision", "melt_version", "sweep"),
+)
 _FORMATS = ("table", "md", "json", "jsonl", "csv")
 _FILTERS = ("sweep", "device", "model", "quant", "workload", "engine", "outcome", "verdict", "tag", "since", "limit")
 
