@@ -1,4 +1,4 @@
-"""Nights in a row: for each thing that is measured again and again, its figures sweep by sweep, and what changed meanwhile."""
+"""Nights in a row: for each thing measured again and again its figures, sweep by sweep, and what changed meanwhile."""
 
 from __future__ import annotations
 

@@ -1,0 +1,198 @@
+"""The level of a metric over nights: how much nights differ by themselves, and an early alert when one level gives way.
+
+The alert is a cumulative sum (Page 1954) of what each night is off, in standard deviations that are learnt as the
+nights go by (self-starting, Hawkins 1987): no night is judged by a spread that it is part of.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+import numpy as np
+
+from melt.analysis.ab import Change
+
+LEAST_NIGHTS = 10
+"""Fewer do not tell how much nights differ."""
+_LEAST_OF_LEVEL = 3
+"""Nights that a level must have before others are held against it; the spread may be learnt from levels before it."""
+_NEWEST = 60
+"""Nights that are learnt from: devices age, and what a phone did a year ago says little."""
+
+_SLACK = 1.25
+_LIMIT = 4.5
+_MOST = 4.0
+"""In standard deviations: what is forgiven each night, the sum that alerts, the most that one night may add.
+
+Half of a shift of 2.5 is forgiven: 5 % where nights differ by 2 %. One odd night never makes an alert: it takes two.
+benchmarks/nightly.py simulates what comes of them.
+"""
+_FINEST = 0.001
+"""No spread is taken to be smaller, as a share: a peak of memory may be the same to the byte for weeks."""
+_FAR_SIGMAS = 3.0
+_LEAST_CLIPPED = 5
+_SIGMA_PER_MAD = 1.4826
+
+
+@dataclass(slots=True)
+class Shift:
+    """The level changed: `night` is the first of the new one, `before` the value of the old one.
+
+    `by_sessions`: the sessions of one night told it, not the alert. `ended` is the first night back at the old level.
+    """
+
+    night: int
+    change: Change
+    before: float
+    by_sessions: bool = False
+    acknowledged: str | None = None
+    ended: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How much nights of one level differ: `sigma` of logarithms, learnt from so many `nights`."""
+
+    sigma: float
+    nights: int
+    freedom: int
+
+
+@dataclass(slots=True)
+class _Sum:
+    total: float = 0.0
+    since: int | None = None
+
+    def add(self, night: int, sigmas: float) -> None:
+        self.total = min(max(0.0, self.total + sigmas - _SLACK), _LIMIT + _SLACK)
+        if self.total == 0.0:
+            self.since = None
+        elif self.since is None:
+            self.since = night
+
+
+@dataclass(slots=True)
+class Watch:
+    """One metric of one series while nights come in: `better` as in names.METRICS, `least` what alerts must exceed.
+
+    `levels` holds the good nights of each accepted level, the present one last; `shifts` what happened, oldest first.
+    """
+
+    better: int
+    least: float
+    levels: list[list[int]] = field(default_factory=lambda: [[]])
+    shifts: list[Shift] = field(default_factory=list)
+    _logs: dict[int, float] = field(default_factory=dict)
+    _worse: _Sum = field(default_factory=_Sum)
+    _improved: _Sum = field(default_factory=_Sum)
+    _open: Shift | None = None
+
+    @property
+    def open(self) -> Shift | None:
+        """The regression that goes on, None where the newest night is at its level."""
+        return self._open
+
+    def good(self) -> list[int]:
+        """Return the nights of the present level that nothing speaks against, oldest first."""
+        unsure = [one.since for one in (self._worse, self._improved) if one.since is not None]
+        return [night for night in self.levels[-1] if not unsure or night < min(unsure)]
+
+    def spread(self) -> Spread | None:
+        """Return how much nights differ within levels; None under LEAST_NIGHTS."""
+        room = _NEWEST
+        levels: list[list[int]] = []
+        for level in (self.good(), *reversed(self.levels[:-1])):
+            kept = level[-room:] if room else []
+            levels += [kept] if len(kept) > 1 else []
+            room -= len(kept)
+        used = sum(map(len, levels))
+        if used < LEAST_NIGHTS:
+            return None
+        off = np.concatenate([_off([self._logs[night] for night in level]) for level in levels])
+        freedom = used - len(levels)
+        return Spread(max(_FINEST, math.sqrt(float(off @ off) / freedom)), used, freedom)
+
+    def restart(self, night: int, because: str) -> None:
+        """Begin another level with this night; `because` says why somebody accepted it."""
+        if self._logs:
+            self.shifts.append(Shift(night, Change.UNCHANGED, math.exp(self._middle()), acknowledged=because))
+        self._end_open(night)
+        self.levels.append([])
+        self._worse, self._improved = _Sum(), _Sum()
+
+    def step(self, night: int, value: float, *, regressed: bool) -> None:
+        """Take in the next night's value, which must be above zero; `regressed` is what its sessions alone came to."""
+        self._logs[night] = math.log(value)
+        off = self._sigmas_off(night)
+        if off is not None:
+            for one, sigmas in ((self._worse, -self.better * off), (self._improved, self.better * off)):
+                one.add(night, max(-_MOST, min(_MOST, sigmas)))
+        if regressed or self._alerts(self._worse, night):
+            self._fall(night, by_sessions=regressed)
+            return
+        self._end_open(night)
+        self.levels[-1].append(night)
+        if self._alerts(self._improved, night):
+            self._rise()
+
+    def _fall(self, night: int, *, by_sessions: bool) -> None:
+        if self._open is None:
+            since = night if self._worse.since is None else self._worse.since
+            if self.shifts and self.shifts[-1].night == since and self.shifts[-1].ended is not None:
+                self.shifts.pop()
+            self._open = Shift(since, Change.REGRESSED, math.exp(self._middle()), by_sessions)
+            self.shifts.append(self._open)
+            self.levels[-1] = [one for one in self.levels[-1] if one < since]
+
+    def _rise(self) -> None:
+        since = self._improved.since or 0
+        self.shifts.append(Shift(since, Change.IMPROVED, math.exp(self._middle())))
+        level = self.levels[-1]
+        self.levels[-1:] = [[one for one in level if one < since], [one for one in level if one >= since]]
+        self._worse, self._improved = _Sum(), _Sum()
+
+    def _end_open(self, night: int) -> None:
+        if self._open is not None:
+            self._open.ended = night
+            self._open = None
+            self._worse.since = night if self._worse.total else None
+
+    def _alerts(self, one: _Sum, night: int) -> bool:
+        if one.total <= _LIMIT or one.since is None:
+            return False
+        new = median(value for at, value in self._logs.items() if one.since <= at <= night)
+        return abs(new - self._middle()) >= math.log1p(self.least)
+
+    def _middle(self) -> float:
+        """Return the logarithm of the present level, by the nights that nothing speaks against."""
+        nights = self.good()[-_NEWEST:] or self.levels[-1] or list(self._logs)
+        return median(self._logs[night] for night in nights)
+
+    def _sigmas_off(self, night: int) -> float | None:
+        """Return how far a night is off its level, as a normal deviate: what Student's t makes of the nights so far."""
+        spread, good = self.spread(), self.good()[-_NEWEST:]
+        if spread is None or len(good) < _LEAST_OF_LEVEL:
+            return None
+        from scipy.special import ndtri, stdtr
+
+        level = [self._logs[one] for one in good]
+        error = spread.sigma * math.sqrt(1 + 1 / len(level))
+        t = (self._logs[night] - float(np.mean(_clipped(level)))) / error
+        return math.copysign(float(-ndtri(max(1e-12, float(stdtr(spread.freedom, -abs(t)))))), t)
+
+
+def _clipped(logs: Sequence[float]) -> np.ndarray:
+    """Bring values that are far out to where normal ones end: one bad night must not hide the next."""
+    middle = median(logs)
+    reach = _FAR_SIGMAS * _SIGMA_PER_MAD * median(abs(value - middle) for value in logs)
+    if reach <= 0 or len(logs) < _LEAST_CLIPPED:
+        return np.array(logs)
+    return np.array([min(max(value, middle - reach), middle + reach) for value in logs])
+
+
+def _off(logs: Sequence[float]) -> np.ndarray:
+    values = _clipped(logs)
+    return values - float(values.mean())

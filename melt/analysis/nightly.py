@@ -1,0 +1,229 @@
+"""Whether a night regressed: each series of it against the nights before, and what changed in its history."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+
+from melt.analysis.ab import Change, Difference
+from melt.analysis.changepoints import ChangePoint, Found, change_id, level, segments
+from melt.analysis.history import Night, Series
+from melt.analysis.names import METRICS
+from melt.analysis.policy import Policy, Threshold
+from melt.analysis.replay import Judged, Replay
+from melt.records import Outcome
+
+_NEAR = 5
+"""Nights between two finds that are taken for one: looking back places a change more exactly than the alert did."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One metric of one series: what the night came to, and why.
+
+    `change` None: it was not judged, there is nothing to hold it against. `against` names the sweeps that it was held
+    against. `change_id` is what to acknowledge it by, None where there is nothing to acknowledge.
+    """
+
+    metric: str
+    change: Change | None
+    why: str
+    difference: Difference | None = None
+    threshold: Threshold | None = None
+    against: tuple[str, ...] = ()
+    change_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesReport:
+    """One series. `failed` says why the night has no figures of it; then `findings` is empty.
+
+    `night` is None where no run of it was made. `changes` are those of its history up to this night, oldest first.
+    """
+
+    series: Series
+    night: Night | None
+    findings: tuple[Finding, ...] = ()
+    changes: tuple[ChangePoint, ...] = ()
+    failed: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NightReport:
+    """A night as a whole: `sweeps` is what was judged, `baseline` against what."""
+
+    sweeps: tuple[str, ...]
+    baseline: str
+    series: tuple[SeriesReport, ...]
+
+    @property
+    def is_fine(self) -> bool:
+        """Whether everything was measured, could be held against what was before, and did not regress."""
+        bad = (Change.REGRESSED, Change.INCOMPARABLE)
+        findings = (finding for one in self.series for finding in one.findings)
+        return (
+            bool(self.series)
+            and not any(one.failed for one in self.series)
+            and not any(finding.change in bad for finding in findings)
+        )
+
+
+def judge_nights(series: Iterable[Series], sweeps: Collection[str], policy: Policy) -> NightReport:
+    """Judge what these sweeps measured; a series that the sweep before had, of the same plan, must not be missing."""
+    known = list(series)
+    reports = []
+    for one in known:
+        last = max((i for i, night in enumerate(one.nights) if night.sweep_id in sweeps), default=None)
+        if last is not None:
+            reports.append(judge_series(one, last, policy))
+        elif (plan := _missing_from(one, known, sweeps)) is not None:
+            failed = f"no run of it was made, while the sweep of the plan {plan!r} before had it"
+            reports.append(SeriesReport(series=one, night=None, failed=failed))
+    return NightReport(sweeps=tuple(sweeps), baseline=policy.baseline.name, series=tuple(reports))
+
+
+def judge_series(series: Series, last: int, policy: Policy) -> SeriesReport:
+    """Judge one night of a series, its index given, by what was known then."""
+    night = series.nights[last]
+    replay = Replay(series, policy)
+    judged = replay.run(last)
+    changes = _changes(replay, last)
+    if night.verdict is None:
+        return SeriesReport(series=series, night=night, changes=changes, failed=_why_nothing(night))
+    metrics = [name for name in policy.metrics if name in night.values or name in replay.watches]
+    return SeriesReport(
+        series=series,
+        night=night,
+        findings=tuple(_finding(replay, judged, name, changes) for name in metrics),
+        changes=changes,
+    )
+
+
+def _missing_from(series: Series, known: Sequence[Series], sweeps: Collection[str]) -> str | None:
+    """Return the plan that had a series the last time before these sweeps, None where it need not be there."""
+    judged = {night.plan: night.began_utc_ns for one in known for night in one.nights if night.sweep_id in sweeps}
+    for plan, began in judged.items():
+        nights = (n for one in known for n in one.nights if n.plan == plan and n.sweep_id not in sweeps)
+        before = max((n for n in nights if n.began_utc_ns < began), key=lambda n: n.began_utc_ns, default=None)
+        if before is not None and any(night.sweep_id == before.sweep_id for night in series.nights):
+            return plan
+    return None
+
+
+def _why_nothing(night: Night) -> str:
+    counts = ", ".join(f"{n} {outcome}" for outcome, n in sorted(night.outcomes.items()) if outcome is not Outcome.OK)
+    invalid = night.outcomes.get(Outcome.OK, 0)
+    told = ", ".join(filter(None, (counts, f"{invalid} invalid" if invalid else "")))
+    return f"no run whose figures may be believed: {told}"
+
+
+def _finding(replay: Replay, judged: Judged, metric: str, changes: Sequence[ChangePoint]) -> Finding:
+    difference = next((one for one in judged.differences if one.metric == metric), None)
+    unlike = judged.unlike.get(metric)
+    threshold = judged.thresholds.get(metric)
+    nights = replay.series.nights
+    against = tuple(nights[one].sweep_id for one in judged.against.get(metric, ()))
+    opened = next((one for one in reversed(changes) if one.metric == metric and one.is_open), None)
+    change, why = None if difference is None else difference.change, _why(difference)
+    if unlike is not None:
+        change, why = Change.INCOMPARABLE, f"{unlike.what}: accept it, or allow it to differ"
+    elif metric not in nights[judged.night].values:
+        change, why = None, "not measured this night"
+    elif opened is not None:
+        change, why = Change.REGRESSED, _since(opened, judged.night)
+    elif difference is None:
+        why = "no night before to hold it against"
+    return Finding(
+        metric=metric,
+        change=change,
+        why=why,
+        difference=difference,
+        threshold=threshold,
+        against=against,
+        change_id=unlike.change_id if unlike else opened.change_id if opened else None,
+    )
+
+
+def _why(difference: Difference | None) -> str:
+    return "" if difference is None else difference.why or ""
+
+
+def _since(change: ChangePoint, night: int) -> str:
+    ago = night - change.night
+    when = "this night" if ago == 0 else f"since the night {change.sweep_id}, {ago} before this one"
+    by = {
+        Found.SESSIONS: "its sessions differ",
+        Found.ALERT: "nights add up",
+        Found.SEGMENTS: "the history shows another level",
+    }
+    return f"{abs(change.ratio - 1):.1%} {'more' if change.ratio > 1 else 'less'} {when}: {by[change.found]}"
+
+
+def _changes(replay: Replay, last: int) -> tuple[ChangePoint, ...]:
+    found = [one for metric in replay.watches for one in _changes_of(replay, metric, last)]
+    return tuple(sorted(found, key=lambda one: one.night))
+
+
+def _changes_of(replay: Replay, metric: str, last: int) -> list[ChangePoint]:
+    """Return what the watch saw night by night, and what only looking back over all nights shows."""
+    values = replay.values(metric, last)
+    watch = replay.watches[metric]
+    found = []
+    for i, shift in enumerate(watch.shifts):
+        end = shift.ended if shift.ended is not None else last + 1
+        until = min([end, *(other.night for other in watch.shifts[i + 1 :])])
+        after = [value for night, value in values.items() if shift.night <= night < max(until, shift.night + 1)]
+        how = Found.GIVEN if shift.acknowledged else Found.SESSIONS if shift.by_sessions else Found.ALERT
+        now = median(after) if after else shift.before
+        change = _direction(metric, now / shift.before) if shift.acknowledged else shift.change
+        point = _point(replay, metric, shift.night, (shift.before, now), change, how)
+        found.append(replace(point, acknowledged=shift.acknowledged, ended=shift.ended is not None))
+    return found + _looking_back(replay, metric, values, found)
+
+
+def _looking_back(
+    replay: Replay, metric: str, values: Mapping[int, float], known: Sequence[ChangePoint]
+) -> list[ChangePoint]:
+    """Return the changes that segments show and nobody saw coming, of the time since a level was accepted last."""
+    accepted = max((one.night for one in known if one.acknowledged), default=0)
+    kept = {night: value for night, value in values.items() if night >= accepted}
+    nights, medians = list(kept), list(kept.values())
+    begins = segments(medians)
+    least = replay.policy.least(metric)
+    reached = level(medians, begins, 0) if medians else 0.0
+    found: list[ChangePoint] = []
+    for index in begins:
+        now = level(medians, begins, index)
+        better = METRICS[metric].better * (now / reached - 1)
+        goes_on = bool(found) and found[-1].is_open
+        if goes_on and better > -least:
+            found[-1] = replace(found[-1], ended=True)
+        if better >= least or (better <= -least and not goes_on):
+            change = _direction(metric, now / reached)
+            found.append(_point(replay, metric, nights[index], (reached, now), change, Found.SEGMENTS))
+        reached = now if better > 0 else reached
+    return [one for one in found if not any(abs(one.night - other.night) <= _NEAR for other in known)]
+
+
+def _point(
+    replay: Replay, metric: str, night: int, levels: tuple[float, float], change: Change, found: Found
+) -> ChangePoint:
+    series = replay.series
+    first = series.nights[night]
+    return ChangePoint(
+        change_id=change_id(series.series_id, metric, first.sweep_id),
+        series_id=series.series_id,
+        metric=metric,
+        night=night,
+        sweep_id=first.sweep_id,
+        began_utc_ns=first.began_utc_ns,
+        before=levels[0],
+        after=levels[1],
+        change=change,
+        found=found,
+    )
+
+
+def _direction(metric: str, ratio: float) -> Change:
+    return Change.IMPROVED if METRICS[metric].better * (ratio - 1) >= 0 else Change.REGRESSED
