@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Boolean, Column, Double, ForeignKey, Index, Integer, MetaData, Table, Text
 
-HEAD = "0004"
+HEAD = "0005"
 """The newest migration: a database at this revision needs no Alembic to be opened."""
 
 metadata = MetaData(
@@ -238,6 +238,20 @@ quality = Table(
     Column("melt_version", Text, nullable=False),
     Column("document_json", Text, nullable=False),
     Index(None, "artifact_sha256"),
+)
+
+acknowledgements = Table(
+    "acknowledgements",
+    metadata,
+    Column("change_id", Text, primary_key=True),
+    Column("device_id", Text, nullable=False),
+    Column("series_id", Text),
+    Column("metric", Text),
+    Column("sweep_id", Text, nullable=False),
+    Column("what", Text, nullable=False),
+    Column("because", Text, nullable=False),
+    Column("made_utc_ns", BigInteger, nullable=False),
+    Column("melt_version", Text, nullable=False),
 )
 
 tags = Table(
