@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +22,9 @@ from melt.store.publish import JOURNAL
 from melt.store.quality import damaged_qualities
 from melt.store.reviews import reviewed, reviews_of
 from melt.store.store import Store
+
+ABANDONED_S = 7 * 86_400.0
+"""How long after its last entry the journal of an evaluation is kept for who goes on with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +58,7 @@ def verify(store: Store) -> Iterator[Finding]:
         for quality_id, problem in damaged_qualities(connection):
             yield Finding(quality_id, problem)
         yield from _check_files(connection, store)
-        for garbage in _unnamed(connection, store):
+        for garbage in (*_unnamed(connection, store), *_abandoned_evaluations(store)):
             yield Finding(_relative(store, garbage.path), f"{garbage.why}; `melt store gc` removes it", harmful=False)
     for folder in sorted(store.layout.spool.glob("[!.]*")):
         if store.is_published(folder.name):
@@ -63,6 +68,8 @@ def verify(store: Store) -> Iterator[Finding]:
 
 def collect_garbage(store: Store, *, journals: bool = False, dry_run: bool = False) -> list[Garbage]:
     """Remove what no record names and no process holds; with `journals` the raw journals of published runs too.
+
+    So are evaluations that were cut short over a week ago; what the store has of them stays.
 
     Returns what was, or with `dry_run` would be, removed. Raises StoreError; also when the store has traces but no
     records at all, for then the records were lost and the traces are all that is left.
@@ -77,6 +84,7 @@ def collect_garbage(store: Store, *, journals: bool = False, dry_run: bool = Fal
                     f"{store.layout.traces} has files of {len(whole)} runs, but {store.layout.database.name} has no"
                     " record of any: restore it from a backup, or remove the folders by hand"
                 )
+        found += _abandoned_evaluations(store)
         if journals:
             found += _journals(connection, store)
             if not dry_run:
@@ -159,6 +167,19 @@ def _abandoned(folder: Path, why: str = "a temporary folder whose owner is gone"
         return []
     os.close(lock)
     return [Garbage(folder, _size(folder), why)]
+
+
+def _abandoned_evaluations(store: Store) -> list[Garbage]:
+    """Return the journals of evaluations that nobody went on with for long."""
+    before_s = time.time() - ABANDONED_S
+    found = []
+    for path in sorted(store.layout.quality.glob("*.jsonl")):
+        # One that is gone by now was finished; who goes on with one touches it first.
+        with suppress(FileNotFoundError):
+            status = path.stat()
+            if status.st_mtime < before_s:
+                found.append(Garbage(path, status.st_size, "an evaluation that was cut short over a week ago"))
+    return found
 
 
 def _journals(connection: Connection, store: Store) -> list[Garbage]:

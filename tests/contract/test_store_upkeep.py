@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from store_samples import make_bundle, make_trace
 from melt.errors import StoreError
 from melt.store.files import new_locked_folder
 from melt.store.store import Store
-from melt.store.upkeep import collect_garbage, verify
+from melt.store.upkeep import ABANDONED_S, collect_garbage, verify
 
 
 @pytest.fixture
@@ -100,3 +102,15 @@ def test_traces_without_their_records_are_kept(store: Store) -> None:
         with pytest.raises(StoreError, match=r"files of 3 runs, but runs\.sqlite has no record"):
             collect_garbage(empty)
         assert (root / "traces" / "r0" / "sensors.parquet").is_file()
+
+
+def test_evaluations_go_when_nobody_went_on_with_them_for_a_week(store: Store) -> None:
+    store.layout.quality.mkdir()
+    old, young = (store.layout.quality / f"{name}.jsonl" for name in ("old", "young"))
+    for path, age_s in ((old, ABANDONED_S + 60), (young, ABANDONED_S - 60)):
+        path.write_text('{"index": 0}\n')
+        os.utime(path, (time.time() - age_s,) * 2)
+    assert [finding.where for finding in verify(store)] == ["quality/old.jsonl"]
+    assert [garbage.path for garbage in collect_garbage(store, dry_run=True)] == [old]
+    collect_garbage(store)
+    assert (old.exists(), young.exists()) == (False, True)
