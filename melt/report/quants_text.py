@@ -1,0 +1,185 @@
+"""Sentences on levels of a model: which one to take and why, what cannot be told apart, what is not known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from melt.analysis.choice import LOSS, QUANTITIES, Candidate, Figure
+from melt.analysis.recommend import GOALS, Limit, Met, Recommendation
+from melt.report.scale import scale_for
+from melt.report.words import counted
+
+_BEST = {
+    "quality": "the best quality",
+    "speed": "the fastest decode",
+    "size": "the smallest file",
+    "energy": "the least energy per token",
+}
+_VERBS = (
+    ("excludes", Met.MISSED),
+    ("is not certain for", Met.NOT_CERTAIN),
+    ("was not measured for", Met.NOT_MEASURED),
+)
+_SHOWN_PAIRS = 6
+"""More pairs than these are counted instead of named."""
+
+
+def reason(candidates: Sequence[Candidate], advice: Recommendation, dominated: Mapping[str, Sequence[str]]) -> str:
+    """Say in one sentence which level is recommended and why, or why none is."""
+    by = {candidate.level: candidate for candidate in candidates}
+    able = [candidate for candidate in candidates if candidate.runs]
+    if not able:
+        return "No level is recommended: none was measured on this device."
+    if advice.goal is None:
+        free = [candidate.level for candidate in able if candidate.level not in dominated]
+        trade = (
+            f"{joined_and(free)} are each best at something" if len(free) > 1 else f"only {free[0]} is not dominated"
+        )
+        return (
+            f"No limit was given, so none is recommended: {trade}; say what you need, "
+            "with --min-tps, --max-memory or --max-quality-loss for some."
+        )
+    if advice.level is not None:
+        return _recommended(by, advice)
+    return _none(by, able, advice)
+
+
+def _recommended(by: Mapping[str, Candidate], advice: Recommendation) -> str:
+    chosen = by[str(advice.level)]
+    goal = str(advice.goal)
+    n = len(advice.eligible)
+    met = [_against(chosen, limit) for limit in advice.limits]
+    limits = "limit" if len(met) == 1 else "limits"
+    if not met:
+        text = f"{chosen.level}: {_BEST[goal]} of all levels ({_figure(chosen, GOALS[goal][0])})"
+    elif n == 1:
+        text = f"{chosen.level}: the only level that meets your {limits} ({', '.join(met)})"
+    else:
+        own = [] if GOALS[goal][0] in {limit.quantity for limit in advice.limits} else [_figure(chosen, GOALS[goal][0])]
+        text = f"{chosen.level}: {_BEST[goal]} of the {n} that meet your {limits} ({', '.join((*met, *own))})"
+    if advice.ties:
+        text += f", together with {joined_and(advice.ties)}, which the data cannot tell from it in that"
+    return text + "".join(f"; {_passed(by[level], advice)}" for level in advice.passed_over) + "."
+
+
+def _passed(candidate: Candidate, advice: Recommendation) -> str:
+    """Say by which limits a level is passed over."""
+    parts = []
+    for verb, state in (("misses", Met.MISSED), ("may miss", Met.NOT_CERTAIN)):
+        found = [limit for limit, s in zip(advice.limits, advice.met[candidate.level], strict=True) if s is state]
+        if found:
+            parts.append(f"{verb} {' and '.join(f'{one.flag} ({_figure(candidate, one.quantity)})' for one in found)}")
+    unknown = [
+        limit.flag for limit, s in zip(advice.limits, advice.met[candidate.level], strict=True) if s is Met.NOT_MEASURED
+    ]
+    if unknown:
+        parts.append(f"was not measured for {' and '.join(unknown)}")
+    return f"{candidate.level} {', '.join(parts)}"
+
+
+def _none(by: Mapping[str, Candidate], able: Sequence[Candidate], advice: Recommendation) -> str:
+    if advice.eligible:
+        return (
+            f"No level is recommended: {joined_and(advice.eligible)} meet your limits, but "
+            f"{QUANTITIES[GOALS[str(advice.goal)][0]].title}, which is to decide, was not measured."
+        )
+    told = []
+    for i, limit in enumerate(advice.limits):
+        for verb, state in _VERBS:
+            levels = [candidate.level for candidate in able if advice.met[candidate.level][i] is state]
+            if levels:
+                told.append(f"{_bound(limit)} {verb} {_all_of(levels, able)}")
+    text = f"No level meets all limits for certain: {'; '.join(told)}"
+    near = by.get(str(advice.nearest))
+    if near is None:
+        return text + "."
+    states = zip(advice.limits, advice.met[near.level], strict=True)
+    open_ = [_shown(near, limit) for limit, state in states if state is not Met.MET]
+    doubts = {state for state in advice.met[near.level] if state is not Met.MET}
+    more = "; more sessions would tell" if doubts == {Met.NOT_CERTAIN} else ""
+    short = f", {100 * advice.short:.2g} % short" if advice.short and not more else ""
+    return f"{text}; {near.level} comes nearest ({', '.join(open_)}{short}{more})."
+
+
+def _shown(candidate: Candidate, limit: Limit) -> str:
+    if limit.quantity not in candidate.figures:
+        why = candidate.missing.get(limit.quantity)
+        return f"{QUANTITIES[limit.quantity].title} not measured" + (f": {why}" if why else "")
+    return _against(candidate, limit)
+
+
+def _all_of(levels: Sequence[str], able: Sequence[Candidate]) -> str:
+    if len(levels) == len(able):
+        return "all" if len(able) > 1 else levels[0]
+    return joined_and(levels)
+
+
+def _against(candidate: Candidate, limit: Limit) -> str:
+    """Write a figure beside its bound: `12.3 ±0.2 tok/s >= 10`."""
+    sign = ">=" if limit.at_least else "<="
+    return f"{_figure(candidate, limit.quantity)} {sign} {limit.said}"
+
+
+def _bound(limit: Limit) -> str:
+    return f"{limit.flag} {limit.said}"
+
+
+def _figure(candidate: Candidate, name: str) -> str:
+    """Write a figure with its interval and its name: `decode 12.3 ±0.2 tok/s`."""
+    figure = candidate.figures.get(name)
+    title = QUANTITIES[name].title
+    return f"{title} not measured" if figure is None else f"{title} {figure_text(figure, QUANTITIES[name].unit)}"
+
+
+def figure_text(figure: Figure, unit: str) -> str:
+    """Write a figure with half of its interval, both in one prefix: `12.3 ±0.2 tok/s`."""
+    if unit == "ratio" and figure.value < 0.001 and not figure.exact:
+        return f"{100 * figure.value:.2g} %"
+    scale = scale_for([figure.value], unit)
+    spread = spread_of(figure)
+    shown = scale.write(figure.value) + (f" ±{scale.write(spread)}" if spread is not None else "")
+    return f"{shown} {scale.symbol}".rstrip()
+
+
+def spread_of(figure: Figure) -> float | None:
+    """Return half of a figure's interval, None where it has none."""
+    if figure.low is None or figure.high is None:
+        return None
+    return (figure.high - figure.low) / 2
+
+
+def joined_and(words: Iterable[str]) -> str:
+    """Put words into a list as people do: `a, b and c`."""
+    listed = list(words)
+    return " and ".join([", ".join(listed[:-1]), listed[-1]] if len(listed) > 1 else listed)
+
+
+def alike_note(pairs: Sequence[tuple[str, str]], what: str, n_levels: int) -> Iterator[str]:
+    """Say which levels the data cannot tell apart."""
+    if not pairs:
+        return
+    if len(pairs) == n_levels * (n_levels - 1) // 2 and n_levels > 2:
+        yield f"{what}: no two of the levels can be told apart."
+    else:
+        listed = "; ".join(f"{a} and {b}" for a, b in pairs[:_SHOWN_PAIRS])
+        more = len(pairs) - _SHOWN_PAIRS
+        yield (
+            f"{what}: cannot be told apart: {listed}"
+            + (f"; and {counted(more, 'pair')} more" if more > 0 else "")
+            + "."
+        )
+
+
+def loss_note(candidates: Sequence[Candidate]) -> Iterator[str]:
+    """Say in which order the qualities are, and where they were evaluated."""
+    known = [c for c in candidates if LOSS in c.figures and c.text is not None]
+    if not known:
+        return
+    first = known[0].text
+    assert first is not None
+    yield (
+        "Quality loss is exp(KL divergence) - 1: by how much the perplexity is above the original's on text as the "
+        f"original would write it; ± is its 95 % interval over chunks, that of perplexity one standard error. "
+        f"Evaluated on {first.device.name} ({first.method.engine_version}), on {first.method.dataset}, with the very "
+        "files that were timed."
+    )
