@@ -69,12 +69,17 @@ def mean_depth(decode: Sequence[Window]) -> float | None:
     return sum(n * (depth + (n + 1) / 2) for n, depth in counted) / total if total else None
 
 
-def _why_not(start: RunStart, used: Mapping[str, object]) -> str | None:
+def not_the_cpus(start: RunStart, used: Mapping[str, object]) -> str | None:
+    """Say why a run is none of what the CPUs' ceilings can be held against, None where it is."""
     layers = used.get("n_gpu_layers", start.spec.settings.n_gpu_layers)
-    if not start.device.memory_bandwidth_bytes_per_s:
-        return "the memory bandwidth was not measured"
     if isinstance(layers, int) and layers > 0:
-        return "the bandwidth measured is that of the CPU, layers ran elsewhere"
+        return "the ceilings measured are those of the CPU, layers ran elsewhere"
     if "moe" in (start.artifact.architecture or ""):
         return "a mixture of experts reads only some of its weights per token"
     return None
+
+
+def _why_not(start: RunStart, used: Mapping[str, object]) -> str | None:
+    if not start.device.memory_bandwidth_bytes_per_s:
+        return "the memory bandwidth was not measured"
+    return not_the_cpus(start, used)

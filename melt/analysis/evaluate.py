@@ -9,6 +9,7 @@ from melt.analysis.bandwidth import mbu
 from melt.analysis.baseline import find_baseline
 from melt.analysis.charge import counted_energy, disagreement
 from melt.analysis.derived import derived
+from melt.analysis.efficiency import memory_pressure, memory_used, utilisation
 from melt.analysis.energy import Account, energy, idle_power, phase_energy
 from melt.analysis.energy_checks import energy_reasons
 from melt.analysis.evidence import Evidence
@@ -164,9 +165,12 @@ def _repetition_figures(material: _Material, repetition: Repetition) -> dict[str
     figures = rates(repetition, workload)
     decode_tps = figures["decode_tps"].value
     figures["mbu_ratio"] = mbu(material.start, report.used, repetition.phase("decode"), decode_tps)
+    figures |= utilisation(material.start, report.used, repetition)
     span = repetition.span
     if span is not None:
         figures["peak_rss_bytes"] = peak_memory(material.traces, span)
+        figures["memory_used_ratio"] = memory_used(material.traces, span, material.start.device)
+        figures["memory_pressure_ratio"] = memory_pressure(figures["peak_rss_bytes"], material.start.device)
         figures |= thermal(material.traces, span)
         figures |= energy(material.account, repetition)
         figures |= derived(material.account, repetition, material.start, material.traces, figures)
@@ -184,6 +188,7 @@ def _summary_figures(material: _Material, per_repetition: Sequence[Mapping[str, 
     no_gaps = not_reached if workload.n_gen > 1 else "the workload decodes nothing"
     figures |= itl_percentiles([g for r in material.repetitions for g in r.generations], no_gaps)
     figures["peak_rss_bytes"] = peak_memory(material.traces, None, material.max_rss_bytes)
+    figures["memory_pressure_ratio"] = memory_pressure(figures["peak_rss_bytes"], material.start.device)
     figures |= engine_memory(material.report.memory, material.start.artifact)
     span = _whole_span(material)
     if span is not None:

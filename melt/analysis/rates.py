@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from melt.analysis.efficiency import UTILISATION
 from melt.analysis.figures import NOT_REACHED, Figure, Figures
 from melt.analysis.repetitions import Repetition, token_gaps_s
 from melt.analysis.statistics import median_of, quantile
@@ -40,7 +41,7 @@ def rates(repetition: Repetition, workload: Workload) -> dict[str, Figure]:
 def sampled_rates(samples: Mapping[str, Sequence[float]], index: int, workload: Workload, source: str) -> Figures:
     """Return what a runner measured of a repetition that tells no times: throughput, and why there is no latency."""
     _, no_prompt, no_decode = _why_none(workload)
-    untimed = ("tokenize_s", "ttft_s", "tpot_s", *ITL_QUANTILES, "e2e_s", "mbu_ratio")
+    untimed = ("tokenize_s", "ttft_s", "tpot_s", *ITL_QUANTILES, "e2e_s", "mbu_ratio", *UTILISATION)
     rates = {
         name: Figure(values[index], source=source)
         if index < len(values := samples.get(name, ()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from melt.errors import ModelError
 from melt.models.digest import sha256_of
@@ -50,6 +51,7 @@ def describe(path: Path, header: Header, *, sha256: str, quant: str | None, name
     weight_bytes, n_params = types.total(), sum(t.n_weights for t in header.tensors)
     by_name = {t.name: t for t in header.tensors}
     architecture = header.text("general.architecture")
+    attention = _attention(header)
     return Artifact(
         name=name or path.stem,
         quant=label,
@@ -69,7 +71,8 @@ def describe(path: Path, header: Header, *, sha256: str, quant: str | None, name
         n_ctx_train=header.count(f"{architecture}.context_length"),
         n_vocab=_n_vocab(by_name),
         n_embd=header.count(f"{architecture}.embedding_length"),
-        kv_bytes_per_token=_kv_bytes_per_token(header),
+        kv_bytes_per_token=None if attention is None else attention.kv_values * _F16_BYTES,
+        attention_width=None if attention is None else attention.width,
         license=header.text("general.license"),
         notes=tuple(_notes(header, label)),
     )
@@ -147,8 +150,15 @@ def _n_vocab(by_name: dict[str, Tensor]) -> int | None:
     return tensor.dims[1] if tensor is not None and len(tensor.dims) > 1 else None
 
 
-def _kv_bytes_per_token(header: Header) -> int | None:
-    """Sum keys and values of one token over all layers, as llama.cpp sizes its f16 cache."""
+class _Attention(NamedTuple):
+    """Numbers of all layers for a token: values that its keys and values have, multiply-adds with such a token."""
+
+    kv_values: int
+    width: int
+
+
+def _attention(header: Header) -> _Attention | None:
+    """Sum up the attention of one token over all layers, as llama.cpp sizes its cache. None: the file does not say."""
     prefix = header.text("general.architecture")
     n_layers = header.count(f"{prefix}.block_count")
     n_heads = header.metadata.get(f"{prefix}.attention.head_count")
@@ -163,7 +173,8 @@ def _kv_bytes_per_token(header: Header) -> int | None:
     key = header.count(f"{prefix}.attention.key_length")
     value = header.count(f"{prefix}.attention.value_length")
     row = (width if key is None else key) + (width if value is None else value)
-    return sum(kv_heads) * row * _F16_BYTES
+    attending = sum(n for n, n_kv in zip(heads, kv_heads, strict=True) if n_kv)
+    return _Attention(sum(kv_heads) * row, attending * row)
 
 
 def _per_layer(value: object, n_layers: int) -> list[int] | None:

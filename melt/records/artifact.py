@@ -14,7 +14,8 @@ class Artifact:
     the level's blocks, by the type that they are stored in instead.
     `bits_per_weight` is 8 * tensor bytes / parameters. `kv_bytes_per_token` is for an f16 cache.
     `embedding_bytes` are the weights that decoding a token looks up instead of reading: 0 when the embedding also
-    serves as the output weights. `n_vocab` and `n_embd` size the engine's compute buffers.
+    serves as the output weights. `n_vocab` and `n_embd` size the engine's compute buffers. `attention_width` is the sum
+    over all layers of heads times the lengths of a key and of a value: the multiply-adds with one token of context.
     `recipe` names what made a level: equal recipes of one origin make equal files. `imatrix_sha256` is the importance
     matrix that it was made with, `calibration_sha256` the text that the matrix was computed on; None: made without.
     `weights_sha256` is of the tensors alone: levels that differ only in their label have the same.
@@ -40,6 +41,7 @@ class Artifact:
     n_vocab: int | None = None
     n_embd: int | None = None
     kv_bytes_per_token: int | None = None
+    attention_width: int | None = None
     origin_sha256: str | None = None
     recipe: str | None = None
     imatrix_sha256: str | None = None

@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
-from melt.analysis import derived
+from melt.analysis import derived, efficiency
 from melt.analysis.last_samples import last_samples
 from melt.analysis.names import METRICS
 from melt.codec import to_dict
@@ -51,6 +51,9 @@ _PER_REPETITION = (
 
 _IN_MWH_TOO = ("energy_response_j",)
 """What comes out of batteries, which are sold by watt hours."""
+
+FOLLOWING = frozenset((*derived.NAMES, *efficiency.NAMES))
+"""What is reckoned from other figures: where these are missing it would be a page of dashes."""
 
 _FACT_INDENT = 20
 _LEAST_WIDTH = 80
@@ -263,7 +266,7 @@ def _meter(bundle: RunBundle) -> Iterator[str]:
 def _summary(metrics: Sequence[Metric], fmt: str) -> str:
     """Write the run's own figures; what would follow from others but could not be told stands below, by its reason."""
     own = [m for m in metrics if m.repetition is None]
-    wanting = [m for m in own if m.name in derived.NAMES and m.value is None]
+    wanting = [m for m in own if m.name in FOLLOWING and m.value is None]
     rows = [row for m in own if m not in wanting for row in _metric_rows(m)]
     table = render_table("Metrics", ("metric", "value", "source", "note"), rows, fmt, numeric=(1,))
     told = {m.note for m in own if m not in wanting}

@@ -70,8 +70,8 @@ def test_the_embedded_model_is_described_whole() -> None:
     assert found.n_params == 3410176
     assert found.bits_per_weight == pytest.approx(8 * 6824960 / 3410176)
     assert (found.n_layers, found.n_ctx_train, found.n_vocab, found.n_embd) == (4, 1024, 1024, 256)
-    # 4 layers * 2 key/value heads * (64 + 64) * 2 bytes
-    assert found.kv_bytes_per_token == 2048
+    # 4 layers * 2 key/value heads * (64 + 64) * 2 bytes; 4 layers * 4 heads * (64 + 64)
+    assert (found.kv_bytes_per_token, found.attention_width) == (2048, 2048)
     assert found.embedding_bytes == 0
     assert found.notes == ()
 
@@ -119,20 +119,23 @@ def test_a_mixture_of_experts_is_noted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("keys", "expected"),
+    ("keys", "expected", "width"),
     [
-        ({}, 2 * 4 * (64 + 64) * 2),
-        ({"attention.head_count_kv": 1}, 2 * 1 * (64 + 64) * 2),
-        ({"attention.key_length": 32, "attention.value_length": 96}, 2 * 4 * (32 + 96) * 2),
-        ({"attention.head_count_kv": [2, 0]}, 2 * (64 + 64) * 2),
-        ({"attention.head_count_kv": [2, 0, 1]}, None),
-        ({"attention.head_count": 0}, None),
-        ({"block_count": 4_000_000_000}, None),
+        ({}, 2 * 4 * (64 + 64) * 2, 2 * 4 * (64 + 64)),
+        ({"attention.head_count_kv": 1}, 2 * 1 * (64 + 64) * 2, 2 * 4 * (64 + 64)),
+        ({"attention.key_length": 32, "attention.value_length": 96}, 2 * 4 * (32 + 96) * 2, 2 * 4 * (32 + 96)),
+        # A layer without keys and values attends to nothing.
+        ({"attention.head_count_kv": [2, 0]}, 2 * (64 + 64) * 2, 4 * (64 + 64)),
+        ({"attention.head_count_kv": [2, 0, 1]}, None, None),
+        ({"attention.head_count": 0}, None, None),
+        ({"block_count": 4_000_000_000}, None, None),
     ],
 )
-def test_kv_bytes_follow_heads_and_layers(tmp_path: Path, keys: dict[str, object], expected: int | None) -> None:
+def test_attention_follows_heads_and_layers(
+    tmp_path: Path, keys: dict[str, object], expected: int | None, width: int | None
+) -> None:
     found = inspect(write_model(tmp_path / "m.gguf", {"token_embd.weight": ((8, 256), Q4_K)}, keys))
-    assert found.kv_bytes_per_token == expected
+    assert (found.kv_bytes_per_token, found.attention_width) == (expected, width)
 
 
 def test_expected_memory_is_the_sum_of_its_formula() -> None:
