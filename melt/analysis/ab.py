@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from melt.analysis.columns import NO_RATIO, info, is_exact
 from melt.analysis.names import METRICS
 from melt.analysis.ranks import hodges_lehmann, holm, mann_whitney_p
 from melt.analysis.resample import Sample, ratio_interval
@@ -101,7 +102,7 @@ def judge_ab(
     it counts if it also reaches the threshold, up or down by the same factor.
     """
     shown = {name: _shown(name, a, b, unlike.get(name)) for name, (a, b) in samples.items()}
-    judged = {name for name, found in shown.items() if name in thresholds and found.ratio is not None}
+    judged = {name for name, found in shown.items() if name in thresholds and found.low is not None}
     enough = [name for name in samples if name in judged and min(side.n for side in samples[name]) >= MIN_SESSIONS]
     adjusted = dict(zip(enough, holm([shown[name].p or 0.0 for name in enough]), strict=True))
     for name in judged:
@@ -126,7 +127,7 @@ def overall(changes: Iterable[Change | None]) -> Change:
 
 def has_ratio(metric: str) -> bool:
     """Return whether a ratio of two values of a metric says anything: 40 degrees are not a third hotter than 30."""
-    return metric not in METRICS or METRICS[metric].unit != "c"
+    return info(metric).unit not in NO_RATIO
 
 
 def detectable(a: Sample, b: Sample, threshold: float = 0.0, tests: int = 1) -> float | None:
@@ -174,8 +175,11 @@ def _shown(metric: str, a: Sample, b: Sample, unlike: str | None) -> Difference:
     found = replace(found, shift=hodges_lehmann(a.values, b.values), p=mann_whitney_p(a.values, b.values))
     if not has_ratio(metric) or min(a.values.min(), b.values.min()) <= 0:
         return found
+    ratio = b.median / a.median
+    if is_exact(metric):
+        return replace(found, shift=None, p=None, ratio=ratio)
     low, high = ratio_interval(a, b)
-    return replace(found, ratio=b.median / a.median, low=low, high=high)
+    return replace(found, ratio=ratio, low=low, high=high)
 
 
 def _judged(found: Difference) -> Difference:

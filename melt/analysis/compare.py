@@ -5,40 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 
 from melt.analysis import alike, derived
-from melt.analysis.energy import covers
+from melt.analysis.columns import NO_RATIO, RECKONED, info, is_exact, scopes_of, uncertainty, value, why
 from melt.analysis.heat import ONLY_WHERE_TOLD
 from melt.analysis.judgement import Judgement, judge_difference
-from melt.analysis.names import METRICS, Info
-from melt.analysis.order_effect import CODE as ORDER_CODE
+from melt.analysis.names import Info
 from melt.analysis.order_effect import OrderEffect, order_effects, order_notes
+from melt.analysis.remarks import doubts, judged_by, without
 from melt.analysis.sessions import by_session, closeness, is_believed, outcome_of, session_values, verdict_of
-from melt.analysis.statistics import Summary, detectable_effect, median_of, summarize
-from melt.records import Artifact, Metric, Outcome, RunStart, Thresholds, Verdict
+from melt.analysis.statistics import Summary, detectable_effect, summarize
+from melt.records import Outcome, RunStart, Verdict
 from melt.traces import RunBundle
-from melt.verdicts import changed
-
-_OF_THE_FILE: Mapping[str, tuple[Info, Callable[[Artifact], float | None]]] = MappingProxyType(
-    {
-        "file_bytes": (Info("bytes", "file size", -1), lambda a: float(a.size_bytes)),
-        "bits_per_weight": (Info("1", "bits per weight", 0), lambda a: a.bits_per_weight),
-    }
-)
-"""Rows that are facts of the model file: exact, hence never judged."""
-
-_ELECTRICAL = frozenset({"w", "j", "j/tok", "tok/j", "c_coulomb", "responses", "j*s", "gco2e"})
-"""Units of what is worth as much as its meter covers: the watts of a chip are not those of a board."""
-_RECKONED: Mapping[str, str] = MappingProxyType(
-    {
-        "responses": "Responses of a battery are by different scopes or capacities",
-        "gco2e": "CO2e are by different scopes or grid intensities",
-    }
-)
-"""Why figures of these units do not compare although one meter may have measured all."""
-_NO_RATIO = frozenset({"c"})
-"""Units whose zero is nowhere in particular: 40 degrees are not a third hotter than 30."""
 
 DEFAULT = (
     "prefill_tps",
@@ -148,11 +126,6 @@ class Comparison:
     order_effects: tuple[OrderEffect, ...] = ()
 
 
-def info(metric: str) -> Info:
-    """Return unit and title of a row. Raises KeyError for a name that is none."""
-    return _OF_THE_FILE[metric][0] if metric in _OF_THE_FILE else METRICS[metric]
-
-
 def compare(bundles: Sequence[RunBundle], by: str = "quant", metrics: Sequence[str] = DEFAULT) -> Comparison:
     """Set runs side by side, a column for each value of `by`, in the order of the plan; later sweeps come after.
 
@@ -172,13 +145,13 @@ def compare(bundles: Sequence[RunBundle], by: str = "quant", metrics: Sequence[s
     return Comparison(
         by=by,
         groups=tuple(groups),
-        unmeasured={name: _why(name, ordered) for name in metrics if name not in shown and name not in _WHERE_TOLD},
+        unmeasured={name: why(name, ordered) for name in metrics if name not in shown and name not in _WHERE_TOLD},
         notes=(
             *_unlike_meters(ordered, metrics, by),
             *order_notes(bundles, effects),
             *_closeness(groups, ordered),
-            *_judged_by(ordered),
-            *_notes(_without(effects, ordered), by),
+            *judged_by(ordered),
+            *doubts(without(effects, ordered), lambda bundle: alike.column_label(bundle, by)),
         ),
         order_effects=effects,
     )
@@ -229,35 +202,23 @@ def _column(bundles: Sequence[RunBundle], by: str) -> Column:
 
 
 def _cells(metric: str, columns: Sequence[Sequence[RunBundle]], base: int) -> tuple[Cell, ...]:
-    exact = metric in _OF_THE_FILE
-    scopes = [_scopes(metric, column) for column in columns]
+    exact = is_exact(metric)
+    scopes = [scopes_of(metric, column) for column in columns]
     # The median of a board's watts and of its chip's would be those of neither.
     sessions = [
-        session_values(column, lambda bundle: _value(metric, bundle)) if len(scope) < 2 else []
+        session_values(column, lambda bundle: value(metric, bundle)) if len(scope) < 2 else []
         for column, scope in zip(columns, scopes, strict=True)
     ]
     cells = (
         Cell(summarize(values))
-        if i == base or info(metric).unit in _NO_RATIO or scopes[i] != scopes[base]
+        if i == base or info(metric).unit in NO_RATIO or scopes[i] != scopes[base]
         else _cell(sessions[base], values, exact)
         for i, values in enumerate(sessions)
     )
-    return tuple(replace(cell, uncertainty=_uncertainty(metric, columns[i], cell)) for i, cell in enumerate(cells))
-
-
-def _uncertainty(metric: str, column: Iterable[RunBundle], cell: Cell) -> float | None:
-    if cell.summary is None or metric in _OF_THE_FILE:
-        return None
-    figures = (_figure(metric, bundle) for bundle in column)
-    return median_of(figure.uncertainty for figure in figures if figure is not None)
-
-
-def _scopes(metric: str, column: Iterable[RunBundle]) -> frozenset[str]:
-    """Return what the meters of a column's runs cover; empty for a metric that is not electrical."""
-    if info(metric).unit not in _ELECTRICAL:
-        return frozenset()
-    figures = (_figure(metric, bundle) for bundle in column)
-    return frozenset(covers(figure) for figure in figures if figure is not None and figure.value is not None)
+    return tuple(
+        replace(cell, uncertainty=uncertainty(metric, columns[i])) if cell.summary else cell
+        for i, cell in enumerate(cells)
+    )
 
 
 def _unlike_meters(bundles: Sequence[RunBundle], metrics: Sequence[str], by: str) -> list[str]:
@@ -266,11 +227,11 @@ def _unlike_meters(bundles: Sequence[RunBundle], metrics: Sequence[str], by: str
     for metric in metrics:
         covers: dict[str, dict[str, None]] = {}
         for bundle in bundles:
-            for scope in sorted(_scopes(metric, [bundle])):
+            for scope in sorted(scopes_of(metric, [bundle])):
                 covers.setdefault(scope, {})[alike.column_label(bundle, by)] = None
         if len(covers) > 1:
             listed = "; ".join(f"{scope} ({', '.join(labels)})" for scope, labels in covers.items())
-            told.setdefault(listed, _RECKONED.get(info(metric).unit, "Power was measured over different scopes"))
+            told.setdefault(listed, RECKONED.get(info(metric).unit, "Power was measured over different scopes"))
     return [
         f"{why}, so no difference is shown between them, nor a figure over several: {listed}."
         for listed, why in told.items()
@@ -287,88 +248,8 @@ def _cell(base: Sequence[float], values: Sequence[float], exact: bool) -> Cell:
     return Cell(own, difference, judge_difference(base, values), detectable_effect(base, values))
 
 
-def _value(metric: str, bundle: RunBundle) -> float | None:
-    """Return a run's own figure: of its file whatever became of it, of its measurement only if it is believed."""
-    if metric in _OF_THE_FILE:
-        return _OF_THE_FILE[metric][1](bundle.start.artifact)
-    figure = _figure(metric, bundle)
-    return None if figure is None else figure.value
-
-
-def _figure(metric: str, bundle: RunBundle) -> Metric | None:
-    """Return a run's own figure, None of a run that did not end well or is invalid: no median may hold it."""
-    if not is_believed(bundle):
-        return None
-    return next((m for m in bundle.metrics if m.name == metric and m.repetition is None), None)
-
-
-def _why(metric: str, bundles: Sequence[RunBundle]) -> str:
-    """Return why nobody measured it, in the words of a run that ended well if there is one."""
-    if any(b.stop.outcome is Outcome.OK for b in bundles) and not any(map(is_believed, bundles)):
-        return "invalid runs only"
-    for bundle in sorted(bundles, key=lambda b: not is_believed(b)):
-        note = next((m.note for m in bundle.metrics if m.name == metric and m.repetition is None), None)
-        if note:
-            return note
-    return "not recorded"
-
-
-def _judged_by(bundles: Iterable[RunBundle]) -> tuple[str, ...]:
-    """Say by which thresholds the verdicts are where these are not melt's own, and where they are not the same."""
-    runs = Counter(_in_order(bundle.start.spec.thresholds) for bundle in bundles)
-    if set(runs) == {Thresholds()}:
-        return ()
-    told = [f"{n} by {changed(one) or 'the defaults'}" for one, n in runs.items()]
-    if len(told) == 1:
-        return (f"All verdicts are by {changed(next(iter(runs)))}.",)
-    return (f"Runs were judged by unlike thresholds, so their verdicts do not compare: {'; '.join(told)}.",)
-
-
-def _in_order(thresholds: Thresholds) -> Thresholds:
-    """Name what makes a run invalid by the alphabet: a plan may name it in any order."""
-    return replace(thresholds, invalid=tuple(sorted(set(thresholds.invalid))))
-
-
 def _closeness(groups: Iterable[Group], bundles: Iterable[RunBundle]) -> tuple[str, ...]:
     """Say what sessions share that followed each other, where there are several in a column."""
     several = any(sum(column.outcomes.values()) > 1 for group in groups for column in group.columns)
     said = closeness(bundles) if several else None
     return () if said is None else (said,)
-
-
-def _without(effects: Iterable[OrderEffect], bundles: Iterable[RunBundle]) -> list[RunBundle]:
-    """Leave out of the runs' doubts the order effects that have a sentence of their own."""
-    told = {(effect.sweep_id, effect.device) for effect in effects}
-    return [
-        replace(b, stop=replace(b.stop, reasons=tuple(r for r in b.stop.reasons if r.code != ORDER_CODE)))
-        if (b.start.spec.sweep_id, b.start.device.name) in told
-        else b
-        for b in bundles
-    ]
-
-
-def _notes(bundles: Sequence[RunBundle], by: str) -> tuple[str, ...]:
-    """Return what a reader must know of the files and the runs: a sentence for each thing, and whom it is about."""
-    about: dict[tuple[str, str], dict[str, None]] = {}
-    messages: dict[tuple[str, str], list[str]] = {}
-    for bundle in bundles:
-        stop = bundle.stop
-        found = [("", note, note) for note in bundle.start.artifact.notes]
-        if stop.outcome is not Outcome.OK:
-            found += [(str(stop.outcome), r.code, r.message) for r in stop.reasons[:1]]
-        elif stop.verdict is not Verdict.VALID:
-            found += [(str(stop.verdict), r.code, r.message) for r in stop.reasons]
-        for state, code, message in found:
-            about.setdefault((state, code), {})[alike.column_label(bundle, by)] = None
-            messages.setdefault((state, code), []).append(message)
-    return tuple(
-        f"{', '.join(labels)}: {_counted(state, len(messages[state, code]))}{messages[state, code][0]}"
-        for (state, code), labels in about.items()
-    )
-
-
-def _counted(state: str, n: int) -> str:
-    """Introduce a sentence that stands for `n` runs."""
-    if not state:
-        return ""
-    return f"{state}, " if n == 1 else f"{state} in {n} runs, for example "

@@ -8,7 +8,8 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
 from melt.analysis.alike import power_mode
-from melt.analysis.compare import Cell, Column, Comparison, Group, Row, info
+from melt.analysis.columns import info
+from melt.analysis.compare import Cell, Column, Comparison, Group, Row
 from melt.analysis.heat import ONLY_WHERE_TOLD
 from melt.analysis.judgement import Judgement
 from melt.analysis.statistics import MIN_SESSIONS
