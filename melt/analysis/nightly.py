@@ -50,6 +50,18 @@ class SeriesReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Acceptable:
+    """What may be acknowledged: the fields are those of `Acknowledgement`."""
+
+    change_id: str
+    device_id: str
+    series_id: str | None
+    metric: str | None
+    sweep_id: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NightReport:
     """A night as a whole: `sweeps` is what was judged, `baseline` against what."""
 
@@ -100,6 +112,38 @@ def judge_series(series: Series, last: int, policy: Policy) -> SeriesReport:
     )
 
 
+def acknowledgeable(report: SeriesReport) -> list[Acceptable]:
+    """Return what makes this night of a series fail and may be accepted."""
+    series, night = report.series, report.night
+    device_id = series.start.device.device_id
+    found = [
+        Acceptable(
+            change_id=change.change_id,
+            device_id=device_id,
+            series_id=series.series_id,
+            metric=change.metric,
+            sweep_id=change.sweep_id,
+            what=f"{series.label}: {METRICS[change.metric].title} {change.ratio - 1:+.1%}",
+        )
+        for change in report.changes
+        if change.is_open
+    ]
+    for finding in report.findings:
+        if finding.change is Change.INCOMPARABLE and finding.change_id is not None and night is not None:
+            what = f"{series.start.device.name}: {finding.why}"
+            found.append(
+                Acceptable(
+                    change_id=finding.change_id,
+                    device_id=device_id,
+                    series_id=None,
+                    metric=None,
+                    sweep_id=night.sweep_id,
+                    what=what,
+                )
+            )
+    return found
+
+
 def _missing_from(series: Series, known: Sequence[Series], sweeps: Collection[str]) -> str | None:
     """Return the plan that had a series the last time before these sweeps, None where it need not be there."""
     judged = {night.plan: night.began_utc_ns for one in known for night in one.nights if night.sweep_id in sweeps}
@@ -127,7 +171,7 @@ def _finding(replay: Replay, judged: Judged, metric: str, changes: Sequence[Chan
     opened = next((one for one in reversed(changes) if one.metric == metric and one.is_open), None)
     change, why = None if difference is None else difference.change, _why(difference)
     if unlike is not None:
-        change, why = Change.INCOMPARABLE, f"{unlike.what}: accept it, or allow it to differ"
+        change, why = Change.INCOMPARABLE, unlike.what
     elif metric not in nights[judged.night].values:
         change, why = None, "not measured this night"
     elif opened is not None:
@@ -150,14 +194,17 @@ def _why(difference: Difference | None) -> str:
 
 
 def _since(change: ChangePoint, night: int) -> str:
-    ago = night - change.night
-    when = "this night" if ago == 0 else f"since the night {change.sweep_id}, {ago} before this one"
     by = {
-        Found.SESSIONS: "its sessions differ",
-        Found.ALERT: "nights add up",
+        Found.SESSIONS: "its sessions differ from those before",
+        Found.ALERT: "small steps down add up",
         Found.SEGMENTS: "the history shows another level",
     }
-    return f"{abs(change.ratio - 1):.1%} {'more' if change.ratio > 1 else 'less'} {when}: {by[change.found]}"
+    ago = night - change.night
+    if ago == 0:
+        return by[change.found]
+    size = f"{abs(change.ratio - 1):.1%} {'more' if change.ratio > 1 else 'less'}"
+    nights = "1 night" if ago == 1 else f"{ago} nights"
+    return f"{size} since {change.sweep_id}, {nights} ago"
 
 
 def _changes(replay: Replay, last: int) -> tuple[ChangePoint, ...]:

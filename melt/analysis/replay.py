@@ -13,7 +13,7 @@ from statistics import median
 import numpy as np
 
 from melt.analysis.ab import Change, Difference, judge_ab
-from melt.analysis.alike import FIELDS
+from melt.analysis.alike import FIELDS, short
 from melt.analysis.changepoints import change_id
 from melt.analysis.history import TESTED, Night, Series
 from melt.analysis.levels import Watch
@@ -147,7 +147,7 @@ class Replay:
             if one != index and other.sweep_id in self.policy.baseline.sweeps:
                 known |= {name: value for name, value in other.found.items() if value is not None}
         told = [
-            f"{title} {_short(before)} -> {_short(value)}"
+            f"{title} {short(before)} -> {short(value)}"
             for name, title in FIELDS.items()
             if name not in TESTED and name not in self.policy.allowed
             if (value := night.found.get(name)) is not None and (before := known.get(name)) not in (None, value)
@@ -166,9 +166,3 @@ class Replay:
 
 def _is_judged(metric: str, night: Night) -> bool:
     return min(night.values.get(metric, ()), default=0.0) > 0
-
-
-def _short(value: str | None) -> str:
-    if value is None:
-        return "unknown"
-    return f"{value[:12]}…" if len(value) == 64 and value.isalnum() else repr(value)

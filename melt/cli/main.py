@@ -15,6 +15,7 @@ VERBS = (
     "run",
     "resume",
     "compare",
+    "regress",
     "runs",
     "sweeps",
     "show",
