@@ -167,8 +167,8 @@ def _check(sides: Sequence[Sequence[RunBundle]], free: Collection[str], allowed:
         if field in allowed:
             notes.append(f"Allowed to differ: the {alike.FIELDS[field]}, {' and '.join(values)}.")
         else:
-            runs = (first.start.spec.run_id, second.start.spec.run_id)
-            places = (f"{value} in run {run}" for value, run in zip(values, runs, strict=True))
+            ids = (first.start.spec.run_id, second.start.spec.run_id)
+            places = (f"{value} in run {run}" for value, run in zip(values, ids, strict=True))
             refused[field] = f"the {alike.FIELDS[field]} is {' and '.join(places)}"
     if refused:
         flags = " ".join(f"--allow-differing {field}" for field in refused)

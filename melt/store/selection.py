@@ -15,6 +15,9 @@ from melt.records import Outcome, Verdict
 from melt.store.schema import runs, tags
 
 _AGES_S = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+COMMIT = "commit:"
+"""How a tag begins that says which commit was tested."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -23,7 +26,8 @@ class Selection:
     """Runs that meet every condition given; None or empty asks nothing.
 
     `sweep` and `runs` are full ids: `Store.resolve` finds them. `device` is an id or a name. `quant` "none" means
-    models without one. `since_utc_ns` compares with the start. `only_valid`: what ended well and has no reason against
+    models without one. `engine` is a name or a revision, `commit` the beginning of what follows `commit:` in a tag.
+    `since_utc_ns` compares with the start. `only_valid`: what ended well and has no reason against
     it, of a review neither. `limit` keeps the newest so many.
     """
 
@@ -37,6 +41,10 @@ class Selection:
     outcome: str | None = None
     verdict: str | None = None
     tag: str | None = None
+    commit: str | None = None
+    os_build: str | None = None
+    melt_version: str | None = None
+    plan: str | None = None
     since_utc_ns: int | None = None
     only_valid: bool = False
     limit: int | None = None
@@ -88,7 +96,9 @@ def _conditions(selection: Selection) -> list[ColumnElement[bool]]:
         (table.sweep_id, selection.sweep),
         (table.model, selection.model),
         (table.workload, selection.workload),
-        (table.engine, selection.engine),
+        (table.os_build, selection.os_build),
+        (table.melt_version, selection.melt_version),
+        (table.plan, selection.plan),
         (table.outcome, selection.outcome),
         (table.verdict, selection.verdict),
     ):
@@ -102,8 +112,13 @@ def _conditions(selection: Selection) -> list[ColumnElement[bool]]:
         asked.append(table.run_id.in_(selection.runs))
     if selection.device is not None:
         asked.append(or_(table.device_id == selection.device, table.device_name == selection.device))
+    if selection.engine is not None:
+        asked.append(or_(table.engine == selection.engine, table.engine_revision == selection.engine))
     if selection.tag is not None:
         asked.append(table.run_id.in_(select(tags.c.run_id).where(tags.c.tag == selection.tag)))
+    if selection.commit is not None:
+        begins = begins_with(tags.c.tag, f"{COMMIT}{selection.commit}")
+        asked.append(table.run_id.in_(select(tags.c.run_id).where(begins)))
     if selection.since_utc_ns is not None:
         asked.append(table.started_utc_ns >= selection.since_utc_ns)
     return asked

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -188,22 +189,31 @@ class Store:
         return self.bundles(Selection(runs=(self.resolve(run),)))[0]
 
     def resolve(self, run: str) -> str:
-        """Return the full id of a run named by its id, a beginning that only it has, or "last". Raises UsageError."""
+        """Return the full id of a run named by its id, a beginning that only it has, "last", or "last~1" before it.
+
+        Raises UsageError.
+        """
         return self._resolve(run, "run", schema.runs.c.run_id, schema.runs.c.run_id)
 
     def resolve_sweep(self, sweep: str) -> str:
-        """Return the full id of a sweep named by its id, a beginning that only it has, or "last". Raises UsageError."""
+        """Return the full id of a sweep named as `resolve` has it for runs. Raises UsageError."""
         return self._resolve(sweep, "sweep", schema.sweeps.c.sweep_id, schema.runs.c.sweep_id)
 
     def _resolve(self, wanted: str, kind: str, column: Any, column_of_run: Any) -> str:
+        back = re.fullmatch(r"last(?:~(\d{1,9}))?", wanted)
         if wanted == "last":
             query = select_runs(Selection(limit=1), column_of_run)
+        elif back:
+            newest = func.max(schema.runs.c.started_utc_ns).desc()
+            query = select(column_of_run).group_by(column_of_run).order_by(newest, column_of_run.desc())
+            query = query.offset(int(back[1])).limit(1)
         else:
             query = select(column).where(begins_with(column, wanted)).order_by(column).limit(4)
         with self.database.read() as connection:
             found = list(connection.execute(query).scalars())
         if not found:
-            what = "has no runs yet" if wanted == "last" else f"has no {kind} {wanted!r}; `melt runs` lists its runs"
+            few = "has no runs yet" if wanted == "last" else f"has no {kind} so far back: {wanted!r}"
+            what = few if back else f"has no {kind} {wanted!r}; `melt runs` lists its runs"
             raise UsageError(f"the store {self.root} {what}")
         if len(found) > 1 and wanted not in found:
             named = ", ".join(found[:3]) + ", …" * (len(found) > 3)
