@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from melt.cli._left_out import left_out_by, say_left_out
+from melt.cli._output import text_output
 from melt.cli._storeargs import add_selection_arguments, add_store_argument, open_store, selection_from_args
 
 if TYPE_CHECKING:
@@ -67,21 +66,9 @@ def run(args: argparse.Namespace) -> int:
             _perfetto(store, selection, args.output)
             return 0
         write = {"csv": _csv, "json": _json, "jsonl": _jsonl, "llama-bench": _llama_bench}[args.format]
-        with _text_output(args.output) as out:
+        with text_output(args.output) as out:
             write(store, selection, out)
     return 0
-
-
-@contextmanager
-def _text_output(path: Path | None) -> Iterator[TextIO]:
-    """Give stdout, or a file that appears whole or not at all. Raises StoreError."""
-    from melt.store.files import whole_file
-
-    if path is None:
-        yield sys.stdout
-        return
-    with whole_file(path) as raw, io.TextIOWrapper(raw, encoding="utf-8", newline="") as out:
-        yield out
 
 
 def _perfetto(store: Store, selection: Selection, path: Path | None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from sqlalchemy import BigInteger, Boolean, ColumnElement, Double, Integer, Table, select, true
 
 from melt.store import schema
-from melt.store.files import store_error
+from melt.store.files import store_error, whole_file
 from melt.store.selection import Selection, chosen_ids
 from melt.store.store import Store
 
@@ -26,6 +26,19 @@ TABLES = (
     schema.tags,
     schema.quality,
 )
+_RUNS = schema.runs.c
+_OF_RUNS = {
+    schema.sessions: (schema.sessions.c.session_id, _RUNS.session_id),
+    schema.sweeps: (schema.sweeps.c.sweep_id, _RUNS.sweep_id),
+    schema.devices: (schema.devices.c.device_id, _RUNS.device_id),
+    schema.artifacts: (schema.artifacts.c.sha256, _RUNS.artifact_sha256),
+    schema.quality: (schema.quality.c.artifact_sha256, _RUNS.artifact_sha256),
+}
+"""Tables whose rows are of several runs: their key, and what a run has of it."""
+
+_ALL_WITHOUT_SELECTION = (schema.artifacts, schema.quality)
+"""They have rows that no run needs to have: files that were evaluated and never ran."""
+
 _ROWS = 50_000
 _TYPES = ((BigInteger, pa.int64()), (Integer, pa.int64()), (Boolean, pa.bool_()), (Double, pa.float64()))
 
@@ -42,45 +55,40 @@ def write_mirror(store: Store, folder: Path, selection: Selection) -> list[Path]
         raise store_error("write to", folder, error) from error
 
 
+def arrow_schema(table: Table) -> pa.Schema:
+    """Return the columns of a table as Arrow has them."""
+    return pa.schema([pa.field(c.name, _type(c.type), nullable=bool(c.nullable)) for c in table.columns])
+
+
+def read_table(store: Store, table: Table, selection: Selection) -> Iterator[pa.RecordBatch]:
+    """Give the rows of a table that belong to the selected runs, in the order of its key. Raises StoreError."""
+    fields = arrow_schema(table)
+    query = select(table).where(_chosen(table, selection)).order_by(*table.primary_key.columns)
+    with store.database.read() as connection:
+        for rows in connection.execution_options(yield_per=_ROWS).execute(query).partitions():
+            columns = dict(zip(fields.names, map(list, zip(*rows, strict=True)), strict=True))
+            if table is schema.traces:
+                columns["path"] = [str(store.root.absolute() / path) for path in columns["path"]]
+            yield pa.RecordBatch.from_pydict(columns, schema=fields)
+
+
 def _write(store: Store, table: Table, path: Path, selection: Selection) -> Path:
-    fields = pa.schema([pa.field(c.name, _type(c.type), nullable=bool(c.nullable)) for c in table.columns])
-    query = select(table).where(_chosen(table, selection))
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with (
-            store.database.read() as connection,
-            pq.ParquetWriter(temporary, fields, compression="zstd", compression_level=3) as out,
-        ):
-            result = connection.execution_options(yield_per=_ROWS).execute(query.order_by(*table.primary_key.columns))
-            for rows in result.partitions():
-                records = (dict(row._mapping) for row in rows)
-                if table is schema.traces:
-                    records = (_located(record, store.root) for record in records)
-                out.write_batch(_batch(records, fields))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with (
+        whole_file(path) as file,
+        pq.ParquetWriter(file, arrow_schema(table), compression="zstd", compression_level=3) as out,
+    ):
+        for batch in read_table(store, table, selection):
+            out.write_batch(batch)
     return path
 
 
 def _chosen(table: Table, selection: Selection) -> ColumnElement[bool]:
-    runs = schema.runs.c
-    if table is schema.sessions:
-        own = select(runs.session_id).where(runs.run_id.in_(chosen_ids(selection)))
-        return table.c.session_id.in_(own)
-    if table is schema.quality:
-        # Of files that ran in the selected runs; all of them where nothing was selected.
-        ran = select(runs.artifact_sha256).where(runs.run_id.in_(chosen_ids(selection)))
-        return true() if selection == Selection() else table.c.artifact_sha256.in_(ran)
-    return table.c.run_id.in_(chosen_ids(selection))
-
-
-def _batch(records: Iterable[dict[str, Any]], fields: pa.Schema) -> pa.RecordBatch:
-    return pa.RecordBatch.from_pylist(list(records), schema=fields)
-
-
-def _located(record: dict[str, Any], root: Path) -> dict[str, Any]:
-    return {**record, "path": str(root.absolute() / record["path"])}
+    if table not in _OF_RUNS:
+        return table.c.run_id.in_(chosen_ids(selection))
+    if table in _ALL_WITHOUT_SELECTION and selection == Selection():
+        return true()
+    key, of_run = _OF_RUNS[table]
+    return key.in_(select(of_run).where(schema.runs.c.run_id.in_(chosen_ids(selection))))
 
 
 def _type(kind: Any) -> pa.DataType:
