@@ -1,4 +1,4 @@
-"""Score model files with llama.cpp and print what was found: `python llama_quality.py JOB.json`.
+"""Score model files with llama.cpp and print what was found: `python llama_quality.py JOB.json [--detached]`.
 
 A job is {"kind": "text", "models": [{"path", "begin"}], "reference": index or null, "data": path, "n_ctx",
 "max_chunks", "threads"} or {"kind": "choices", "models", "data", "threads"}; `data` holds the text, or the items as
@@ -14,7 +14,8 @@ JSON; `begin` is the first chunk or item that is still wanted of a model. Prints
 Texts are scored as llama-perplexity does it: chunks of n_ctx tokens, each begun with the model's BOS token where it has
 one, of which the second half is scored. Several models go through the text side by side, a batch at a time, so that the
 reference's probabilities never touch a disk. Runs on Python 3.8 and later, with llama-cpp-python and the numpy that it
-brings. Ends when its stdin does, so that it never outlives who started it.
+brings. Ends when its stdin does, so that it never outlives who started it; with --detached who started it is the agent,
+which ends it itself.
 """
 
 from __future__ import annotations
@@ -30,16 +31,20 @@ sys.path[:] = [folder for folder in sys.path if os.path.abspath(folder or os.cur
 
 from llama_api import import_bindings  # noqa: E402
 from llama_scoring import N_BATCH, Scorer, divergence, nll, remembered  # noqa: E402
-from runner_io import Events, Failure  # noqa: E402
+from runner_io import Events, Failure, stay_awake  # noqa: E402
 
 
 def main(argv):
     """Run the job named on the command line and return the exit code."""
-    if len(argv) != 2:
-        print("usage: %s JOB.json" % argv[0], file=sys.stderr)
+    detached = argv[2:] == ["--detached"]
+    if len(argv) != 2 and not detached:
+        print("usage: %s JOB.json [--detached]" % argv[0], file=sys.stderr)
         return 2
     events = Events()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if detached:
+        stay_awake()
+    else:
+        threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         with open(argv[1], encoding="utf-8") as file:
             job = json.load(file)

@@ -1,10 +1,12 @@
-"""Evaluate model files on a text or a task: what the store has is taken from there, what was cut short goes on."""
+"""Evaluate model files on a text or a task: what the store has is taken from there, what was cut short goes on.
+
+It is done on this machine, or on a device through its agent: melt/quality/places.py.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,22 +18,21 @@ import numpy as np
 from melt import __version__
 from melt.analysis.quality import choice_figures, chosen, text_figures
 from melt.codec import dumps
-from melt.errors import ModelError
+from melt.errors import EngineError, MeltError, ModelError, UsageError
 from melt.models.digest import sha256_of
 from melt.models.files import Progress
 from melt.models.inspect import expected_memory
 from melt.quality.journal import Entry, journals
+from melt.quality.places import Here, Place
 from melt.quality.tasks import Task
 from melt.quality.text import Text
-from melt.quality.worker import engine_version, score
-from melt.records import Artifact, DeviceFacts
+from melt.quality.worker import Event
+from melt.records import Artifact
 from melt.records.quality import ChoiceFigures, Quality, QualityMethod, TextFigures
+from melt.session.scoring import Work
 from melt.store.files import locked, store_error
 from melt.store.quality import find_qualities, keep_quality
 from melt.store.store import Store
-from melt.targets.readers import OwnFiles
-from melt.targets.system import identify, read_facts
-from melt.transports.local import LocalTransport
 
 DEFAULT_CTX = 512
 """Length of the chunks of a text, as llama-perplexity's."""
@@ -44,8 +45,11 @@ _PARAMS_PER_THREAD = 20e6
 """llama.cpp's threads wait for each other by spinning, several times a layer: for a smaller model a second one gives
 little, and where others use the CPUs it cost a factor of 20 on a model of 3 million parameters."""
 
-_NEVER = 2**31
+_NEVER = 2**31 - 1
 """The first chunk wanted of a reference whose own figures are known."""
+
+Failed = Callable[[Artifact, MeltError], None]
+"""Told which file could not be evaluated, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +58,6 @@ class Evaluation:
 
     quality: Quality
     known: bool
-
-
-def this_machine() -> DeviceFacts:
-    """Return what this machine is, under the id that its runs have. Raises UsageError."""
-    transport = LocalTransport()
-    try:
-        return read_facts(identify(transport), transport, OwnFiles(), "local")[0]
-    finally:
-        transport.close()
 
 
 def evaluate_text(
@@ -75,13 +70,17 @@ def evaluate_text(
     max_chunks: int | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
+    place: Place | None = None,
+    failed: Failed | None = None,
 ) -> list[Evaluation]:
-    """Score files on a text, here, and return their quality in their order; the store has it when this returns.
+    """Score files on a text and return their quality in their order; the store has it when this returns.
 
     With a `reference` there are KL divergence and top-1 agreement too, and the reference itself is scored on the way.
-    Files that fit into memory together go through the text together. `threads` changes no figure beyond rounding.
-    Raises UsageError, ModelError, EngineError, StoreError.
+    Files that fit into memory together go through the text together. `threads` changes no figure beyond rounding. It is
+    done at `place`, by default here. A file that cannot be scored is told to `failed` and left out; without a `failed`
+    it ends all. Raises UsageError, ModelError, EngineError, DeviceError, StoreError.
     """
+    place = place or Here()
     method = QualityMethod(
         kind="text",
         dataset=text.name,
@@ -90,19 +89,15 @@ def evaluate_text(
         max_chunks=max_chunks,
         reference_sha256=None if reference is None else reference.sha256,
         engine=_ENGINE,
-        engine_version=engine_version(),
+        engine_version=place.engine_version,
     )
-    work = _Work(store, method, [*([] if reference is None else [reference]), *artifacts], threads, progress)
-    job = {"kind": "text", "n_ctx": n_ctx, "max_chunks": max_chunks}
+    head = [] if reference is None else [reference]
+    job = {"kind": "text", "n_ctx": n_ctx, "max_chunks": max_chunks, "reference": 0 if head else None}
+    work = _Work(store, place, method, [*head, *artifacts], threads, progress, failed)
 
     def do(missing: list[Artifact]) -> None:
-        for group in _groups(missing, reference, n_ctx, work.device.memory_available_bytes):
-            work.score(
-                group,
-                {**job, "reference": None if reference is None else 0},
-                text.data,
-                lambda entries: {"text": _text_figures(entries)},
-            )
+        for group in _groups(missing, reference, n_ctx, place.device.memory_available_bytes):
+            work.score(group, len(head), job, text.data, lambda entries: {"text": _text_figures(entries)})
 
     return work.have(artifacts, do)
 
@@ -114,48 +109,60 @@ def evaluate_task(
     *,
     threads: int | None = None,
     progress: Progress | None = None,
+    place: Place | None = None,
+    failed: Failed | None = None,
 ) -> list[Evaluation]:
-    """Ask files the questions of a task, here, and return their quality in their order; the store has it then.
+    """Ask files the questions of a task and return their quality in their order; the store has it then.
 
-    Raises UsageError, ModelError, EngineError, StoreError.
+    `place` and `failed` are those of `evaluate_text`. Raises UsageError, also where the place asks no questions;
+    ModelError, EngineError, DeviceError, StoreError.
     """
+    place = place or Here()
+    if not place.asks_questions:
+        raise UsageError(
+            f"{place.device.name}: the native runner scores texts, not questions: leave --device out to ask them here"
+        )
     method = QualityMethod(
         kind="choices",
         dataset=task.name,
         dataset_sha256=task.sha256,
         engine=_ENGINE,
-        engine_version=engine_version(),
+        engine_version=place.engine_version,
     )
-    work = _Work(store, method, artifacts, threads, progress)
+    work = _Work(store, place, method, artifacts, threads, progress, failed)
     items = json.dumps([{"where": item.where, "pairs": item.pairs} for item in task.items]).encode()
 
     def do(missing: list[Artifact]) -> None:
-        work.score(missing, {"kind": "choices"}, items, lambda entries: {"choices": _choice_figures(task, entries)})
+        work.score(missing, 0, {"kind": "choices"}, items, lambda entries: {"choices": _choice_figures(task, entries)})
 
     return work.have(artifacts, do)
 
 
 class _Work:
-    """Evaluations by one method on this machine. One process at a time does them in a store: another one waits."""
+    """Evaluations by one method at one place. One process at a time does them in a store: another one waits."""
 
     def __init__(
         self,
         store: Store,
+        place: Place,
         method: QualityMethod,
         wanted: Sequence[Artifact],
         threads: int | None,
         progress: Progress | None,
+        failed: Failed | None,
     ) -> None:
-        self.device = this_machine()
         self._store = store
+        self._place = place
         self._method = method
         self._wanted = {self._id(artifact): artifact for artifact in wanted}
-        self._threads = threads or _threads_for(wanted)
+        self._threads = threads or _threads_for(wanted, place.threads)
         self._progress = progress
+        self._failed = failed
+        self._errors: dict[str, MeltError] = {}
         self._folder = store.layout.quality
 
     def have(self, artifacts: Sequence[Artifact], do: Callable[[list[Artifact]], None]) -> list[Evaluation]:
-        """Return the evaluations of files, after `do` has made those that the store lacks."""
+        """Return the evaluations of files, after `do` has made those that the store lacks; tell which failed."""
         try:
             self._folder.mkdir(exist_ok=True)
         except OSError as error:
@@ -166,43 +173,74 @@ class _Work:
             if missing:
                 do(missing)
             found = find_qualities(self._store, list(self._wanted)) if missing else known
-        ids = [self._id(artifact) for artifact in artifacts]
+        for id_ in map(self._id, artifacts):
+            if id_ not in found and self._failed is not None:
+                self._failed(self._wanted[id_], self._errors[id_])
+        ids = [id_ for id_ in map(self._id, artifacts) if id_ in found]
         return [Evaluation(found[id_], id_ in known) for id_ in ids]
 
     def score(
+        self,
+        group: Sequence[Artifact],
+        n_head: int,
+        job: Mapping[str, Any],
+        data: bytes,
+        figures: Callable[[list[Entry]], dict[str, Any]],
+    ) -> None:
+        """Score files side by side and keep what came of it; the first `n_head` are needed for all others.
+
+        Where that fails each is scored for itself, so that one that cannot be does not take the others with it.
+        """
+        try:
+            self._score(group, job, data, figures)
+        except (ModelError, EngineError) as error:
+            if self._failed is None:
+                raise
+            alone = group[n_head:]
+            if len(alone) > 1:
+                for artifact in alone:
+                    self.score([*group[:n_head], artifact], n_head, job, data, figures)
+            else:
+                self._errors |= {self._id(artifact): error for artifact in group}
+
+    def _score(
         self,
         group: Sequence[Artifact],
         job: Mapping[str, Any],
         data: bytes,
         figures: Callable[[list[Entry]], dict[str, Any]],
     ) -> None:
-        """Score files side by side, go on where an earlier process ended, and keep what came of it."""
+        """Score files, go on where an earlier process ended, and keep what came of it."""
         known = find_qualities(self._store, [self._id(artifact) for artifact in group])
         paths = [self._folder / f"{self._id(artifact)}.jsonl" for artifact in group]
-        revision = None
+        wanted = [self._id(artifact) not in known for artifact in group]
+        revision, total = None, 0
         with journals(paths) as kept:
-            begins = [
-                _NEVER if self._id(artifact) in known else len(journal.entries)
-                for artifact, journal in zip(group, kept, strict=True)
-            ]
-            models = [{"path": a.path, "begin": begin} for a, begin in zip(group, begins, strict=True)]
-            total, done = 0, sum(begin for begin in begins if begin != _NEVER)
-            for event in score({**job, "models": models, "threads": self._threads}, data):
+
+            def rest() -> Mapping[str, Any]:
+                begins = [len(one.entries) if want else _NEVER for one, want in zip(kept, wanted, strict=True)]
+                return {**job, "models": [{"begin": begin} for begin in begins], "threads": self._threads}
+
+            def see(event: Event) -> None:
+                nonlocal revision, total
                 if event["event"] == "hello":
                     revision = event["engine_revision"]
                 elif event["event"] == "size":
-                    total = event["total"] * sum(begin != _NEVER for begin in begins)
+                    total = event["total"] * sum(wanted)
                 elif event["event"] in ("scores", "choice"):
-                    entry = {name: value for name, value in event.items() if name not in ("event", "model")}
-                    kept[event["model"]].add(entry)
-                    done += 1
-                    self._say(done, total)
-            for artifact, journal, begin in zip(group, kept, begins, strict=True):
+                    journal = kept[event["model"]]
+                    # What was begun on a device before is heard again from its start.
+                    if event["index"] == len(journal.entries):
+                        journal.add({name: value for name, value in event.items() if name not in ("event", "model")})
+                        self._say(sum(len(one.entries) for one, want in zip(kept, wanted, strict=True) if want), total)
+
+            self._place.score(Work(self._key(group, wanted, job), rest, tuple(group), data), see)
+            for artifact, journal, want in zip(group, kept, wanted, strict=True):
                 if sha256_of(Path(artifact.path)) != artifact.sha256:
                     for tainted in kept:
                         tainted.remove()
                     raise ModelError(f"{artifact.path} was changed while it was scored: start again")
-                if begin != _NEVER:
+                if want:
                     self._keep(artifact, revision, figures(journal.entries))
                 journal.remove()
 
@@ -222,7 +260,7 @@ class _Work:
                 quality_id=self._id(artifact),
                 artifact=artifact,
                 method=self._method,
-                device=self.device,
+                device=self._place.device,
                 engine_revision=revision,
                 evaluated_utc_ns=time.time_ns(),
                 melt_version=__version__,
@@ -232,8 +270,16 @@ class _Work:
 
     def _id(self, artifact: Artifact) -> str:
         # A dataset under another name is the same dataset.
-        told = (artifact.sha256, dumps(replace(self._method, dataset="")), self.device.device_id)
-        return hashlib.sha256("\n".join(told).encode()).hexdigest()[:32]
+        told = (artifact.sha256, dumps(replace(self._method, dataset="")), self._place.device.device_id)
+        return _digest(*told)
+
+    def _key(self, group: Sequence[Artifact], wanted: Sequence[bool], job: Mapping[str, Any]) -> str:
+        """Name this work: whoever asks for the same of the same files goes on with it."""
+        return _digest(json.dumps(job, sort_keys=True), *map(self._id, group), *map(str, wanted))
+
+
+def _digest(*words: str) -> str:
+    return hashlib.sha256("\n".join(words).encode()).hexdigest()[:32]
 
 
 def _groups(
@@ -254,9 +300,9 @@ def _groups(
         yield group
 
 
-def _threads_for(artifacts: Sequence[Artifact]) -> int:
+def _threads_for(artifacts: Sequence[Artifact], most: int) -> int:
     largest = max((artifact.n_params or 0 for artifact in artifacts), default=0)
-    return max(1, min(os.cpu_count() or 1, round(largest / _PARAMS_PER_THREAD)))
+    return max(1, min(most, round(largest / _PARAMS_PER_THREAD)))
 
 
 def _text_figures(entries: list[Entry]) -> TextFigures:

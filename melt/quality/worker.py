@@ -20,7 +20,7 @@ Event = Mapping[str, Any]
 _RUNNER = "llama_quality.py"
 _USERS_FAULT = {"bad_request": UsageError, "context_too_long": UsageError}
 _MODELS_FAULT = ("bad_model", "unsupported_model")
-_GOES_ON = "what was done is kept, and the same command goes on from there"
+GOES_ON = "what was done is kept, and the same command goes on from there"
 
 
 def engine_version() -> str:
@@ -68,21 +68,22 @@ def _events(worker: subprocess.Popen[bytes]) -> Iterator[Event]:
             return  # it died while it wrote
         event = json.loads(line)
         if event["event"] == "error":
-            raise _explained(event["code"], event["message"])
+            raise explained(event["code"], event["message"])
         yield event
 
 
-def _explained(code: str, message: str) -> MeltError:
+def explained(code: str, message: str) -> MeltError:
+    """Return the error for a worker's `error` event, by whose fault it is."""
     if code in _MODELS_FAULT:
         return ModelError(message)
     if code == "out_of_memory":
-        return EngineError(f"{message}; {_GOES_ON} when there is more memory")
+        return EngineError(f"{message}; {GOES_ON} when there is more memory")
     return _USERS_FAULT.get(code, EngineError)(message)
 
 
 def _died(status: int, log: Path) -> EngineError:
     lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     if status == -signal.SIGKILL:
-        return EngineError(f"the evaluation was killed, most likely because memory ran out; {_GOES_ON}")
+        return EngineError(f"the evaluation was killed, most likely because memory ran out; {GOES_ON}")
     ended = f"died of {signal.Signals(-status).name}" if status < 0 else f"ended with exit code {status}"
-    return EngineError(f"the evaluation {ended}: {(lines or ['it said nothing'])[-1]}; {_GOES_ON}")
+    return EngineError(f"the evaluation {ended}: {(lines or ['it said nothing'])[-1]}; {GOES_ON}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from melt.analysis.quality_compare import Difference, Told, differences
@@ -38,6 +39,7 @@ _KEYS = (
     "device",
     "evaluated_utc_ns",
     "known",
+    "error",
 )
 _PLAIN_HEADERS = ("level", "size", "bits/weight")
 _TEXT_HEADERS = (*_PLAIN_HEADERS, "perplexity", "KL mean", "KL p99", "same top-1", "by NLL", "by KL")
@@ -52,16 +54,33 @@ _CHOICE_HEADERS = (
 _TOLD = {Told.ALIKE: "no difference seen", Told.TOO_FEW: "too few chunks"}
 
 
-def render_quality(datasets: Sequence[Sequence[Quality]], known: Sequence[str], fmt: str) -> str:
-    """Write evaluations, those of a dataset together and in the order of the levels.
+@dataclass(frozen=True, slots=True)
+class Lacking:
+    """A level that has no figures, and why; `dataset` None: it could not even be made."""
+
+    model: str
+    quant: str | None
+    dataset: str | None
+    reason: str
+
+
+def render_quality(
+    datasets: Sequence[Sequence[Quality]], known: Sequence[str], fmt: str, lacking: Sequence[Lacking] = ()
+) -> str:
+    """Write evaluations, those of a dataset together and in the order of the levels, then the levels without any.
 
     `known` are the ids of those that were not made now. Each level is compared with the one before it. Raises
     UsageError for an unknown form, IncomparableError where a dataset's evaluations are unlike.
     """
     if fmt not in ("table", "md"):
         rows = [row for evaluations in datasets for row in _rows(evaluations, known)]
+        rows += [{**to_dict(one), "error": one.reason} for one in lacking]
         return write_rows(_KEYS, rows, fmt)
-    return "\n".join(_table(evaluations, fmt) for evaluations in datasets)
+    tables = [_table(evaluations, fmt) for evaluations in datasets if evaluations]
+    if lacking:
+        lines = [(one.quant or "as it is", one.dataset or "-", one.reason) for one in lacking]
+        tables.append(render_table("Not evaluated", ("level", "dataset", "reason"), lines, fmt))
+    return "\n".join(tables)
 
 
 def _rows(evaluations: Sequence[Quality], known: Sequence[str]) -> Iterator[dict[str, Any]]:

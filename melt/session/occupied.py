@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 JOBS = "jobs"
 """The folder of all jobs, below melt's own on a device."""
+EVALUATION_PREFIX = "quality-"
+"""How the folders of jobs that evaluate model files begin."""
 
 
 def jobs(transport: Transport, agent: AgentClient, root: str) -> Iterator[tuple[str, str]]:
@@ -33,7 +35,7 @@ def running_jobs(transport: Transport, agent: AgentClient, root: str) -> Iterato
 def refuse_if_occupied(site: Site) -> None:
     """Raise DeviceError where a run goes on that another computer, or a melt with another store, has started.
 
-    So does provisioning: what it compiles would be measured too. Raises TransportError, AgentError.
+    So do provisioning and evaluations: what they compute would be measured too. Raises TransportError, AgentError.
     """
     target = site.target
     for name in running_jobs(target.transport, target.agent, target.root):
@@ -41,6 +43,10 @@ def refuse_if_occupied(site: Site) -> None:
             host = site.selector.partition(":")[2]
             raise DeviceError(
                 f"{site.selector}: it is being provisioned: `melt provision {host}` follows that to its end"
+            )
+        if name.startswith(EVALUATION_PREFIX):
+            raise DeviceError(
+                f"{site.selector}: model files are evaluated there: the same `melt quality` follows that to its end"
             )
         raise DeviceError(
             f"{site.selector}: a run that this melt did not start goes on there ({target.root}/{JOBS}/{name}): "

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from melt.errors import ModelError, UsageError
 from melt.models.catalog import DATA_DIR
+from melt.models.digest import sha256_of
 from melt.models.inspect import inspect
 from melt.quality.evaluate import evaluate_text
 from melt.quality.text import shipped_text
@@ -101,6 +103,29 @@ def test_a_model_that_changes_under_the_evaluation_is_not_kept(tmp_path: Path) -
             evaluate_text(store, [artifact], shipped_text(), n_ctx=32, max_chunks=2, threads=1, progress=change)
         assert qualities_of(store, artifact.sha256) == []
         assert list(store.layout.quality.iterdir()) == [], "what was scored before the change is not gone on with"
+
+
+@pytest.mark.usefixtures("needs_llama_cpp")
+def test_a_file_that_cannot_be_scored_does_not_end_the_others(tmp_path: Path) -> None:
+    good = inspect(MODEL)
+    damaged = tmp_path / "damaged.gguf"
+    damaged.write_bytes(Path(MODEL).read_bytes()[:1_000_000])
+    bad = replace(good, path=str(damaged), sha256=sha256_of(damaged))
+    failures: list[tuple[str, str]] = []
+    with Store.open(tmp_path / "store") as store:
+        found = evaluate_text(
+            store,
+            [bad, good],
+            shipped_text(),
+            n_ctx=32,
+            max_chunks=2,
+            threads=1,
+            failed=lambda file, error: failures.append((file.sha256, str(error))),
+        )
+    assert [one.quality.artifact.sha256 for one in found] == [good.sha256]
+    ((sha256, reason),) = failures
+    assert sha256 == bad.sha256
+    assert "damaged.gguf" in reason
 
 
 @pytest.mark.usefixtures("needs_llama_cpp")

@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gguf
+import numpy as np
 import pytest
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("needs_llama_cpp")]
@@ -102,8 +104,23 @@ def test_an_item_that_is_too_long_is_named_with_its_line(melt: Any, tmp_path: Pa
     assert f"{task}:1: an item of" in done.stderr
 
 
+def test_a_level_that_cannot_be_made_has_a_row_with_its_reason(melt: Any, prose: Path, tmp_path: Path) -> None:
+    narrow = tmp_path / "narrow.gguf"
+    writer = gguf.GGUFWriter(str(narrow), "llama")
+    writer.add_tensor("blk.0.attn_q.weight", np.zeros((96, 96), np.float16))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    asked = ("quality", str(narrow), "-q", "q1_0", "--reference", "none", "--text", str(prose))
+    (row,) = json.loads(melt(*asked, "-o", "json", check=1).stdout)
+    assert (row["quant"], row["perplexity"]) == ("Q1_0", None)
+    assert "rows of 96 are no multiple" in row["error"]
+    assert "rows of 96 are no multiple" in melt(*asked, check=1).stdout
+
+
 def test_a_worker_that_dies_leaves_a_sentence(melt: Any, prose: Path) -> None:
-    process = melt.start(*ASKED, "--text", str(prose))
+    process = melt.start(*ASKED[:2], "--reference", "none", *ASKED[4:], "--text", str(prose))
     deadline = time.monotonic() + 100
     while journalled(melt.store) < 3:
         assert process.poll() is None
@@ -111,7 +128,8 @@ def test_a_worker_that_dies_leaves_a_sentence(melt: Any, prose: Path) -> None:
         time.sleep(0.01)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     os.kill(int(children[-1]), 9)
-    _, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "the evaluation was killed, most likely because memory ran out; what was done is kept" in stderr
+    (row,) = json.loads(stdout)
+    assert "the evaluation was killed, most likely because memory ran out; what was done is kept" in row["error"]
     assert "Traceback" not in stderr

@@ -50,7 +50,9 @@ void say_abort(const char * text) {
 
 } // namespace
 
-Log::Log() { llama_log_set(take, this); }
+Log::Log() { listen(); }
+
+void Log::listen() { llama_log_set(take, this); }
 
 void Log::take(ggml_log_level level, const char * text, void * self) {
     // Debug lines come in thousands while a context is made; nothing of them is used.
@@ -129,6 +131,7 @@ void Engine::check_file(const std::string & path) const {
 }
 
 void Engine::load(const std::string & path, const Settings & settings, bool vocab_only) {
+    log.listen();
     llama_model_params params = llama_model_default_params();
     params.n_gpu_layers = settings.n_gpu_layers;
     params.load_mode = settings.mmap ? LLAMA_LOAD_MODE_MMAP : LLAMA_LOAD_MODE_NONE;
@@ -152,7 +155,8 @@ int64_t Engine::n_ctx_train() const {
     return found ? std::strtoll(buffer, nullptr, 10) : 0;
 }
 
-void Engine::open(int64_t n_ctx, const Settings & settings) {
+void Engine::open(int64_t n_ctx, const Settings & settings, int32_t n_outputs) {
+    log.listen();
     llama_context_params params = llama_context_default_params();
     params.n_ctx = static_cast<uint32_t>(n_ctx);
     params.n_batch = static_cast<uint32_t>(settings.n_batch);
@@ -162,9 +166,9 @@ void Engine::open(int64_t n_ctx, const Settings & settings) {
     params.flash_attn_type = settings.flash_attn == "on"    ? LLAMA_FLASH_ATTN_TYPE_ENABLED
                              : settings.flash_attn == "off" ? LLAMA_FLASH_ATTN_TYPE_DISABLED
                                                             : LLAMA_FLASH_ATTN_TYPE_AUTO;
-    // Only the last token of a prompt is ever looked at: without this llama.cpp reserves room for the logits of a
+    // Of a prompt only the last token is ever looked at: without this llama.cpp reserves room for the logits of a
     // whole batch, which for a large vocabulary is more than the model's own work needs.
-    params.n_outputs_max = 1;
+    params.n_outputs_max = static_cast<uint32_t>(n_outputs);
     if (settings.threads) params.n_threads = params.n_threads_batch = *settings.threads;
     if (settings.threads_batch) params.n_threads_batch = *settings.threads_batch;
     context = llama_init_from_model(model, params);
@@ -184,10 +188,10 @@ void Engine::attach_threads() {
     llama_attach_threadpool(context, pool, nullptr);
 }
 
-std::vector<llama_token> Engine::tokenize(const std::string & text) const {
+std::vector<llama_token> Engine::tokenize(const std::string & text, bool special) const {
     std::vector<llama_token> tokens(text.size() + 8);
     const int32_t count = llama_tokenize(vocab, text.data(), static_cast<int32_t>(text.size()), tokens.data(),
-                                         static_cast<int32_t>(tokens.size()), true, true);
+                                         static_cast<int32_t>(tokens.size()), true, special);
     if (count <= 0) throw Failure("bad_request", "the prompt '" + text.substr(0, 40) + "' gives no tokens");
     tokens.resize(static_cast<size_t>(count));
     return tokens;

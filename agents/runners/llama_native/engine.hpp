@@ -14,6 +14,8 @@
 class Log {
 public:
     Log();
+    // Take what is logged from now on: with several engines in a process, the one that works says why it failed.
+    void listen();
     // Make a Failure of what was logged as an error; `code` where the text tells nothing better.
     Failure failure(const std::string & code, const std::string & sentence) const;
     // Return the groups of every match of a regular expression, in the lines that hold `hint`.
@@ -39,11 +41,13 @@ public:
     void unload();
     // The context length that the model was trained for, 0 if it does not say.
     int64_t n_ctx_train() const;
-    // Make the context for `n_ctx` tokens, with its threads. Throws Failure.
-    void open(int64_t n_ctx, const Settings & settings);
+    // Make the context for `n_ctx` tokens, with its threads; a batch keeps the logits of at most `n_outputs` tokens. Throws
+    // Failure.
+    void open(int64_t n_ctx, const Settings & settings, int32_t n_outputs = 1);
 
-    // A text's tokens, with the special tokens that the model wants in front. Throws Failure.
-    std::vector<llama_token> tokenize(const std::string & text) const;
+    // A text's tokens, with the special tokens that the model wants in front; `special`: markup in it is read as such.
+    // Throws Failure.
+    std::vector<llama_token> tokenize(const std::string & text, bool special = true) const;
     std::string text(const std::vector<llama_token> & tokens) const;
     // Make `count` tokens of plain text, the same for a seed on every device: agents/PROTOCOL.md. Throws Failure.
     std::vector<llama_token> synthetic(size_t count, uint64_t seed) const;

@@ -174,3 +174,30 @@ Job read_job(const char * path) {
     check_together(job.workload);
     return job;
 }
+
+ScoreJob read_score_job(const char * path) {
+    const Json data = parse(path);
+    ScoreJob job;
+    const Section top(data);
+    std::string kind;
+    top.read_choice("kind", kind, {"text"});
+    top.read("data", job.data);
+    top.read("n_ctx", job.n_ctx, 2);
+    top.read("max_chunks", job.max_chunks, 1);
+    top.read("threads", job.threads, 1);
+    const Json * models = top.find("models");
+    if (!models || !models->is_array() || models->empty()) refuse(text_of("the job %s names no models", path));
+    for (const Json & asked : *models) {
+        if (!asked.is_object()) wrong_type("models", asked);
+        ScoreJob::Model model;
+        Section(asked).read("path", model.path);
+        Section(asked).read("begin", model.begin, 0);
+        job.models.push_back(model);
+    }
+    std::optional<int32_t> reference;
+    top.read("reference", reference, 0);
+    if (reference && static_cast<size_t>(*reference) >= job.models.size()) refuse("reference is not one of the models");
+    if (reference) job.reference = static_cast<size_t>(*reference);
+    if (job.n_ctx == 0) refuse(text_of("the job %s does not say n_ctx", path));
+    return job;
+}

@@ -1,5 +1,5 @@
-// The job that the host wrote: `model`, `n_ctx_train` and the fields of a Workload, Settings and Repeat of
-// melt/records.py.
+// The jobs that the host writes. One that runs a workload: `model`, `n_ctx_train` and the fields of a Workload, Settings
+// and Repeat of melt/records.py. One that scores a text: agents/PROTOCOL.md, "Scoring".
 #pragma once
 
 #include <cstdint>
@@ -39,5 +39,20 @@ struct Job {
     Repeat repeat;
 };
 
+// Models and the text that they are scored on. `reference` is the number of the model that the others are held against;
+// of each, chunks from `begin` on are wanted.
+struct ScoreJob {
+    struct Model {
+        std::string path;
+        int32_t begin = 0;
+    };
+    std::vector<Model> models;
+    std::string data;
+    std::optional<size_t> reference;
+    int32_t n_ctx = 0;
+    std::optional<int32_t> max_chunks, threads;
+};
+
 // Read and check a job; what it leaves out has the same default as in melt/records.py. Throws Failure bad_request.
 Job read_job(const char * path);
+ScoreJob read_score_job(const char * path);

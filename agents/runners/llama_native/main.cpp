@@ -1,14 +1,17 @@
-// Run a workload with llama.cpp and print what happened: `llama-native JOB.json`.
+// Run a workload with llama.cpp and print what happened: `llama-native JOB.json`; or score a text: `llama-native --score
+// JOB.json`.
 //
-// The same job and the same events as agents/runners/llama_cpp.py: agents/PROTOCOL.md, "Runner events". Exit code 0
-// when it printed `finish`, 143 when it was told to end, 2 for wrong usage, 1 otherwise.
+// The same jobs and the same events as agents/runners/llama_cpp.py and llama_quality.py: agents/PROTOCOL.md, "Runner
+// events" and "Scoring". Exit code 0 when it printed `finish`, 143 when it was told to end, 2 for wrong usage, 1 otherwise.
 
+#include <cstring>
 #include <new>
 #include <unistd.h>
 
 #include "engine.hpp"
 #include "facts.hpp"
 #include "page_cache.hpp"
+#include "score.hpp"
 #include "work.hpp"
 
 namespace {
@@ -130,8 +133,7 @@ private:
     Worker worker;
 };
 
-int run(const Job & job, Events & events, Stop & stop) {
-    check_context(job.model, job.n_ctx_train, asked_tokens(job.workload));
+void say_hello(Events & events) {
     events.say("hello", {
         {"runner", "llama_native"},
         {"engine", "llama.cpp"},
@@ -141,20 +143,36 @@ int run(const Job & job, Events & events, Stop & stop) {
         {"python", nullptr},
         {"variant", MELT_VARIANT},
     });
+}
+
+void say_finish(Events & events) {
+    events.say("finish", {{"t_ns", now_ns()}, {"peak_rss_bytes", peak_rss_bytes()}});
+}
+
+int run(const Job & job, Events & events, Stop & stop) {
+    check_context(job.model, job.n_ctx_train, asked_tokens(job.workload));
+    say_hello(events);
     Engine engine(events);
     engine.check_file(job.model);
     const int64_t n_ctx = needed_context(job, engine);
     const Json page_cache = prepare_page_cache(job.model, job.settings.page_cache);
     load(job, engine, events, n_ctx, page_cache);
     if (!Session(job, engine, events, stop).run()) return TOLD_TO_END;
-    events.say("finish", {{"t_ns", now_ns()}, {"peak_rss_bytes", peak_rss_bytes()}});
+    say_finish(events);
     return 0;
 }
 
-int run_or_fail(const char * path, Events & events) {
+int score(const ScoreJob & job, Events & events, const Stop & stop) {
+    say_hello(events);
+    if (!score_text(job, events, stop)) return TOLD_TO_END;
+    say_finish(events);
+    return 0;
+}
+
+int run_or_fail(const char * path, bool scores, Events & events) {
     Stop stop;
     try {
-        return run(read_job(path), events, stop);
+        return scores ? score(read_score_job(path), events, stop) : run(read_job(path), events, stop);
     } catch (const Failure & failure) {
         events.fail(failure.code, failure.what());
     } catch (const std::bad_alloc &) {
@@ -170,14 +188,15 @@ int run_or_fail(const char * path, Events & events) {
 } // namespace
 
 int main(int argc, char ** argv) {
-    if (argc != 2) {
-        fprintf(stderr, "usage: %s JOB.json\n", argv[0]);
+    const bool scores = argc == 3 && std::strcmp(argv[1], "--score") == 0;
+    if (argc != 2 && !scores) {
+        fprintf(stderr, "usage: %s [--score] JOB.json\n", argv[0]);
         return 2;
     }
     int code = 1;
     try {
         Events events;
-        code = run_or_fail(argv[1], events);
+        code = run_or_fail(argv[argc - 1], scores, events);
     } catch (const std::exception & error) {
         fprintf(stderr, "%s\n", error.what());
     }
