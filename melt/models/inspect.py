@@ -51,7 +51,7 @@ def describe(path: Path, header: Header, *, sha256: str, quant: str | None, name
     weight_bytes, n_params = types.total(), sum(t.n_weights for t in header.tensors)
     by_name = {t.name: t for t in header.tensors}
     architecture = header.text("general.architecture")
-    attention = _attention(header)
+    attention = attention_of(header)
     return Artifact(
         name=name or path.stem,
         quant=label,
@@ -150,14 +150,14 @@ def _n_vocab(by_name: dict[str, Tensor]) -> int | None:
     return tensor.dims[1] if tensor is not None and len(tensor.dims) > 1 else None
 
 
-class _Attention(NamedTuple):
+class Attention(NamedTuple):
     """Numbers of all layers for a token: values that its keys and values have, multiply-adds with such a token."""
 
     kv_values: int
     width: int
 
 
-def _attention(header: Header) -> _Attention | None:
+def attention_of(header: Header) -> Attention | None:
     """Sum up the attention of one token over all layers, as llama.cpp sizes its cache. None: the file does not say."""
     prefix = header.text("general.architecture")
     n_layers = header.count(f"{prefix}.block_count")
@@ -174,7 +174,7 @@ def _attention(header: Header) -> _Attention | None:
     value = header.count(f"{prefix}.attention.value_length")
     row = (width if key is None else key) + (width if value is None else value)
     attending = sum(n for n, n_kv in zip(heads, kv_heads, strict=True) if n_kv)
-    return _Attention(sum(kv_heads) * row, attending * row)
+    return Attention(sum(kv_heads) * row, attending * row)
 
 
 def _per_layer(value: object, n_layers: int) -> list[int] | None:

@@ -17,7 +17,7 @@ from melt.models.files import Progress, explained, locked, no_room, partial
 from melt.models.ggml import BY_NAME, FALLBACKS, Level, TensorType, find_level, misfit
 from melt.models.gguf import Tensor, read_header
 from melt.models.imatrix import DEFAULT_CALIBRATION, CalibrationText, Importance, importance_of
-from melt.models.inspect import WEIGHED, inspect, is_lossy
+from melt.models.inspect import WEIGHED, attention_of, inspect, is_lossy
 from melt.models.mixture import fallbacks_of, matrices_of, weights_sha256
 from melt.models.worker import LEAST_FREE_BYTES, run_worker
 from melt.records import Artifact
@@ -72,18 +72,26 @@ def read_quantized(path: Path) -> Artifact | None:
         artifact = codec.loads(Artifact, _record(path).read_bytes())
         if artifact.size_bytes != path.stat().st_size:
             return None
-        return replace(_with_matrices(artifact, path), path=str(path))
+        return replace(_as_recorded_now(artifact, path), path=str(path))
     except (OSError, StoreError, ModelError):
         return None
 
 
-def _with_matrices(artifact: Artifact, path: Path) -> Artifact:
-    """Count what fell back where the record is from before that was written down: else none would seem to have."""
-    if artifact.n_matrices is not None or artifact.quant is None:
+def _as_recorded_now(artifact: Artifact, path: Path) -> Artifact:
+    """Count what fell back, and how wide the attention is, where the record is from before that was written down.
+
+    Else no matrix would seem to have fallen back, and attention to cost nothing.
+    """
+    if artifact.quant is None or None not in (artifact.n_matrices, artifact.attention_width):
         return artifact
-    tensors = read_header(path).tensors
-    fallbacks = fallbacks_of(tensors, find_level(artifact.quant))
-    return replace(artifact, n_matrices=len(matrices_of(tensors)), fallbacks=fallbacks)
+    header = read_header(path)
+    attention = attention_of(header)
+    return replace(
+        artifact,
+        n_matrices=len(matrices_of(header.tensors)),
+        fallbacks=fallbacks_of(header.tensors, find_level(artifact.quant)),
+        attention_width=None if attention is None else attention.width,
+    )
 
 
 def _sound(path: Path) -> Artifact | None:

@@ -106,7 +106,7 @@ def test_the_shipped_text_is_the_one_that_is_described() -> None:
 
 
 def test_a_record_from_before_there_were_matrices_is_still_read(tiny: Artifact, tmp_path: Path) -> None:
-    new = {"n_matrices", "fallbacks", "imatrix_sha256", "calibration_sha256", "weights_sha256"}
+    new = {"n_matrices", "fallbacks", "attention_width", "imatrix_sha256", "calibration_sha256", "weights_sha256"}
     path = tmp_path / "tiny-F16.gguf"
     path.write_bytes(Path(tiny.path).read_bytes())
     stored = {k: v for k, v in codec.to_dict(tiny).items() if k not in new}
@@ -114,7 +114,8 @@ def test_a_record_from_before_there_were_matrices_is_still_read(tiny: Artifact, 
     found = read_quantized(path)
     assert found is not None
     assert (found.imatrix_sha256, found.weights_sha256) == (None, None)
-    assert (found.n_matrices, found.fallbacks) == (tiny.n_matrices, tiny.fallbacks), "counted in the file"
+    counted = (tiny.n_matrices, tiny.fallbacks, tiny.attention_width)
+    assert (found.n_matrices, found.fallbacks, found.attention_width) == counted, "counted in the file"
     path.with_suffix(".json").write_text(json.dumps({**stored, "quant": "Q4_K_M"}))
     path.write_bytes(b"x" * tiny.size_bytes)
     assert read_quantized(path) is None, "its file is no model"
