@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from melt.analysis import alike, derived
+from melt.analysis import alike, derived, efficiency
 from melt.analysis.columns import NO_RATIO, RECKONED, info, is_exact, scopes_of, uncertainty, value, why
 from melt.analysis.heat import ONLY_WHERE_TOLD
 from melt.analysis.judgement import Judgement, judge_difference
@@ -33,6 +33,7 @@ DEFAULT = (
     "file_bytes",
     "bits_per_weight",
     "mbu_ratio",
+    "mfu_prefill_ratio",
     "temperature_max_c",
     "temperature_rise_c",
     "recovery_s",
@@ -44,7 +45,7 @@ DEFAULT = (
     "energy_delay_js",
     "carbon_response_g",
 )
-_WHERE_TOLD = frozenset(derived.NAMES) | ONLY_WHERE_TOLD
+_WHERE_TOLD = frozenset((*derived.NAMES, *efficiency.NAMES)) | ONLY_WHERE_TOLD
 """Rows that nobody misses where no run has them: they are of some devices and of some workloads."""
 
 
