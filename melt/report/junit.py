@@ -16,7 +16,7 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def junit_xml(report: NightReport) -> str:
-    """Write a judged night as JUnit XML, valid against the schemas of Ant and of Jenkins."""
+    """Write a judged night as JUnit XML, by the schema that Jenkins checks (junit-10.xsd of its xUnit plug-in)."""
     root = Element("testsuites", name="melt regress")
     totals = {"tests": 0, "failures": 0, "errors": 0}
     for index, one in enumerate(report.series):

@@ -35,8 +35,8 @@ def render_night(report: NightReport, fmt: str) -> str:
         raise UsageError(f"a night cannot be written as {fmt!r}: choose table, md or json")
     bullet = "- " if fmt == "md" else "  "
     parts = ["".join(f"{line}\n" for line in _headline(report, fmt))]
-    if troubles := list(_troubles(report)):
-        parts.append("".join(f"{bullet}{line}\n" for line in troubles))
+    if wrong := list(troubles(report)):
+        parts.append("".join(f"{bullet}{line}\n" for line in wrong))
     for one in report.series:
         if one.findings:
             parts.append(_section(one, fmt))
@@ -88,7 +88,8 @@ def _headline(report: NightReport, fmt: str) -> Iterator[str]:
     )
 
 
-def _troubles(report: NightReport) -> Iterator[str]:
+def troubles(report: NightReport) -> Iterator[str]:
+    """Say what makes a night fail, a sentence for each thing."""
     for one in report.series:
         if one.failed is not None:
             yield f"{_plain(one.series.label)}: {_plain(one.failed)}"
