@@ -37,7 +37,13 @@ def test_what_a_run_says_can_be_read_back(melt: Melt) -> None:
     assert metrics["tpot_s"] == pytest.approx(1 / metrics["decode_tps"], rel=0.2)
     assert metrics["peak_rss_bytes"] > 7e6
     assert 0 <= metrics["agent_cpu_ratio"] < 0.5
+    # The tiny model's weights may stay in a cache, which is faster than the memory that B is of: no bound above.
     assert metrics["mbu_ratio"] > 0
+    assert 0 < metrics["mfu_decode_ratio"] < metrics["mfu_prefill_ratio"] <= 1
+    assert metrics["roofline_decode_ratio"] == pytest.approx(
+        max(metrics["mbu_ratio"], metrics["mfu_decode_ratio"]), rel=0.01
+    )
+    assert 0 < metrics["memory_used_ratio"] < metrics["memory_pressure_ratio"] < 1
 
 
 TINY_REQUEST = ("--model", "tiny-pydoc", "--quant", "q8_0", "-pg", "64,32", "-r", "3", "-t", "1")
