@@ -43,6 +43,9 @@ DEFAULT_THRESHOLD = 0.05
 TOO_FEW = "insufficient power"
 """Why nothing is said of under six sessions a side."""
 
+INTERVAL_SESSIONS = 3
+"""Under so many sessions a side, drawing them again says nothing of how far another one might lie."""
+
 _FARTHEST = 5.0
 """Of a logarithm: nobody needs to know which change above a hundredfold would be seen."""
 
@@ -102,7 +105,9 @@ def judge_ab(
     it counts if it also reaches the threshold, up or down by the same factor.
     """
     shown = {name: _shown(name, a, b, unlike.get(name)) for name, (a, b) in samples.items()}
-    judged = {name for name, found in shown.items() if name in thresholds and found.low is not None}
+    judged = {
+        name for name, found in shown.items() if name in thresholds and found.ratio is not None and not is_exact(name)
+    }
     enough = [name for name in samples if name in judged and min(side.n for side in samples[name]) >= MIN_SESSIONS]
     adjusted = dict(zip(enough, holm([shown[name].p or 0.0 for name in enough]), strict=True))
     for name in judged:
@@ -178,15 +183,17 @@ def _shown(metric: str, a: Sample, b: Sample, unlike: str | None) -> Difference:
     ratio = b.median / a.median
     if is_exact(metric):
         return replace(found, shift=None, p=None, ratio=ratio)
+    if min(a.n, b.n) < INTERVAL_SESSIONS:
+        return replace(found, ratio=ratio)
     low, high = ratio_interval(a, b)
     return replace(found, ratio=ratio, low=low, high=high)
 
 
 def _judged(found: Difference) -> Difference:
-    if found.ratio is None or found.low is None or found.high is None or found.threshold is None:
-        return found
     if found.p_holm is None:
         return replace(found, change=Change.INCONCLUSIVE, why=TOO_FEW)
+    if found.ratio is None or found.low is None or found.high is None or found.threshold is None:
+        return found
     room = math.log1p(found.threshold)
     size, low, high = math.log(found.ratio), math.log(found.low), math.log(found.high)
     real = found.p_holm <= ALPHA and (low > 0 or high < 0)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from melt.cli._judgeargs import add_judge_arguments, allowed_of, thresholds_of
 from melt.cli._storeargs import add_store_argument, open_store
 
 if TYPE_CHECKING:
@@ -50,20 +51,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="what it is held against: N-nights for the newest good ones, last-good, or a tag "
         f"(default: {_DEFAULT_BASELINE})",
     )
-    judge.add_argument(
-        "--threshold",
-        metavar="METRIC=SHARE",
-        action="append",
-        default=[],
-        help="from which change on it counts, decode_tps=3%% (default: learnt from the nights before)",
-    )
-    judge.add_argument(
-        "--allow-differing",
-        metavar="FIELD",
-        action="append",
-        default=[],
-        help="compare although this differs: os_build, kernel, ... (may be repeated)",
-    )
+    add_judge_arguments(judge, "learnt from the nights before")
     files = parser.add_argument_group("output")
     files.add_argument("-o", "--output", choices=_FORMATS, default="table", help="form (default: table)")
     files.add_argument("--junit", metavar="FILE", type=Path, help="also write JUnit XML")
@@ -140,13 +128,14 @@ def _series(args: argparse.Namespace, store: Store) -> tuple[Series, ...]:
 
 
 def _policy(args: argparse.Namespace, store: Store) -> Policy:
+    from melt.analysis.alike import FIELDS
     from melt.analysis.policy import Policy
     from melt.store.acknowledged import acknowledgements
 
     return Policy(
         baseline=_baseline(args.baseline, store),
-        given=_thresholds(args.threshold),
-        allowed=_allowed(args.allow_differing),
+        given=thresholds_of(args.threshold),
+        allowed=allowed_of(args.allow_differing, FIELDS),
         acknowledged=acknowledgements(store),
     )
 
@@ -167,41 +156,6 @@ def _baseline(text: str, store: Store) -> Baseline:
             f"--baseline {text!r}: no run has this tag; give a tag (`melt store tag RUN TAG`), last-good or 14-nights"
         )
     return Baseline(f"what is tagged {text!r}", sweeps=sweeps)
-
-
-def _thresholds(given: Sequence[str]) -> dict[str, float]:
-    from melt.analysis.ab import has_ratio
-    from melt.analysis.names import METRICS
-    from melt.errors import UsageError
-    from melt.plan.values import nearest, share
-
-    found = {}
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise UsageError(f"--threshold {text!r}: write METRIC=SHARE, decode_tps=3% for one")
-        if name not in METRICS:
-            raise UsageError(f"--threshold: there is no metric {name!r}{nearest(name, METRICS)}")
-        if METRICS[name].better == 0 or not has_ratio(name):
-            raise UsageError(f"--threshold: {name} has no better and worse by a share, so it is not judged")
-        try:
-            found[name] = share(0.9)(value)
-        except UsageError as error:
-            raise UsageError(f"--threshold {name}: {error}") from error
-    return found
-
-
-def _allowed(fields: Sequence[str]) -> frozenset[str]:
-    from melt.analysis.alike import FIELDS
-    from melt.errors import UsageError
-    from melt.plan.values import nearest
-
-    for field in fields:
-        if field not in FIELDS:
-            listed = ", ".join(FIELDS)
-            raise UsageError(f"--allow-differing: no field {field!r}{nearest(field, FIELDS)}; there are {listed}")
-    # A new build of the system brings its kernel.
-    return frozenset(fields) | ({"kernel"} if "os_build" in fields else set())
 
 
 def _on_changes(args: argparse.Namespace, store: Store, series: Sequence[Series], policy: Policy) -> int:

@@ -50,6 +50,20 @@ _EXACT: Mapping[str, tuple[Any, ...]] = MappingProxyType(
 )
 """What a bare word is looked for in, whole."""
 
+_COMPARED: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "commit": ("engine_revision",),
+        "device": ("device",),
+        "model": ("model",),
+        "quant": ("quant",),
+        "engine": ("engine", "engine_revision"),
+        "os": ("os_build",),
+        "workload": ("workload",),
+        "melt": ("melt_version",),
+    }
+)
+"""What may differ by itself between two sides that are chosen by it."""
+
 _KEYED = re.compile(rf"({'|'.join(_FIELDS)}):(.*)", re.DOTALL)
 _JOINT = re.compile(rf",(?=(?:{'|'.join(_FIELDS)}):)")
 _BACK = re.compile(r"last(~\d+)?")
@@ -115,3 +129,9 @@ def _kind_of(store: Store, word: str) -> str:
             "`melt runs` lists what there is"
         )
     return (kinds or begins)[0]
+
+
+def compared(a: Selector, b: Selector) -> frozenset[str]:
+    """Return what a comparison of two selections is of, by the names of `melt.analysis.alike.BY`."""
+    both = {key for key in a.keys if key in b.keys and a.keys[key] != b.keys[key]}
+    return frozenset(name for key in both for name in _COMPARED.get(key, ()))
