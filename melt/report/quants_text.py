@@ -20,6 +20,7 @@ _VERBS = (
     ("is not certain for", Met.NOT_CERTAIN),
     ("was not measured for", Met.NOT_MEASURED),
 )
+_MOST_PLACES = 5
 _SHOWN_PAIRS = 6
 """More pairs than these are counted instead of named."""
 
@@ -133,10 +134,11 @@ def _figure(candidate: Candidate, name: str) -> str:
 
 def figure_text(figure: Figure, unit: str) -> str:
     """Write a figure with half of its interval, both in one prefix: `12.3 ±0.2 tok/s`."""
-    if unit == "ratio" and figure.value < 0.001 and not figure.exact:
-        return f"{100 * figure.value:.2g} %"
-    scale = scale_for([figure.value], unit)
     spread = spread_of(figure)
+    if unit == "ratio" and spread:
+        places = min(_MOST_PLACES, max(0, -int(f"{100 * spread:.0e}".partition("e")[2])))
+        return f"{100 * figure.value:.{places}f} ±{100 * spread:.{places}f} %"
+    scale = scale_for([figure.value], unit)
     shown = scale.write(figure.value) + (f" ±{scale.write(spread)}" if spread is not None else "")
     return f"{shown} {scale.symbol}".rstrip()
 
@@ -179,7 +181,7 @@ def loss_note(candidates: Sequence[Candidate]) -> Iterator[str]:
     assert first is not None
     yield (
         "Quality loss is exp(KL divergence) - 1: by how much the perplexity is above the original's on text as the "
-        f"original would write it; ± is its 95 % interval over chunks, that of perplexity one standard error. "
-        f"Evaluated on {first.device.name} ({first.method.engine_version}), on {first.method.dataset}, with the very "
-        "files that were timed."
+        "original would write it; its ± is the 95 % interval over chunks, that of KL divergence and perplexity one "
+        f"standard error. Evaluated on {first.device.name} ({first.method.engine_version}), on {first.method.dataset}, "
+        "with the very files that were timed."
     )
