@@ -54,6 +54,8 @@ DOUBTS: Mapping[str, Doubt] = MappingProxyType(
         "affinity_not_applied": _wrong("the runner got other CPUs than asked for, or nobody can tell"),
         "knob_not_applied": _wrong("a condition that was asked for reads back as something else"),
         "channels_changed": _wrong("its sensors were sampled by a melt that knew other channels: none is decoded"),
+        "imported_as_invalid": _wrong("another program measured it, and called its own result invalid"),
+        "imported": Doubt("another program measured it: in which state the device was nobody knows"),
         "cache_not_cold": Doubt("a cold load found its file in memory, or that is unknown"),
         "too_few_repetitions": Doubt("there are too few repetitions to notice a disturbed one"),
         "unstable": Doubt("repetitions differ more than those of a quiet machine"),

@@ -60,6 +60,12 @@ def power_mode(start: RunStart) -> str | None:
     return asked or start.device.power_mode
 
 
+def provenance(bundle: RunBundle) -> str:
+    """Return in words who measured a run: melt, or the program whose results were imported."""
+    imported = bundle.start.imported
+    return "measured by melt" if imported is None else f"imported from {imported.tool}"
+
+
 def _found_power_mode(bundle: RunBundle) -> str | None:
     """Return the mode that nobody asked for. One that was asked for is a condition, and conditions make groups."""
     return None if bundle.start.spec.conditions.nvpmodel else bundle.start.device.power_mode
@@ -197,6 +203,7 @@ def _governors(bundle: RunBundle) -> str:
 _Must = tuple[str, str, Callable[[RunBundle], Hashable], tuple[str, ...]]
 
 _MUST_AGREE: tuple[_Must, ...] = (
+    ("provenance", "provenance", provenance, ()),
     ("os_build", "OS build", lambda b: b.start.device.os_build, ("device", "os_build")),
     ("kernel", "kernel", lambda b: b.start.device.kernel, ("device", "os_build")),
     ("governor", "CPU governor", _governors, ("device",)),

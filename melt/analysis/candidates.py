@@ -98,9 +98,8 @@ def _of_file(asked: AskedLevel) -> Candidate:
     artifact = asked.artifact
     if artifact is None:
         return Candidate(level=asked.level, artifact=None, outcome=NOT_MADE, why=asked.why)
-    return Candidate(
-        level=asked.level, artifact=artifact, figures={SIZE: Figure(float(artifact.size_bytes), exact=True)}
-    )
+    size = {} if artifact.size_bytes is None else {SIZE: Figure(float(artifact.size_bytes), exact=True)}
+    return Candidate(level=asked.level, artifact=artifact, figures=size)
 
 
 def _figure(candidate: Candidate, name: str, workload: Workload, bundles: Iterable[RunBundle]) -> Figure | str:

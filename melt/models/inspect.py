@@ -117,7 +117,7 @@ def _without_logits(artifact: Artifact, n_ctx: int, cache_type_k: str, cache_typ
     bits = _cache_bits(cache_type_k) + _cache_bits(cache_type_v)
     cache = tokens * (artifact.kv_bytes_per_token or 0) * bits / (2 * 8 * _F16_BYTES)
     per_token = _F32_BYTES * _HIDDEN_STATES * (artifact.n_embd or 0) + _F16_BYTES * tokens
-    return round((artifact.weight_bytes or artifact.size_bytes) + cache + n_ubatch * per_token)
+    return round((artifact.weight_bytes or artifact.size_bytes or 0) + cache + n_ubatch * per_token)
 
 
 def _cache_bits(cache_type: str) -> float:

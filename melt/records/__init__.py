@@ -10,7 +10,18 @@ from __future__ import annotations
 
 from melt.records.artifact import Artifact
 from melt.records.device import Battery, Compute, Cpu, DeviceFacts, Knob
-from melt.records.run import FORMAT_VERSION, Apart, Outcome, Reason, RunStart, RunStop, Session, TripLimit, Verdict
+from melt.records.run import (
+    FORMAT_VERSION,
+    Apart,
+    Imported,
+    Outcome,
+    Reason,
+    RunStart,
+    RunStop,
+    Session,
+    TripLimit,
+    Verdict,
+)
 from melt.records.spec import Conditions, Gate, Grid, Repeat, RunSpec, Sampling, Settings, Workload
 from melt.records.thresholds import Thresholds
 from melt.records.trace import Calibration, Metric, Stream, Window
@@ -27,6 +38,7 @@ __all__ = [
     "DeviceFacts",
     "Gate",
     "Grid",
+    "Imported",
     "Knob",
     "Metric",
     "Outcome",

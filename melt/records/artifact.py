@@ -19,6 +19,7 @@ class Artifact:
     `recipe` names what made a level: equal recipes of one origin make equal files. `imatrix_sha256` is the importance
     matrix that it was made with, `calibration_sha256` the text that the matrix was computed on; None: made without.
     `weights_sha256` is of the tensors alone: levels that differ only in their label have the same.
+    `size_bytes` is None where only somebody else saw the file: melt knows it of all others.
     `notes` are sentences a reader must see: a lossy origin, K-quants that fell back.
     """
 
@@ -26,7 +27,7 @@ class Artifact:
     quant: str | None
     format: str
     sha256: str
-    size_bytes: int
+    size_bytes: int | None
     path: str
     architecture: str | None = None
     n_params: int | None = None

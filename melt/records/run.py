@@ -97,13 +97,29 @@ class TripLimit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Imported:
+    """Where a run is from that melt did not measure: another program's results, brought in by `melt import`.
+
+    `tool` measured it. `file` is the name that the file had, `sha256` of its content, `entry` counts the results in it
+    from 0, `line` is where this one begins, from 1; None: its format has no lines of meaning.
+    """
+
+    tool: str
+    tool_version: str | None
+    file: str
+    sha256: str
+    entry: int
+    line: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunStart:
     """Everything that was known before the runner started. Times on the host are UTC nanoseconds since 1970.
 
     `clock_offset_ns` is the host's monotonic clock minus the device's, measured over round trips;
     `clock_uncertainty_ns` is half of the shortest round trip. None: not measured. `chosen` names the settings of `spec`
     that the plan had left to melt. `session` None: written before melt kept sessions.
-    `trips` are what would have ended the run.
+    `trips` are what would have ended the run. `imported` None: melt measured it.
     """
 
     spec: RunSpec
@@ -122,6 +138,7 @@ class RunStart:
     chosen: tuple[str, ...] = ()
     session: Session | None = None
     trips: tuple[TripLimit, ...] = ()
+    imported: Imported | None = None
     version: int = FORMAT_VERSION
 
 

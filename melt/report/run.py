@@ -6,6 +6,7 @@ import json
 import shutil
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from melt.analysis import derived, efficiency
@@ -119,8 +120,9 @@ def facts(bundle: RunBundle) -> list[tuple[str, str]]:
     """Return what was asked, on what, with what, as names and texts; one without a name goes on with the last."""
     start, stop = bundle.start, bundle.stop
     spec, device, artifact = start.spec, start.device, start.artifact
+    size = None if artifact.size_bytes is None else human(float(artifact.size_bytes), "bytes")
     bits = None if artifact.bits_per_weight is None else f"{artifact.bits_per_weight:.2f} bits per weight"
-    model = (spec.model, spec.quant or artifact.quant, human(float(artifact.size_bytes), "bytes"), bits)
+    model = (spec.model, spec.quant or artifact.quant, size, bits)
     repeat = spec.repeat
     return [
         ("outcome", f"{stop.outcome}, {stop.verdict}"),
@@ -282,6 +284,9 @@ def _metric_rows(metric: Metric) -> Iterator[tuple[str, str, str, str]]:
     yield title_of(metric.name), written(metric), metric.source, metric.note or ""
     if metric.name in _IN_MWH_TOO and metric.value is not None and metric.uncertainty is not None:
         yield "", with_uncertainty(metric.value, metric.uncertainty, "mwh"), "", ""
+    if metric.name == derived.CARBON and metric.value is not None:
+        off = None if metric.uncertainty is None else 1000 * metric.uncertainty
+        yield "", written(replace(metric, value=1000 * metric.value, uncertainty=off)), "", "for 1,000 responses"
 
 
 def written(metric: Metric) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Boolean, Column, Double, ForeignKey, Index, Integer, MetaData, Table, Text
 
-HEAD = "0005"
+HEAD = "0006"
 """The newest migration: a database at this revision needs no Alembic to be opened."""
 
 metadata = MetaData(
@@ -52,7 +52,7 @@ artifacts = Table(
     Column("name", Text, nullable=False),
     Column("quant", Text),
     Column("format", Text, nullable=False),
-    Column("size_bytes", BigInteger, nullable=False),
+    Column("size_bytes", BigInteger),
     Column("architecture", Text),
     Column("n_params", BigInteger),
     Column("bits_per_weight", Double),
