@@ -10,10 +10,11 @@ import math
 from collections.abc import Sequence
 from types import MappingProxyType
 
-from melt.analysis.figures import Figure
+from melt.analysis.figures import Figure, median_figure
 from melt.analysis.names import Info
 from melt.records import Artifact, Metric, RunStart
 from melt.records.quality import ChoiceFigures, Quality
+from melt.traces import RunBundle
 
 ANSWERS = MappingProxyType(
     {
@@ -27,6 +28,7 @@ ANSWERS = MappingProxyType(
 
 _THOUSAND = 1000
 _SOURCE = "derived"
+_NO_RUNS = "not run"
 _OTHER_FILE = "the quality is that of another model file"
 _MAY_BE_NONE = "it may be none: it is not known better"
 
@@ -47,6 +49,14 @@ def answer_figures(
         "compression_ratio": _compression(start.artifact, original),
         "carbon_1000_answers_g": _thousandfold(own.get("carbon_response_g")),
     }
+
+
+def level_answers(
+    bundles: Sequence[RunBundle], quality: Quality | None, original: Artifact | None = None
+) -> dict[str, Figure]:
+    """Return the figures of `ANSWERS` for a level: the medians over its runs, which are of one workload."""
+    found = [answer_figures(bundle.start, bundle.metrics, quality, original) for bundle in bundles]
+    return {name: median_figure([figures[name] for figures in found], _NO_RUNS) for name in ANSWERS}
 
 
 def _accuracy(start: RunStart, quality: Quality | None) -> ChoiceFigures | str:

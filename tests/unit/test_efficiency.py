@@ -8,8 +8,9 @@ import pytest
 from analysis_samples import channel, figures, notes, run, runner_said
 from efficiency_samples import GIB, dimensioned, used
 from quality_samples import choices_quality, text_quality
+from store_samples import make_bundle
 
-from melt.analysis.efficiency_answers import ANSWERS, answer_figures
+from melt.analysis.efficiency_answers import ANSWERS, answer_figures, level_answers
 from melt.analysis.quality import wilson
 from melt.records import Grid, Metric, RunStart, Settings, Workload
 
@@ -122,6 +123,21 @@ def test_accuracy_by_power_and_by_energy():
     carbon = told(metrics, "carbon_response_g")
     assert seen["carbon_1000_answers_g"].value == pytest.approx(1000 * carbon.value)
     assert seen["carbon_1000_answers_g"].uncertainty == pytest.approx(1000 * carbon.uncertainty)
+
+
+def test_of_several_runs_the_median_counts():
+    start, metrics = metered()
+    bundles = [
+        replace(
+            make_bundle(),
+            start=start,
+            metrics=tuple(replace(m, value=w) if m.name == "power_mean_w" else m for m in metrics),
+        )
+        for w in (4.0, 5.0, 8.0)
+    ]
+    seen = level_answers(bundles, choices_quality("q8_0", [True]))
+    assert seen["intelligence_per_w"].value == pytest.approx(1 / 5)
+    assert level_answers([], None)["accuracy_per_j"].note == "not run"
 
 
 def test_answers_are_not_guessed():
