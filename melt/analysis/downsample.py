@@ -11,7 +11,8 @@ _A_BUCKET = 3
 
 
 def downsample(t_ns: Times, values: Values, n: int) -> tuple[Times, Values]:
-    """Return at most `n` (5 or more) of the points, shapes (m,): no peak is lost, and gaps (NaN) stay gaps.
+    """Return at most `n` (5 or more) of the points, shapes (m,): no peak is lost, and gaps (NaN) stay gaps
+    unless they are shorter than a point of the result stands for.
 
     The first and the last point are kept, and of each of equal stretches of time the extremes, at their own times.
     """

@@ -16,8 +16,6 @@ from melt.records import Window
 from melt.traces import RunBundle, Times, Trace, Values
 
 _MOST_TEMPERATURES = 3
-_GRID = 600
-"""Moments at which several series are joined into one: more than a terminal has columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,14 +135,13 @@ def _watts(counter: Series) -> Series:
 
 
 def _joined(name: str, series: Sequence[Series], how: Callable[..., Values]) -> Track | None:
-    """Make one line of several that are sampled at moments of their own; None where there is none."""
+    """Make one line of several at every moment that one was sampled at, so that no peak is lost; None of none."""
     kept = [s for s in series if len(s)]
     if not kept:
         return None
     if len(kept) == 1:
         return Track(name, kept[0].t_ns, kept[0].values)
-    zero_ns = min(int(s.t_ns[0]) for s in kept)
-    t_ns = np.linspace(0, max(int(s.t_ns[-1]) for s in kept) - zero_ns, _GRID).astype(np.int64)
+    t_ns = np.unique(np.concatenate([s.t_ns for s in kept]))
     # Relative times: a float64 cannot hold nanoseconds since boot.
-    each = [np.interp(t_ns, s.t_ns - zero_ns, s.values) for s in kept]
-    return Track(name, t_ns + zero_ns, np.asarray(how(np.vstack(each), axis=0), np.float64))
+    each = [np.interp(t_ns - t_ns[0], s.t_ns - t_ns[0], s.values) for s in kept]
+    return Track(name, t_ns, np.asarray(how(np.vstack(each), axis=0), np.float64))
