@@ -56,7 +56,10 @@ def ratio_interval(a: Sample, b: Sample) -> tuple[float, float]:
     draws = np.log(_medians(second, _SEEDS[1])) - np.log(_medians(first, _SEEDS[0]))
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(draws, (tail, 1 - tail))
-    if _rank(first) != _rank(_in_order(a)):
+    if _rank(first) == _rank(second):
+        high = max(-low, high)
+        low = -high
+    elif _rank(first) != _rank(_in_order(a)):
         low, high = -high, -low
     return math.exp(low), math.exp(high)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from melt.analysis.judgement import Judgement, judge_difference, ratio_interval
+from melt.analysis.judgement import Judgement, judge_difference
 from melt.analysis.statistics import detectable_effect, median_of, quantile, summarize, variation
 
 VALUES = st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=60)
@@ -51,13 +51,6 @@ def test_detectable_effect():
     assert detectable_effect(side, side) == pytest.approx(expected, rel=1e-3)
     assert detectable_effect([1.0, 2.0], side) is None
     assert detectable_effect([5.0] * 5, [6.0] * 5) is None
-
-
-def test_the_same_sessions_give_the_same_interval():
-    a, b = [10.0, 10.2, 9.9, 10.1, 10.0, 10.3], [11.0, 11.1, 10.9, 11.3, 11.2, 11.0]
-    low, high = ratio_interval(a, b)
-    assert (low, high) == ratio_interval(a, b)
-    assert 1.05 < low < 1.1 < high < 1.13
 
 
 def test_judgement():
