@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
@@ -97,10 +97,25 @@ def judge_nights(series: Iterable[Series], sweeps: Collection[str], policy: Poli
 
 def judge_series(series: Series, last: int, policy: Policy) -> SeriesReport:
     """Judge one night of a series, its index given, by what was known then."""
-    night = series.nights[last]
     replay = Replay(series, policy)
-    judged = replay.run(last)
-    changes = _changes(replay, last)
+    *_, judged = replay.nights(last)
+    return _report(replay, judged)
+
+
+def each_night(series: Series, policy: Policy) -> Iterator[SeriesReport]:
+    """Judge every night of a series by what was known then: at once what judging one after the other would give.
+
+    Figures are told only of nights that are off by their threshold, and of the last one.
+    """
+    replay = Replay(series, policy)
+    for judged in replay.nights(len(series.nights) - 1):
+        yield _report(replay, judged)
+
+
+def _report(replay: Replay, judged: Judged) -> SeriesReport:
+    series, policy = replay.series, replay.policy
+    night = series.nights[judged.night]
+    changes = _changes(replay, judged.night)
     if night.verdict is None:
         return SeriesReport(series=series, night=night, changes=changes, failed=_why_nothing(night))
     metrics = [name for name in policy.metrics if name in night.values or name in replay.watches]
@@ -226,13 +241,22 @@ def _changes_of(replay: Replay, metric: str, last: int) -> list[ChangePoint]:
         change = _direction(metric, now / shift.before) if shift.acknowledged else shift.change
         point = _point(replay, metric, shift.night, (shift.before, now), change, how)
         found.append(replace(point, acknowledged=shift.acknowledged, ended=shift.ended is not None))
-    return found + _looking_back(replay, metric, values, found)
+    for one in _looking_back(replay, metric, values, found):
+        near = [i for i, other in enumerate(found) if abs(one.night - other.night) <= _NEAR]
+        if not near:
+            found.append(one)
+        elif (alerted := found[near[-1]]).is_open and one.change is alerted.change:
+            # All nights together place it better than the first that told it. Its id stays.
+            found[near[-1]] = replace(
+                alerted, night=one.night, sweep_id=one.sweep_id, began_utc_ns=one.began_utc_ns, after=one.after
+            )
+    return found
 
 
 def _looking_back(
     replay: Replay, metric: str, values: Mapping[int, float], known: Sequence[ChangePoint]
 ) -> list[ChangePoint]:
-    """Return the changes that segments show and nobody saw coming, of the time since a level was accepted last."""
+    """Return the changes that segments show, of the time since a level was accepted last."""
     accepted = max((one.night for one in known if one.acknowledged), default=0)
     kept = {night: value for night, value in values.items() if night >= accepted}
     nights, medians = list(kept), list(kept.values())
@@ -250,7 +274,7 @@ def _looking_back(
             change = _direction(metric, now / reached)
             found.append(_point(replay, metric, nights[index], (reached, now), change, Found.SEGMENTS))
         reached = now if better > 0 else reached
-    return [one for one in found if not any(abs(one.night - other.night) <= _NEAR for other in known)]
+    return found
 
 
 def _point(
@@ -258,8 +282,9 @@ def _point(
 ) -> ChangePoint:
     series = replay.series
     first = series.nights[night]
+    accepted = replay.policy.new_levels.get((series.series_id, metric, first.sweep_id))
     return ChangePoint(
-        change_id=change_id(series.series_id, metric, first.sweep_id),
+        change_id=accepted.change_id if accepted else change_id(series.series_id, metric, first.sweep_id),
         series_id=series.series_id,
         metric=metric,
         night=night,

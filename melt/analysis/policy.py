@@ -17,8 +17,13 @@ from melt.records.acknowledgement import Acknowledgement
 LEAST = 0.01
 """No threshold is learnt that is smaller, and no alert is about less: nobody is woken for it."""
 
-_LEARNT_SIGMAS = 4.0
-"""Of so much no night is off by itself in years. benchmarks/nightly.py simulates what comes of it."""
+_CHANCE = 1e-4
+"""That a night is off by a learnt threshold by itself: seldom enough for a year of nights and a shelf of devices.
+
+benchmarks/nightly.py simulates what comes of it.
+"""
+_SESSION_SIGMAS = 4.0
+"""While few nights are known, and sessions stand in for them: nights may differ by more than their sessions tell."""
 _MEDIAN_INEFFICIENCY = 1.25
 
 
@@ -74,14 +79,17 @@ class Policy:
     ) -> Threshold:
         """Return from which change on one night of so many sessions counts against `nights`, each with its sessions.
 
-        Given, else learnt: four standard deviations of what a night is off the median of these nights. Until enough
+        Given, else learnt: so much that a night is off these nights once in 10,000 nights, by Student's t. Until enough
         nights tell how much nights differ, sessions tell it, and no less than melt's own threshold is taken.
         """
         if metric in self.given:
             return Threshold(self.given[metric], "given")
         room = math.sqrt(1 + 1 / max(1, len(nights)))
         if spread is not None:
-            value = math.expm1(_LEARNT_SIGMAS * spread.sigma * room)
+            # Loaded here: it takes a part of a second, and thresholds that are given never ask.
+            from scipy.special import stdtrit
+
+            value = math.expm1(float(stdtrit(spread.freedom, 1 - _CHANCE)) * spread.sigma * room)
             how = f"learnt: {spread.nights} nights differ by {spread.sigma:.1%}"
             return Threshold(max(LEAST, value), how)
         own = THRESHOLDS.get(metric, DEFAULT_THRESHOLD)
@@ -89,7 +97,7 @@ class Policy:
         few = f"until {LEAST_NIGHTS} nights are known"
         if sigma is None:
             return Threshold(own, f"melt's own, {few}")
-        value = math.expm1(_LEARNT_SIGMAS * _MEDIAN_INEFFICIENCY * sigma / math.sqrt(max(1, sessions)) * room)
+        value = math.expm1(_SESSION_SIGMAS * _MEDIAN_INEFFICIENCY * sigma / math.sqrt(max(1, sessions)) * room)
         if value <= own:
             return Threshold(own, f"melt's own, {few}")
         return Threshold(value, f"learnt: sessions differ by {sigma:.1%}, {few}")

@@ -6,7 +6,7 @@ Nothing of it is kept: the same store and the same flags come to the same verdic
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -53,12 +53,13 @@ class Replay:
         self._scopes: dict[str, str] = {}
         self._values: list[Mapping[str, float]] = []
 
-    def run(self, last: int) -> Judged:
-        """Take in all nights up to `last` and return what came of that one."""
-        judged = Judged(last)
+    def nights(self, last: int) -> Iterator[Judged]:
+        """Take in all nights up to `last` and give what came of each; figures of the last one are told in full.
+
+        Of the others they are left out where they are not off by the threshold: no verdict hangs on them.
+        """
         for index, night in enumerate(self.series.nights[: last + 1]):
-            judged = self._step(index, night, thorough=index == last)
-        return judged
+            yield self._step(index, night, thorough=index == last)
 
     def values(self, metric: str, last: int) -> dict[int, float]:
         """Return the medians of the nights that could be held against each other, by index."""
