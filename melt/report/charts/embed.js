@@ -3,7 +3,9 @@
 (() => {
 "use strict";
 
-const LEAST_WIDTH = 420;
+const LEAST_WIDTH = 520;
+const LEAST_STACKED_WIDTH = 340;
+const RIGHT = 20;
 const RESIZE_QUIET_MS = 150;
 const themes = MELT_THEMES;
 const prefersDark = matchMedia("(prefers-color-scheme: dark)");
@@ -14,10 +16,28 @@ const theme = () => {
   return document.documentElement.dataset.theme || (prefersDark.matches ? "dark" : "light");
 };
 
-// What a spec takes beside its fields (axes, their titles, padding) is not known before it was drawn once.
-function fitted(spec, width) {
-  const part = (view) => ({ ...view, ...("width" in view ? { width } : {}) });
-  return spec.vconcat ? { ...spec, vconcat: spec.vconcat.map(part) } : part(spec);
+// Lines that were broken for the width of a document, broken again for a narrower place.
+function wrapped(lines, size, width) {
+  const most = Math.max(16, Math.floor(width / (0.56 * size)));
+  return [lines].flat().flatMap((line) => {
+    const kept = [];
+    for (const word of line.split(" ")) {
+      const last = kept.length - 1;
+      if (last >= 0 && kept[last].length + 1 + word.length <= most) kept[last] += ` ${word}`;
+      else kept.push(word);
+    }
+    return kept;
+  });
+}
+
+function fitted(spec, chart, fieldWidth) {
+  const part = (view) => ({ ...view, ...("width" in view ? { width: fieldWidth } : {}) });
+  const whole = spec.vconcat ? { ...spec, vconcat: spec.vconcat.map(part) } : part(spec);
+  if (!spec.title?.text) return whole;
+  const { fontSize, subtitleFontSize } = themes[chart.theme].title;
+  const title = { ...spec.title, text: wrapped(spec.title.text, fontSize, chart.room) };
+  if (spec.title.subtitle) title.subtitle = wrapped(spec.title.subtitle, subtitleFontSize, chart.room);
+  return { ...whole, title };
 }
 
 async function render(element, chart, fieldWidth) {
@@ -25,25 +45,32 @@ async function render(element, chart, fieldWidth) {
     ast: true, actions: false, renderer: "svg", defaultStyle: false, config: themes[chart.theme],
     tooltip: { disableDefaultStyle: true },
   };
-  const result = await vegaEmbed(element, fitted(chart.spec, fieldWidth), options);
+  const result = await vegaEmbed(element, fitted(chart.spec, chart, fieldWidth), options);
   chart.result?.finalize();
   chart.result = result;
-  return element.querySelector("svg").getBoundingClientRect().width;
+  element.meltView = result.view;
+}
+
+// How much the axis and its title take beside the field is not known before they were drawn once.
+function besideField(element, fieldWidth) {
+  const left = element.querySelector("svg").getBoundingClientRect().left;
+  const fields = [...element.querySelectorAll("path.background")].map((path) => path.getBoundingClientRect());
+  const field = fields.find((box) => Math.abs(box.width - fieldWidth) < 2);
+  return field ? Math.ceil(field.left - left) + RIGHT : null;
 }
 
 async function draw(element, chart) {
-  const room = Math.max(LEAST_WIDTH, element.clientWidth);
+  const room = roomOf(element, chart);
   chart.room = room;
   chart.theme = theme();
-  const asked = Math.max(120, room - chart.beside);
-  const width = await render(element, chart, asked);
-  const over = Math.ceil(width - room);
-  if (Math.abs(over) > 2 && asked - over >= 120) {
-    chart.beside += over;
-    await render(element, chart, asked - over);
+  await render(element, chart, room - chart.beside);
+  const beside = besideField(element, room - chart.beside);
+  if (beside !== null && Math.abs(beside - chart.beside) > 2) {
+    chart.beside = beside;
+    await render(element, chart, room - beside);
   }
-  // Vega takes the focus of the keyboard for its graphic; a picture with a name is what it is.
-  element.querySelector("svg")?.setAttribute("role", "img");
+  // Vega offers its graphic as a document to walk through; a picture with a name is what it is.
+  element.querySelector("svg").setAttribute("role", "img");
   return chart.result.view;
 }
 
@@ -62,6 +89,11 @@ window.meltDraw = (element, spec) => {
   return queued(element);
 };
 
+// Labels of points were placed for a width: below this the picture scrolls in its box.
+function roomOf(element, chart) {
+  return Math.max(chart.spec.vconcat ? LEAST_STACKED_WIDTH : LEAST_WIDTH, element.clientWidth);
+}
+
 function redraw(isStale) {
   for (const [element, chart] of drawn) {
     if (!element.isConnected) {
@@ -78,7 +110,7 @@ let quiet = 0;
 const sizes = new ResizeObserver(() => {
   clearTimeout(quiet);
   quiet = setTimeout(() => redraw((element, chart) =>
-    Math.abs(Math.max(LEAST_WIDTH, element.clientWidth) - chart.room) > 2), RESIZE_QUIET_MS);
+    Math.abs(roomOf(element, chart) - chart.room) > 2), RESIZE_QUIET_MS);
 });
 const recolour = () => redraw((element, chart) => chart.theme !== theme());
 prefersDark.addEventListener("change", recolour);
