@@ -11,13 +11,13 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from melt import __version__
 from melt.analysis.figures import Figure, median_figure
+from melt.analysis.import_json import finite
 from melt.analysis.names import METRICS
-from melt.errors import UsageError
 from melt.records import (
     Artifact,
     DeviceFacts,
@@ -50,10 +50,6 @@ OTHER_UNITS: Mapping[str, str] = {
 
 _UNKNOWN = "unknown"
 _ID_LENGTH = 16
-
-
-class NotImportableError(UsageError):
-    """A file cannot be imported; the message says which, where in it, and what to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +120,7 @@ def _bundle(entry: Entry, source: Source, index: int, block: int, device_name: s
         quant=entry.quant,
         engine=entry.engine,
         workload=entry.workload,
-        settings=Settings(**entry.settings),
+        settings=_settings(entry.settings),
         repeat=Repeat(warmup=0, repetitions=max(map(len, entry.samples.values()), default=1)),
         sampling=Sampling(sensors_hz=0.0, process_hz=0.0, baseline_s=0.0),
     )
@@ -151,7 +147,7 @@ def _bundle(entry: Entry, source: Source, index: int, block: int, device_name: s
         outcome=Outcome.OK,
         verdict=decide(reasons, Thresholds(), energy_required=False),
         reasons=reasons,
-        used=dict(entry.used),
+        used={name: value for name, value in entry.used.items() if _is_plain(value)},
     )
     told = json.dumps(entry.told, indent=1, ensure_ascii=False)
     return RunBundle(start=start, stop=stop, metrics=_metrics(entry, source.tool), attachments={ENTRY: told})
@@ -164,6 +160,13 @@ def _reasons(entry: Entry, source: Source) -> tuple[Reason, ...]:
     if entry.invalid is None:
         return reasons
     return (Reason(code="imported_as_invalid", message=f"{source.tool} says: {entry.invalid}"), *reasons)
+
+
+def _settings(told: Mapping[str, Any]) -> Settings:
+    """Take over what is of the kind that a setting is; anything else is unknown, so melt's own default stands."""
+    kinds = {f.name: int if f.default is None else type(f.default) for f in fields(Settings)}
+    known: dict[str, Any] = {name: value for name, value in told.items() if type(value) is kinds[name]}
+    return Settings(**known)
 
 
 def _artifact(entry: Entry, tool: str) -> Artifact:
@@ -206,6 +209,10 @@ def _metric(name: str, figure: Figure, tool: str, repetition: int | None) -> Met
         note=figure.note,
         figures=dict(figure.figures),
     )
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, (str, list, bool)) or finite(value) is not None
 
 
 def _digest(*parts: object) -> str:

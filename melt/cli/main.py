@@ -19,8 +19,10 @@ VERBS = (
     "runs",
     "sweeps",
     "show",
+    "report",
     "export",
     "query",
+    "import_",
     "paper",
     "models",
     "quality",
@@ -88,7 +90,7 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
-        if name == called:
+        if called == verb.NAME:
             verb.configure(sub)
             sub.set_defaults(run=verb.run)
     return parser
