@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from melt.cli._quants_plan import Asked
@@ -15,12 +16,14 @@ if TYPE_CHECKING:
     from melt.analysis.recommend import Limit
     from melt.cli._quants_quality import Evaluated
     from melt.cli._quants_work import Measured
+    from melt.records import Artifact
     from melt.report.quants_data import LevelTable
 
 
 def make_table(
     args: argparse.Namespace,
     asked: Asked,
+    origin: Artifact | None,
     levels: Sequence[AskedLevel],
     measured: Measured,
     evaluated: Evaluated,
@@ -32,7 +35,7 @@ def make_table(
     from melt.analysis.recommend import recommend
     from melt.report.quants_data import LevelTable
 
-    evidence = Evidence(asked.workloads, measured.bundles, evaluated.qualities, evaluated.unmeasured)
+    evidence = Evidence(asked.workloads, measured.bundles, evaluated.qualities, evaluated.unmeasured, origin)
     candidates = tuple(_with_fit(one, asked, measured) for one in make_candidates(levels, evidence))
     revisions = (bundle.stop.used.get("engine_revision") for bundle in measured.bundles)
     return LevelTable(
@@ -62,3 +65,18 @@ def _with_fit(candidate: Candidate, asked: Asked, measured: Measured) -> Candida
         available_bytes=fit.available_bytes,
         total_bytes=fit.total_bytes,
     )
+
+
+def check_picture(path: Path) -> None:
+    """Raise UsageError for a file that no picture can be, before anything is measured."""
+    from melt.report.charts.output import check_path
+
+    check_path(path)
+
+
+def draw(table: LevelTable, path: Path) -> None:
+    """Draw the levels into a file. Raises UsageError."""
+    from melt.report.charts.output import write_chart
+    from melt.report.quants_picture import picture
+
+    write_chart(picture(table), path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 
 from melt.cli._adbargs import add_adb_argument
 from melt.cli._bars import progress_bars
@@ -21,7 +22,7 @@ takes what it has and goes on where it was stopped. docs/quants.md says how the 
 
 examples:
   melt quants smollm2-135m-instruct --min-tps 10 --max-memory 3GB --max-quality-loss 2%
-  melt quants hf://owner/repo/model-f16.gguf --device R5CT1234
+  melt quants hf://owner/repo/model-f16.gguf --device R5CT1234 --picture levels.html
   melt quants smollm2-135m-instruct --from-store --max-size 100MB
 
 exit status: as that of `melt run`
@@ -46,6 +47,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dry-run", action="store_true", help="print the runs and their time; measure nothing")
     parser.add_argument("-o", "--output", choices=_FORMATS, default="table", help="form (default: table)")
+    parser.add_argument(
+        "--picture", metavar="FILE", type=Path, help="draw quality against decode rate: FILE.svg, .png or .html"
+    )
     add_adb_argument(parser)
     add_store_argument(parser)
     parser.epilog = _EPILOG
@@ -57,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     Raises UsageError, ModelError, StoreError, DeviceError.
     """
     from melt.cli._quants_quality import Datasets
-    from melt.cli._quants_table import make_table
+    from melt.cli._quants_table import check_picture, draw, make_table
     from melt.cli._quants_work import look_up, make_levels, measure
     from melt.cli.run import print_dry_run
     from melt.models.library import Library
@@ -65,6 +69,8 @@ def run(args: argparse.Namespace) -> int:
 
     limits = limits_from_args(args)
     datasets = Datasets.of(args)
+    if args.picture is not None:
+        check_picture(args.picture)
     asked = asked_runs(args)
     library = Library()
     if args.dry_run:
@@ -73,7 +79,9 @@ def run(args: argparse.Namespace) -> int:
         origin, levels = make_levels(args.model, asked, library, progress, only_made=args.from_store)
     measured = look_up(args, asked, levels) if args.from_store else measure(args, asked, levels, library)
     evaluated = datasets.evaluate(args, origin, levels, only_known=args.from_store or not measured.complete)
-    table = make_table(args, asked, levels, measured, evaluated, limits)
+    table = make_table(args, asked, origin, levels, measured, evaluated, limits)
+    if args.picture is not None:
+        draw(table, args.picture)
     print(render_levels(table, args.output), end="")
     return measured.status
 

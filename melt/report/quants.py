@@ -18,6 +18,7 @@ from melt.analysis.choice import (
     alike_pairs,
     too_few,
 )
+from melt.analysis.efficiency_answers import ANSWERS
 from melt.analysis.statistics import MIN_SESSIONS
 from melt.errors import UsageError
 from melt.report.quants_data import LevelTable, level_csv, level_json
@@ -132,6 +133,8 @@ def _rows(candidates: Sequence[Candidate]) -> Iterator[list[str]]:
     yield ["perplexity", "", *_each(candidates, _perplexity)]
     yield ["same top-1", "", *_each(candidates, _top1)]
     yield _quantity_row(ACCURACY, candidates)
+    for name in ANSWERS:
+        yield _answers_row(name, candidates)
 
 
 def _each(candidates: Iterable[Candidate], write: Callable[[Candidate], str | None]) -> list[str]:
@@ -148,6 +151,17 @@ def _quantity_row(name: str, candidates: Sequence[Candidate]) -> list[str]:
         text = _NONE if figure is None else scale.write(figure.value)
         cells.append(text if spread is None else f"{text} ±{scale.write(spread)}")
     return [quantity.title, scale.symbol, *cells]
+
+
+def _answers_row(name: str, candidates: Sequence[Candidate]) -> list[str]:
+    figures = [candidate.answers.get(name) for candidate in candidates]
+    scale = scale_for((f.value for f in figures if f is not None and f.value is not None), ANSWERS[name].unit)
+    cells = []
+    for figure in figures:
+        text = _NONE if figure is None or figure.value is None else scale.write(figure.value)
+        off = None if figure is None else figure.uncertainty
+        cells.append(text if off is None else f"{text} ±{scale.write(off)}")
+    return [ANSWERS[name].title, scale.symbol, *cells]
 
 
 def _values_row(title: str, unit: str, values: Sequence[float | None]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from melt.analysis.candidates import Workloads
 from melt.analysis.choice import LOSS, QUANTITIES, Candidate, Figure, alike_pairs
+from melt.analysis.efficiency_answers import ANSWERS
 from melt.analysis.recommend import Met, Recommendation
 from melt.codec import to_dict
 from melt.records import DeviceFacts
@@ -75,6 +76,7 @@ def _level(table: LevelTable, candidate: Candidate) -> dict[str, Any]:
         "artifact": None if artifact is None else to_dict(artifact),
         "figures": {name: _figure(candidate, name) for name in QUANTITIES},
         "quality": {name: _quality(candidate, name) for name in _OF_TEXT},
+        "answers": {name: _answers(candidate, name) for name in ANSWERS},
         "dominated_by": list(table.dominated.get(candidate.level, ())),
         "limits": _states(table, candidate),
     }
@@ -92,6 +94,7 @@ def _flat(table: LevelTable) -> Iterator[dict[str, Any]]:
                 f"{name}_unit": quantity.unit,
             }
         row |= {name: _quality(candidate, name) for name in _OF_TEXT}
+        row |= {name: _answers(candidate, name)["value"] for name in ANSWERS}
         row["dominated_by"] = " ".join(table.dominated.get(candidate.level, ()))
         row["limits"] = "; ".join(f"{flag} {state}" for flag, state in _states(table, candidate).items())
         yield row
@@ -136,6 +139,16 @@ def _figure(candidate: Candidate, name: str) -> dict[str, Any]:
 def _quality(candidate: Candidate, name: str) -> float | None:
     text = None if candidate.text is None else candidate.text.text
     return None if text is None else getattr(text, name)
+
+
+def _answers(candidate: Candidate, name: str) -> dict[str, Any]:
+    figure = candidate.answers.get(name)
+    return {
+        "value": None if figure is None else figure.value,
+        "uncertainty": None if figure is None else figure.uncertainty,
+        "unit": ANSWERS[name].unit,
+        "note": candidate.outcome if figure is None else figure.note,
+    }
 
 
 def _states(table: LevelTable, candidate: Candidate) -> dict[str, str]:
