@@ -213,6 +213,9 @@ def test_carbon_takes_an_intensity_and_has_none_by_default() -> None:
     assert found.value == pytest.approx(response.value / 3.6e6 * 380.95)
     assert found.source == "CPU package at 380.95 g/kWh"
     assert found.note == "package-0; 380.95 g/kWh (DEU, 2023, codecarbon 3.3.2)"
+    shown = render_run(bundle_of(done, make_start(grid=grid)), "md")
+    (thousand,) = (line for line in shown.splitlines() if "for 1,000 responses" in line)
+    assert f"| {1000 * found.value:.2f} " in thousand
 
 
 def bundle_of(done: Evaluation, start: RunStart) -> RunBundle:
