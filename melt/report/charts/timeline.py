@@ -6,7 +6,7 @@ setting these two.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,14 +54,14 @@ def timeline_spec(bundle: RunBundle, *, width: int = 720, most_points: int = 150
     if told is None or not panels:
         return None
     t0_s, t1_s = ((end - told.zero_ns) / _S for end in told.span)
-    shaded = _shaded(bundle.windows, told)
     throttled = [] if told.throttled_ns is None else [{"t": (told.throttled_ns - told.zero_ns) / _S}]
+    datasets = {"phases": _shaded(bundle.windows, told), "throttled": throttled}
     return {
         "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
         "params": [{"name": "t0", "value": round(t0_s, 3)}, {"name": "t1", "value": round(t1_s, 3)}],
-        "datasets": {"phases": shaded, "throttled": throttled},
+        "datasets": datasets,
         "vconcat": [
-            _panel(panel, told, width, most_points, place == 0, place == len(panels) - 1)
+            _panel(panel, told.zero_ns, datasets, (width, most_points), place == 0, place == len(panels) - 1)
             for place, panel in enumerate(panels)
         ],
         "spacing": 4,
@@ -99,14 +99,16 @@ def _device_memory(bundle: RunBundle) -> Iterator[Track]:
                 return
 
 
-def _panel(panel: _Panel, told: Story, width: int, most_points: int, first: bool, last: bool) -> Spec:
+def _panel(
+    panel: _Panel, zero_ns: int, datasets: Mapping[str, Sequence[Spec]], size: tuple[int, int], first: bool, last: bool
+) -> Spec:
     values = np.concatenate([track.values for track in panel.tracks])
     factor, symbol = _scale(values[np.isfinite(values)], panel.unit)
     names = [shortened(plain(track.name), _NAME_CHARACTERS) for track in panel.tracks]
     rows = [
         {"t": t, "v": v, "s": name}
         for track, name in zip(panel.tracks, names, strict=True)
-        for t, v in _points(track, told.zero_ns, factor, most_points)
+        for t, v in _points(track, zero_ns, factor, size[1])
     ]
     several = len(names) > 1
     legend = {"orient": "top", "title": None, "offset": 2, "symbolType": "stroke", "symbolSize": 180, "columns": 3}
@@ -115,7 +117,7 @@ def _panel(panel: _Panel, told: Story, width: int, most_points: int, first: bool
     line = {"type": "line", "clip": True, "strokeWidth": 1.4, "interpolate": "step-after" if panel.steps else "linear"}
     axis = {"minExtent": _AXIS_PX, "maxExtent": _AXIS_PX, "tickCount": 3, "title": None, "labelLimit": _AXIS_PX - 8}
     return {
-        "width": width,
+        "width": size[0],
         "height": panel.height_px,
         "title": {
             "text": f"{plain(panel.title)}, {symbol}" if symbol else plain(panel.title),
@@ -125,12 +127,8 @@ def _panel(panel: _Panel, told: Story, width: int, most_points: int, first: bool
             "frame": "group",
         },
         "layer": [
-            _phases(first, last),
-            {
-                "data": {"name": "throttled"},
-                "mark": {"type": "rule", "clip": True, "strokeDash": [3, 3], "color": {"expr": "failed"}},
-                "encoding": {"x": _time(last)},
-            },
+            *([_phases(first, last)] if datasets["phases"] else []),
+            *([_throttled(last)] if datasets["throttled"] else []),
             {
                 "data": {"values": rows},
                 "mark": line,
@@ -164,6 +162,14 @@ def _time(labelled: bool, field: str = "t") -> Spec:
     title = "seconds since the first measured token"
     axis = {"title": title, "tickCount": 8} if labelled else {"labels": False, "ticks": False, "title": None}
     return {"field": field, "type": "quantitative", "scale": scale, "axis": axis}
+
+
+def _throttled(labelled: bool) -> Spec:
+    return {
+        "data": {"name": "throttled"},
+        "mark": {"type": "rule", "clip": True, "strokeDash": [3, 3], "color": {"expr": "failed"}},
+        "encoding": {"x": _time(labelled)},
+    }
 
 
 def _phases(legend: bool, labelled: bool) -> Spec:
