@@ -22,8 +22,8 @@ from melt.errors import UsageError
 from melt.records import Outcome, RunStart
 from melt.traces import RunBundle
 
-ALLOWABLE = tuple(dict.fromkeys((*alike.FIELDS, *alike.ASKED)))
-"""What may be allowed to differ although nobody compares by it."""
+ALLOWABLE = tuple(name for name in dict.fromkeys((*alike.FIELDS, *alike.ASKED)) if name != "provenance")
+"""What may be allowed to differ although nobody compares by it: anything but who measured."""
 
 _NO_ANSWER = frozenset({Outcome.DEVICE_LOST, Outcome.ABORTED, Outcome.SKIPPED})
 """Ends of runs that tell nothing of what was run."""

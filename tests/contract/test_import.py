@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from store_samples import make_bundle
 
+from melt.analysis.alike import IncomparableError, check_alike
 from melt.analysis.import_formats import READERS, read_entries
 from melt.analysis.import_json import NotImportableError
 from melt.analysis.imported import Source, bundles_of
+from melt.analysis.pairs import ALLOWABLE
 from melt.cli.main import main
 from melt.codec import dumps, loads
 from melt.records import Outcome, RunStart, RunStop, Verdict
@@ -155,14 +158,15 @@ def test_never_beside_what_melt_measured(melt: Melt, tmp_path: Path) -> None:
     melt("import", BENCH / "2026-pinned.jsonl", "--device", "local")
     with Store.open(tmp_path / "store") as store:
         imported = store.bundles()[0].start
-        own = make_bundle("own", n_prompt=32, n_gen=0, model=imported.spec.model, repetitions=3)
-        store.publish(own)
+        store.publish(make_bundle("own"))
     assert melt("runs", "--only-valid", "-o", "csv")[0].count("\n") == 2
-    from melt.analysis.alike import FIELDS, found
-
-    assert "provenance" in FIELDS
-    assert found(own)["provenance"] == "measured by melt"
-    assert found(bundles(tmp_path)[f"{imported.spec.model} pp32"])["provenance"] == "imported from llama-bench"
+    theirs = bundles(tmp_path)[f"{imported.spec.model} pp32"]
+    ours = replace(theirs, start=replace(imported, imported=None))
+    for pair in ([theirs, ours], [ours, theirs]):
+        with pytest.raises(IncomparableError, match=r"the provenance is '(measured by melt|imported from llama-bench)'"):
+            check_alike(pair, "device")
+    check_alike([theirs, theirs], "device")
+    assert "provenance" not in ALLOWABLE
 
 
 @pytest.mark.parametrize(
