@@ -20,6 +20,7 @@ from melt.analysis.choice import (
     over_sessions,
     quality_loss,
 )
+from melt.analysis.efficiency_answers import level_answers
 from melt.analysis.energy import covers
 from melt.analysis.sessions import by_session, is_believed, outcome_of, session_values
 from melt.analysis.statistics import median_of
@@ -59,13 +60,15 @@ class Workloads:
 class Evidence:
     """What the store has: runs of all levels on one device that may stand side by side, and evaluations of files.
 
-    `bundles` are of `workloads` alone. `unmeasured` says why there is no quality of a file, by its sha256.
+    `bundles` are of `workloads` alone. `unmeasured` says why there is no quality of a file, by its sha256. `original`
+    is the file that the levels are of, as it was published.
     """
 
     workloads: Workloads
     bundles: Sequence[RunBundle]
     qualities: Sequence[Quality] = ()
     unmeasured: Mapping[str, str] | None = None
+    original: Artifact | None = None
 
 
 def make_candidates(asked: Sequence[AskedLevel], evidence: Evidence) -> list[Candidate]:
@@ -87,11 +90,14 @@ def make_candidates(asked: Sequence[AskedLevel], evidence: Evidence) -> list[Can
     if works.sustained is None:
         del sources[SUSTAINED]
     found = [_of_file(one) for one in asked]
+    taken: dict[str, Workload] = {}
     for name, workloads in sources.items():
         figures = {workload: [_figure(c, name, workload, evidence.bundles) for c in found] for workload in workloads}
         best = max(workloads, key=lambda w: sum(isinstance(figure, Figure) for figure in figures[w]))
         found = [_with(c, name, figure) for c, figure in zip(found, figures[best], strict=True)]
-    return [_with_quality(_with_outcome(c, evidence), evidence) for c in found]
+        taken[name] = best
+    judged = (_with_quality(_with_outcome(c, evidence), evidence) for c in found)
+    return [_with_answers(c, evidence, taken[ENERGY]) for c in judged]
 
 
 def _of_file(asked: AskedLevel) -> Candidate:
@@ -172,6 +178,12 @@ def _with_outcome(candidate: Candidate, evidence: Evidence) -> Candidate:
     last = requests[-1].stop
     outcome = "invalid" if last.outcome is Outcome.OK else str(last.outcome)
     return replace(candidate, outcome=outcome, why=next((reason.message for reason in last.reasons), None))
+
+
+def _with_answers(candidate: Candidate, evidence: Evidence, metered: Workload) -> Candidate:
+    """Say what the answers of a level are worth, by the power of the workload whose energy is told."""
+    own = [b for b in _own(candidate, evidence.bundles) if b.start.spec.workload == metered and is_believed(b)]
+    return replace(candidate, answers=level_answers(own, candidate.choices, evidence.original))
 
 
 def _with_quality(candidate: Candidate, evidence: Evidence) -> Candidate:

@@ -13,6 +13,7 @@ from enum import StrEnum
 from statistics import fmean, median, stdev
 from types import MappingProxyType
 
+from melt.analysis.figures import Figure as RunFigure
 from melt.analysis.judgement import Judgement, judge_difference
 from melt.analysis.quality_compare import Difference, Told, differences
 from melt.analysis.statistics import MIN_SESSIONS
@@ -100,6 +101,7 @@ class Candidate:
 
     `outcome` is what became of it where it has no figures of the device (`oom`, `cannot be made`), and `why` the
     reason. `needed_bytes` is what a run is expected to take of the memory, of which `available_bytes` were free.
+    `answers` says what its answers are worth, by the names of `efficiency_answers.ANSWERS`.
     """
 
     level: str
@@ -115,6 +117,7 @@ class Candidate:
     total_bytes: int | None = None
     text: Quality | None = None
     choices: Quality | None = None
+    answers: Mapping[str, RunFigure] = field(default_factory=dict)
 
     @property
     def runs(self) -> bool:

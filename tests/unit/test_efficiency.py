@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -10,9 +11,13 @@ from efficiency_samples import GIB, dimensioned, used
 from quality_samples import choices_quality, text_quality
 from store_samples import make_bundle
 
+from melt.analysis.candidates import AskedLevel, Evidence, Workloads, make_candidates
 from melt.analysis.efficiency_answers import ANSWERS, answer_figures, level_answers
 from melt.analysis.quality import wilson
+from melt.analysis.recommend import recommend
 from melt.records import Grid, Metric, RunStart, Settings, Workload
+from melt.report.quants import render_levels
+from melt.report.quants_data import LevelTable
 
 
 def test_mfu_counts_what_a_phase_must_compute():
@@ -138,6 +143,34 @@ def test_of_several_runs_the_median_counts():
     seen = level_answers(bundles, choices_quality("q8_0", [True]))
     assert seen["intelligence_per_w"].value == pytest.approx(1 / 5)
     assert level_answers([], None)["accuracy_per_j"].note == "not run"
+
+
+def test_a_level_is_shown_with_what_its_answers_are_worth():
+    start, metrics = metered()
+    done = replace(make_bundle(), start=start, metrics=metrics)
+    unmetered = replace(done, metrics=run(used(), start=start).metrics)
+    for bundle, shown in ((done, "Intelligence per Watt"), (unmetered, None)):
+        evidence = Evidence(
+            Workloads(start.spec.workload),
+            [bundle],
+            [choices_quality("q8_0", [True] * 4 + [False])],
+            original=replace(start.artifact, weight_bytes=400_000_000),
+        )
+        candidates = make_candidates([AskedLevel("q8_0", start.artifact)], evidence)
+        table = LevelTable(
+            model="tiny",
+            device=None,
+            engine_revision=None,
+            workloads=evidence.workloads,
+            candidates=tuple(candidates),
+            dominated={},
+            recommendation=recommend(candidates, (), None),
+        )
+        text, (level,) = render_levels(table, "md"), json.loads(render_levels(table, "json"))["levels"]
+        assert ("Intelligence per Watt | 1/W | 0.160 ±0.085 " in text) == (shown is not None)
+        assert level["answers"]["compression_ratio"]["value"] == 4.0
+        assert (level["answers"]["accuracy_per_j"]["value"] is None) == (shown is None)
+        assert (level["answers"]["accuracy_per_j"]["note"] == "no power sensor") == (shown is None)
 
 
 def test_answers_are_not_guessed():
