@@ -23,11 +23,11 @@ _ZERO_TICK = 0.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Axis:
-    """What an axis shows: its title, the stored unit of its values (melt.units), which end is better."""
+    """What an axis shows: its title, the stored unit of its values (melt.units), which end is better, if one is."""
 
     title: str
     unit: str
-    better: Better
+    better: Better | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +69,8 @@ class Scale:
     def axis_spec(self) -> Spec:
         """Return the axis of the channel; its title says which way is better."""
         unit = f", {self.symbol}" if self.symbol else ""
-        better = "higher is better →" if self.axis.better == "higher" else "← lower is better"
-        spec: Spec = {"title": f"{self.axis.title}{unit}  ({better})"}
+        better = {"higher": "  (higher is better →)", "lower": "  (← lower is better)", None: ""}[self.axis.better]
+        spec: Spec = {"title": f"{self.axis.title}{unit}{better}"}
         if self.kind == "linear":
             return {**spec, "tickCount": _MOST_TICKS}
         return {**spec, "values": self._ticks(), "format": "~g"}

@@ -18,8 +18,8 @@ def page_script() -> str:
     """Return the script for a page, about 0.9 MB; it may stand inside `<script>`.
 
     It defines `meltDraw(element, spec)`, which gives a promise of Vega's view (later: `element.meltView`), and draws
-    each `.melt-chart` when it comes near the screen. Charts fit their element's width and follow the theme (`data-theme` of the document's
-    element, else the system's); print is light.
+    each `.melt-chart` when it comes near the screen. Charts fit their element's width and follow the theme
+    (`data-theme` of the document's element, else the system's); print is light.
     """
     themes = json.dumps({name: theme.config() for name, theme in THEMES.items()}, separators=(",", ":"))
     ours = _OURS.read_text(encoding="utf-8").replace("MELT_THEMES", themes)
