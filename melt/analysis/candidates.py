@@ -20,8 +20,9 @@ from melt.analysis.choice import (
     over_sessions,
     quality_loss,
 )
-from melt.analysis.efficiency_answers import level_answers
+from melt.analysis.efficiency_answers import ANSWERS, level_answers
 from melt.analysis.energy import covers
+from melt.analysis.figures import Figure as RunFigure
 from melt.analysis.sessions import by_session, is_believed, outcome_of, session_values
 from melt.analysis.statistics import median_of
 from melt.records import Artifact, Metric, Outcome, Verdict, Workload
@@ -90,14 +91,12 @@ def make_candidates(asked: Sequence[AskedLevel], evidence: Evidence) -> list[Can
     if works.sustained is None:
         del sources[SUSTAINED]
     found = [_of_file(one) for one in asked]
-    taken: dict[str, Workload] = {}
     for name, workloads in sources.items():
         figures = {workload: [_figure(c, name, workload, evidence.bundles) for c in found] for workload in workloads}
         best = max(workloads, key=lambda w: sum(isinstance(figure, Figure) for figure in figures[w]))
         found = [_with(c, name, figure) for c, figure in zip(found, figures[best], strict=True)]
-        taken[name] = best
-    judged = (_with_quality(_with_outcome(c, evidence), evidence) for c in found)
-    return [_with_answers(c, evidence, taken[ENERGY]) for c in judged]
+    judged = [_with_quality(_with_outcome(c, evidence), evidence) for c in found]
+    return _with_answers(judged, evidence, (request, sustained))
 
 
 def _of_file(asked: AskedLevel) -> Candidate:
@@ -180,10 +179,27 @@ def _with_outcome(candidate: Candidate, evidence: Evidence) -> Candidate:
     return replace(candidate, outcome=outcome, why=next((reason.message for reason in last.reasons), None))
 
 
-def _with_answers(candidate: Candidate, evidence: Evidence, metered: Workload) -> Candidate:
-    """Say what the answers of a level are worth, by the power of the workload whose energy is told."""
-    own = [b for b in _own(candidate, evidence.bundles) if b.start.spec.workload == metered and is_believed(b)]
-    return replace(candidate, answers=level_answers(own, candidate.choices, evidence.original))
+def _with_answers(
+    candidates: Sequence[Candidate], evidence: Evidence, workloads: Sequence[Workload]
+) -> list[Candidate]:
+    """Say what the answers of each level are worth, a figure by the same workload for all levels.
+
+    A response has a prompt and an answer, so what is by response is of the requests, even where power is of both.
+    """
+    found = {workload: [_answers(candidate, evidence, workload) for candidate in candidates] for workload in workloads}
+    best = {
+        name: max(workloads, key=lambda w: sum(answers[name].value is not None for answers in found[w]))
+        for name in ANSWERS
+    }
+    return [
+        replace(candidate, answers={name: found[best[name]][i][name] for name in ANSWERS})
+        for i, candidate in enumerate(candidates)
+    ]
+
+
+def _answers(candidate: Candidate, evidence: Evidence, workload: Workload) -> dict[str, RunFigure]:
+    own = [b for b in _own(candidate, evidence.bundles) if b.start.spec.workload == workload and is_believed(b)]
+    return level_answers(own, candidate.choices, evidence.original)
 
 
 def _with_quality(candidate: Candidate, evidence: Evidence) -> Candidate:

@@ -149,10 +149,14 @@ def test_a_level_is_shown_with_what_its_answers_are_worth():
     start, metrics = metered()
     done = replace(make_bundle(), start=start, metrics=metrics)
     unmetered = replace(done, metrics=run(used(), start=start).metrics)
+    # Power is told under load as well, the energy of a response by the requests alone.
+    load = Workload(n_gen=32, duration_s=60.0)
+    loaded = replace(done, start=replace(start, spec=replace(start.spec, workload=load)))
+    loaded = replace(loaded, metrics=tuple(m for m in metrics if m.name != "energy_response_j"))
     for bundle, shown in ((done, "Intelligence per Watt"), (unmetered, None)):
         evidence = Evidence(
-            Workloads(start.spec.workload),
-            [bundle],
+            Workloads(start.spec.workload, load),
+            [bundle] if shown is None else [bundle, loaded],
             [choices_quality("q8_0", [True] * 4 + [False])],
             original=replace(start.artifact, weight_bytes=400_000_000),
         )
