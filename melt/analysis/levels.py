@@ -30,6 +30,10 @@ _MOST = 4.0
 Half of a shift of 2.5 is forgiven: 5 % where nights differ by 2 %. One odd night never makes an alert: it takes two.
 benchmarks/nightly.py simulates what comes of them.
 """
+_SURE_OF_BETTER = 4
+"""Nights after the first that was better until a better level is believed: a lucky week must not become the measure."""
+_STILL_THE_SAME = 3
+"""Nights back at the old level after which another fall is another one."""
 _FINEST = 0.001
 """No spread is taken to be smaller, as a share: a peak of memory may be the same to the byte for weeks."""
 _FAR_SIGMAS = 3.0
@@ -130,25 +134,38 @@ class Watch:
         if off is not None:
             for one, sigmas in ((self._worse, -self.better * off), (self._improved, self.better * off)):
                 one.add(night, max(-_MOST, min(_MOST, sigmas)))
-        if regressed or self._alerts(self._worse, night):
+        if regressed or self._alerts(self._worse, night) or self._is_still_down(night):
             self._fall(night, by_sessions=regressed)
             return
         self._end_open(night)
         self.levels[-1].append(night)
-        if self._alerts(self._improved, night):
-            self._rise()
+        since = self._improved.since
+        if since is not None and night - since >= _SURE_OF_BETTER and self._alerts(self._improved, night):
+            self._rise(since)
+
+    def _is_still_down(self, night: int) -> bool:
+        """Return whether a night of an open regression is nearer to the new level than to the old one."""
+        if self._open is None:
+            return False
+        old = math.log(self._open.before)
+        new = median(value for at, value in self._logs.items() if self._open.night <= at < night)
+        return abs(self._logs[night] - new) < abs(self._logs[night] - old)
 
     def _fall(self, night: int, *, by_sessions: bool) -> None:
-        if self._open is None:
+        if self._open is not None:
+            return
+        last = self.shifts[-1] if self.shifts else None
+        if last is not None and last.ended is not None and night - last.ended <= _STILL_THE_SAME:
+            self._open = last
+            last.ended = None
+        else:
             since = night if self._worse.since is None else self._worse.since
-            if self.shifts and self.shifts[-1].night == since and self.shifts[-1].ended is not None:
-                self.shifts.pop()
             self._open = Shift(since, Change.REGRESSED, math.exp(self._middle()), by_sessions)
             self.shifts.append(self._open)
-            self.levels[-1] = [one for one in self.levels[-1] if one < since]
+        begun = self._open.night
+        self.levels[-1] = [one for one in self.levels[-1] if one < begun]
 
-    def _rise(self) -> None:
-        since = self._improved.since or 0
+    def _rise(self, since: int) -> None:
         self.shifts.append(Shift(since, Change.IMPROVED, math.exp(self._middle())))
         level = self.levels[-1]
         self.levels[-1:] = [[one for one in level if one < since], [one for one in level if one >= since]]
