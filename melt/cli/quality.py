@@ -120,7 +120,9 @@ def run(args: argparse.Namespace) -> int:
 def _place(selector: str, progress: Progress) -> Iterator[Place]:
     """Give where models are scored; a device is held meanwhile. Raises UsageError, EngineError, DeviceError."""
     from melt.quality.places import Here
+    from melt.transports.registry import resolve
 
+    selector = resolve(selector)
     if selector == "local":
         yield Here()
         return
