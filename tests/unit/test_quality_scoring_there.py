@@ -1,4 +1,4 @@
-"""What a device's journal says of an evaluation: long lines are put together, and an end without a word has a reason."""
+"""What a journal says of an evaluation: long lines are put together, and an end without a word has a reason."""
 
 from __future__ import annotations
 
