@@ -27,6 +27,8 @@ _KINDS = {
 
 _BETTER: Mapping[int, Better] = MappingProxyType({1: "higher", -1: "lower"})
 _MOST_MARKS = 40
+_FEW_NIGHTS, _MANY_NIGHTS = 6, 90
+_AREA, _SMALL_AREA = 55, 18
 _LABEL_CHARACTERS = 26
 _ROWS = 3
 """Labels of changes that follow each other stand on so many lines, or they would cover each other."""
@@ -61,15 +63,24 @@ def history_spec(
         "height": height,
         "data": {"values": rows},
         "encoding": {
-            "x": {"field": "t", "type": "temporal", "scale": {"type": "utc", "padding": 10}, "axis": _time_axis()},
+            "x": {
+                "field": "t",
+                "type": "temporal",
+                "scale": {"type": "utc", "padding": 10},
+                "axis": _time_axis(series.nights),
+            },
             "y": {"field": "y", "type": "quantitative", "scale": scale.scale_spec(), "axis": _value_axis(scale)},
         },
-        "layer": [*_rule_layers(rules), *_point_layers(present)],
+        "layer": [*_rule_layers(rules), *_point_layers(present, len(rows))],
     }
 
 
-def _time_axis() -> Spec:
-    return {"title": "night (UTC)", "tickCount": 8, "labelFlush": True, "grid": False}
+def _time_axis(nights: Sequence[Night]) -> Spec:
+    axis: Spec = {"title": "night (UTC)", "tickCount": 8, "grid": False}
+    if len(nights) > _FEW_NIGHTS:
+        return axis
+    # Ticks at round times tell little of a few nights: over one night they are milliseconds.
+    return {**axis, "values": [night.began_utc_ns // _NS_PER_MS for night in nights], "format": "%b %d, %H:%M"}
 
 
 def _value_axis(scale: Scale) -> Spec:
@@ -168,7 +179,7 @@ def _rule_layers(rules: Sequence[Spec]) -> list[Spec]:
     return layers
 
 
-def _point_layers(present: Sequence[str]) -> list[Spec]:
+def _point_layers(present: Sequence[str], n: int) -> list[Spec]:
     kinds = list(present)
     legend = {"title": None, "orient": "bottom", "symbolSize": 80} if kinds != ["valid"] else None
     colour = {"domain": kinds, "range": [{"expr": _KINDS[kind][0]} for kind in kinds]}
@@ -189,7 +200,7 @@ def _point_layers(present: Sequence[str]) -> list[Spec]:
         {
             "mark": {
                 "type": "point",
-                "size": 55,
+                "size": _AREA if n <= _MANY_NIGHTS else _SMALL_AREA,
                 "opacity": 1,
                 "tooltip": {"expr": "datum.tip"},
             },

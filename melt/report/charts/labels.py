@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, NamedTuple
@@ -34,10 +34,10 @@ class Box(NamedTuple):
 
     def overlap(self, other: Box) -> float:
         """Return the area that both cover, as a share of the smaller."""
+        if self.x1 <= other.x0 or other.x1 <= self.x0 or self.y1 <= other.y0 or other.y1 <= self.y0:
+            return 0.0
         width = min(self.x1, other.x1) - max(self.x0, other.x0)
         height = min(self.y1, other.y1) - max(self.y0, other.y0)
-        if width <= 0 or height <= 0:
-            return 0.0
         return width * height / max(1e-9, min(self.area, other.area))
 
     @property
@@ -85,22 +85,29 @@ def placed(marks: Sequence[Mark], frame: Box, polylines: Sequence[Sequence[Pixel
     found = []
     for mark in marks:
         others = [other.box for other in marks if other is not mark]
-        best = min(_places(mark), key=lambda place: _cost(place, frame, boxes, others, lined))
+        best, best_cost = None, math.inf
+        for least_px, places in _rings(mark):
+            if best_cost <= _PER_PX * least_px:
+                break
+            for place in places:
+                cost = _cost(place, frame, boxes, others, lined)
+                if cost < best_cost:
+                    best, best_cost = place, cost
+        if best is None:
+            raise ValueError(f"a mark at {mark.x}, {mark.y} has no place")
         boxes.append(best.box)
         found.append(best)
     return found
 
 
-def _places(mark: Mark) -> list[Place]:
+def _rings(mark: Mark) -> Iterator[tuple[float, Iterator[Place]]]:
+    """Yield places nearer and farther, each time with the least distance that any of them has."""
     near = mark.radius + _GAP_PX
-    beside = [_place(mark, sx * near * _diagonal(sx, sy), sy * near * _diagonal(sx, sy), sx) for sx, sy in _BESIDE]
+    beside = ((sx, sy, near * _diagonal(sx, sy)) for sx, sy in _BESIDE)
+    yield 0.0, (_place(mark, sx * r, sy * r, sx) for sx, sy, r in beside)
     angles = [2 * math.pi * i / _DIRECTIONS for i in range(_DIRECTIONS)]
-    rings = [
-        _place(mark, r * math.cos(a), r * math.sin(a), round(math.cos(a)))
-        for r in (near + ring for ring in _RINGS_PX)
-        for a in angles
-    ]
-    return [*beside, *rings]
+    for r in (near + ring for ring in _RINGS_PX):
+        yield r, (_place(mark, r * math.cos(a), r * math.sin(a), round(math.cos(a))) for a in angles)
 
 
 def _diagonal(sx: int, sy: int) -> float:
