@@ -130,6 +130,7 @@ def test_compute_counts_what_it_computes(agent: Agent, path: str) -> None:
     """Each loop adds up its own results, and the agent fails where they are not those of the operations it counts."""
     agent.env["MELT_COMPUTE"] = path
     answer = agent.json("compute", "--threads", "2", "--ms", "40")
+    assert sorted(answer) == ["f32_ops_per_s", "f32_path", "int8_ops_per_s", "int8_path", "threads"]
     assert answer["threads"] == 2
     assert answer["int8_ops_per_s"] > 1e7
     assert answer["f32_ops_per_s"] > 1e7
@@ -202,6 +203,15 @@ class TestClient:
         client.deploy()
         offset_ns, uncertainty_ns = client.clock_offset(20)
         assert abs(offset_ns) <= uncertainty_ns
+
+    def test_arithmetic_is_measured_as_the_agent_says(self, shipped_agent: Path, tmp_path: Path) -> None:
+        client = AgentClient(LocalTransport(), str(tmp_path))
+        client.deploy()
+        found = client.compute(1)
+        assert found.threads == 1
+        assert found.int8_ops_per_s > 1e8
+        assert found.f32_ops_per_s > 1e8
+        assert {found.int8_path, found.f32_path} <= {*Path("/proc/cpuinfo").read_text().split(), "plain"}
 
     def test_a_burst_is_on_the_clock_of_the_device(self, shipped_agent: Path, tmp_path: Path) -> None:
         client = AgentClient(LocalTransport(), str(tmp_path))
