@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -67,11 +68,13 @@ def asked_runs(args: argparse.Namespace) -> Asked:
     from melt.plan.expand import expand
     from melt.plan.flags import PlanFlags, plan_from_flags
     from melt.plan.ids import new_id
+    from melt.plan.values import duration
+    from melt.plan.workloads import tokens
 
     levels = {level.name.lower(): level.name for level in select_levels(args.quant)}
-    words = [f"pp{args.n_prompt}+tg{args.n_gen}"]
+    words = [f"pp{_checked('-p', tokens, args.n_prompt)}+tg{_checked('-n', tokens, args.n_gen)}"]
     if args.sustained != "0":
-        words.append(f"tg{_SUSTAINED_TOKENS} for {args.sustained}")
+        words.append(f"tg{_SUSTAINED_TOKENS} for {_checked('--sustained', duration, args.sustained):.12g}s")
     flags = PlanFlags(
         name="quants",
         devices=(args.device,),
@@ -99,3 +102,10 @@ def asked_runs(args: argparse.Namespace) -> Asked:
         for spec in specs
     )
     return Asked(sweep_id, specs, plan.devices[0], levels, Workloads(*plan.workloads))
+
+
+def _checked(flag: str, read: Callable[[str], float], text: str) -> float:
+    try:
+        return read(text)
+    except UsageError as error:
+        raise UsageError(f"{flag}: {error}") from error
