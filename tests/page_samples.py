@@ -1,4 +1,4 @@
-"""Runs for pages: nights of several levels on two devices, one that was killed, traces with everything that is drawn."""
+"""Runs for pages: nights of several levels on two devices, one that was killed, traces with all that is drawn."""
 
 from __future__ import annotations
 

@@ -16,9 +16,8 @@ from melt.analysis.ab import Change
 from melt.analysis.nightly import SeriesReport
 from melt.records import Verdict
 from melt.report.page.background import conditions, doubts, failures, states
-from melt.report.page.fronts import Picture
-from melt.report.page.nights import Nightly, nightly_of
-from melt.report.page.parts import pack, pack_text
+from melt.report.page.nights import Nightly, history_pictures, nightly_of
+from melt.report.page.parts import Picture, pack, pack_text
 from melt.report.page.runs import RunLine, run_detail, run_line
 from melt.report.page.summary import Line, Summary
 from melt.report.page.timelines import Timelines
@@ -56,7 +55,8 @@ def page_html(
     style, script = _asset("page.css"), _asset("page.js")
     details = [run_detail(bundle) for bundle in bundles]
     places = {bundle.start.spec.run_id: index for index, bundle in enumerate(bundles)}
-    library = load_library() if pictures or timelines.packed else ""
+    histories, undrawn = history_pictures(nights)
+    library = load_library() if pictures or histories or timelines.packed else ""
     nightly = [nightly_of(nights, line.series_id) for line in summary.lines]
     lines = [(index, run_line(bundle)) for index, bundle in reversed(list(enumerate(bundles)))]
     html: str = _template().render(
@@ -77,11 +77,13 @@ def page_html(
         most_conditions=_MOST_CONDITIONS,
         most_failures=_MOST_FAILURES,
         pictures=pictures,
+        histories=histories,
+        undrawn=undrawn,
         timelines=timelines,
         packed={
             "lines": pack([_line_detail(*told, places) for told in zip(summary.lines, nightly, strict=True)]),
             "runs": pack(details),
-            "charts": pack([picture.spec for picture in pictures]),
+            "charts": pack([picture.spec for picture in (*pictures, *histories)]),
             "library": pack_text(library),
         },
     )

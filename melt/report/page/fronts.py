@@ -10,7 +10,7 @@ from melt.analysis.sessions import is_believed
 from melt.records import Artifact
 from melt.records.quality import Quality
 from melt.report.charts.pareto import Axis, ParetoPoint, pareto_spec
-from melt.report.charts.theme import Spec
+from melt.report.page.parts import Picture
 from melt.traces import RunBundle
 
 Qualities = Mapping[str, Sequence[Quality]]
@@ -26,14 +26,6 @@ _QUALITIES: tuple[tuple[Axis, Callable[[Quality], float | None]], ...] = (
     (Axis(title="Accuracy", unit="ratio", better="higher"), lambda q: q.choices.accuracy if q.choices else None),
 )
 """What a level keeps, the most telling first: perplexity may fall by luck while a model gets worse, docs/quality.md."""
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A chart and its name for those who do not see it."""
-
-    name: str
-    spec: Spec
 
 
 @dataclass(frozen=True, slots=True)

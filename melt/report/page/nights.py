@@ -9,11 +9,17 @@ from melt.analysis.ab import Change, overall
 from melt.analysis.history import Series
 from melt.analysis.nightly import Finding, SeriesReport, judge_series
 from melt.analysis.policy import Policy
+from melt.report.charts.history import history_spec
+from melt.report.page.parts import Picture
 from melt.report.run import title_of
 from melt.report.scale import percent
 from melt.traces import RunBundle
 
 _LEAST_NIGHTS = 2
+_LEAST_DRAWN = 3
+_MOST_PICTURES = 16
+_SHOWN = ("decode_tps", "prefill_tps")
+"""What is drawn of every history: the first of these that it has. Others are where their level changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,26 @@ def nightly_of(reports: Mapping[str, SeriesReport], series_id: str) -> Nightly |
         return None
     change = overall(finding.change for finding in judged)
     return Nightly(str(change), _cause(judged, change), tuple(map(_row, judged)))
+
+
+def history_pictures(reports: Mapping[str, SeriesReport]) -> tuple[list[Picture], int]:
+    """Draw the histories of three nights and more, those first that changed; and count those left undrawn."""
+    wanted = []
+    for report in reports.values():
+        if len(report.series.nights) >= _LEAST_DRAWN:
+            changed = dict.fromkeys(change.metric for change in report.changes)
+            usual = next((name for name in _SHOWN if name in report.series.metrics()), None)
+            wanted += [
+                (name not in changed, report, name) for name in {**dict.fromkeys(filter(None, [usual])), **changed}
+            ]
+    # Sorted by whether it changed alone: the order of the runs stays within.
+    wanted.sort(key=lambda one: one[0])
+    pictures = []
+    for _, report, metric in wanted[:_MOST_PICTURES]:
+        spec = history_spec(report.series, metric, report.changes)
+        if spec is not None:
+            pictures.append(Picture(f"History of {title_of(metric)}, {report.series.label}", spec))
+    return pictures, len(wanted) - min(len(wanted), _MOST_PICTURES)
 
 
 def _cause(judged: Sequence[Finding], change: Change) -> str:

@@ -8,6 +8,8 @@ import zlib
 from dataclasses import dataclass
 from typing import Any
 
+from melt.report.charts.theme import Spec
+
 
 @dataclass(frozen=True, slots=True)
 class Figure:
@@ -16,6 +18,14 @@ class Figure:
     text: str
     sort: float | None = None
     beside: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A chart, and its name for those who do not see it."""
+
+    name: str
+    spec: Spec
 
 
 NOT_MEASURED = Figure("-")

@@ -1,0 +1,178 @@
+"""The page in a real browser: it says what the store says, loads nothing, runs nothing but its own, has a keyboard."""
+
+from __future__ import annotations
+
+import re
+import shutil
+
+import pytest
+from page_samples import HOSTILE, killed, nights, publish
+from store_samples import make_bundle
+
+from melt.cli.main import main
+from melt.store.selection import Selection
+from melt.store.store import Store
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def browser():
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("chromium is not installed (Debian: chromium)")
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra: test)")
+    with playwright.sync_playwright() as driver:
+        # A sandbox of its own needs a user of its own, and containers run tests as root.
+        launched = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+def report(folder, bundles, *flags):
+    store, path = folder / "store", folder / "report.html"
+    with Store.open(store) as made:
+        publish(made, bundles)
+    assert main(["report", "--store", str(store), "-o", str(path), *flags]) == 0
+    return path
+
+
+@pytest.fixture(scope="module")
+def evening(tmp_path_factory):
+    """A page of one sweep: four levels on two devices in two sessions, the last run killed."""
+    return report(tmp_path_factory.mktemp("evening"), nights(1))
+
+
+@pytest.fixture
+def opened(browser):
+    """Open a page; afterwards nothing may have been complained about, or asked of anybody else."""
+    contexts, complaints = [], []
+
+    def open_page(path, theme="light", width=1400):
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(60_000)
+        page.on("console", lambda message: complaints.append(f"console: {message.text}"))
+        page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
+        page.on("request", lambda request: request.url == path.as_uri() or complaints.append(request.url))
+        page.goto(path.as_uri())
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def texts(page, selector):
+    return [text.strip() for text in page.locator(selector).all_text_contents()]
+
+
+def test_lines_and_figures_are_those_of_the_store(opened, tmp_path):
+    page = opened(report(tmp_path, nights(2), "--since", "2020-01-01"))
+    with Store.open(tmp_path / "store", create=False) as store:
+        lines = store.listing(Selection())
+
+    shown = page.locator("#runs tbody tr").evaluate_all(
+        "rows => rows.map(row => [...row.querySelectorAll('td.n')].map(cell => cell.dataset.v))"
+    )
+    expected = [[None if v is None else str(v) for v in (line.prefill_tps, line.decode_tps)] for line in lines]
+    assert [[v and str(float(v)) for v in row] for row in shown] == expected
+    assert len(texts(page, "#summary tbody tr")) == 8
+    assert f"{len(lines)} runs" in page.locator(".counts").inner_text()
+
+
+def test_the_keyboard_finds_sorts_opens_and_closes(opened, evening):
+    page = opened(evening)
+    page.keyboard.press("/")
+    page.keyboard.type("orin oom")
+    assert texts(page, "#runs tbody tr:visible >> td.level") == ["q2_k"]
+    assert "1 of 16 runs" in page.locator("#found").inner_text()
+
+    page.keyboard.press("Escape")
+    assert page.locator("#runs tbody tr:visible").count() == 16
+    button = page.locator("#runs thead button", has_text="Decode")
+    button.focus()
+    page.keyboard.press("Enter")
+    assert page.locator("#runs th", has_text="Decode").get_attribute("aria-sort") == "descending"
+    rates = [float(text) for text in texts(page, "#runs tbody tr >> td.n:nth-of-type(4)") if text != "-"]
+    assert rates == sorted(rates, reverse=True)
+    assert "oom" in texts(page, "#runs tbody tr")[-1]
+
+    first = page.locator("#runs tbody tr[data-i]").first
+    first.focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    second = page.locator("#runs tbody tr[data-i]").nth(1)
+    assert second.get_attribute("aria-expanded") == "true"
+    page.locator(".inside dl").wait_for()
+    page.keyboard.press("Escape")
+    assert second.get_attribute("aria-expanded") == "false"
+    assert page.locator("tr.detail:visible").count() == 0
+
+
+def test_a_timeline_is_drawn_when_opened_and_zooms(opened, evening):
+    page = opened(evening)
+    assert page.locator("#runs svg").count() == 0
+    page.locator("#runs tbody tr[data-i]", has_text="valid").first.click()
+    page.locator("#runs .inside svg").wait_for()
+    panels = " ".join(texts(page, "#runs .inside svg text"))
+    for panel in ("decode rate, tok/s", "power", "temperature, °C", "clock, GHz", "memory", "prefill"):
+        assert panel in panels
+
+    span = "() => ['t0', 't1'].map(n => document.querySelector('#runs .inside .place').meltView.signal(n))"
+    before = page.evaluate(span)
+    page.get_by_role("button", name="Zoom in").click()
+    after = page.evaluate(span)
+    assert after[1] - after[0] == pytest.approx((before[1] - before[0]) / 2, rel=1e-3)
+    page.get_by_role("button", name="Show the whole run").click()
+    assert page.evaluate(span) == pytest.approx(before)
+
+
+def test_the_switch_changes_the_theme_of_page_and_charts(opened, evening):
+    paper = "() => getComputedStyle(document.body).backgroundColor"
+    assert opened(evening, theme="dark").evaluate(paper) == "rgb(20, 23, 28)"
+    page = opened(evening)
+    page.locator("#fronts").scroll_into_view_if_needed()
+    page.locator("#fronts svg").first.wait_for()
+    assert page.evaluate(paper) == "rgb(255, 255, 255)"
+    page.get_by_role("button", name="Change to the dark theme").click()
+    assert page.evaluate(paper) == "rgb(20, 23, 28)"
+    page.wait_for_function("() => document.querySelector('#fronts svg').outerHTML.includes('#e8eaed')")
+
+
+def test_what_a_failed_run_left_can_be_read(opened, tmp_path):
+    page = opened(report(tmp_path, [killed(make_bundle("f0").start)]))
+    text = page.locator("#doubts").inner_text()
+    assert "SIGKILL" in text
+    assert "the kernel killed for want of memory" in text
+    page.locator("#doubts summary", has_text="stderr").click()
+    assert "failed to allocate <4096 MiB> & gave up" in page.locator("#doubts pre").inner_text()
+    assert page.locator("#runs .badge").inner_text().endswith("oom")
+
+
+def test_names_are_text_wherever_they_stand(opened, tmp_path):
+    bundles = [
+        make_bundle(f"h{i}{n}", position=2 * i + n, device=name, model=name, quant=quant, decode_tps=30.0 + n)
+        for i, name in enumerate(HOSTILE)
+        for n, quant in enumerate(("q8_0", name[:60]))
+    ]
+    page = opened(report(tmp_path, bundles), width=400)
+    for place in range(len(bundles)):
+        page.locator("#runs tbody tr[data-i]").nth(place).press("Enter")
+    page.locator("#fronts").scroll_into_view_if_needed()
+    page.locator("#fronts svg").first.wait_for()
+    page.wait_for_function("n => document.querySelectorAll('#runs .inside dl').length === n", arg=len(bundles))
+    assert page.evaluate("window.hostile") is None
+    assert page.locator("main img, main script").count() == 0
+    shown = set(texts(page, "#runs tr[data-i] > td:nth-of-type(1) bdi"))
+    assert {re.sub(r"\s+", " ", name).strip() for name in HOSTILE} == {re.sub(r"\s+", " ", n) for n in shown}
+    # Nothing is wider than the screen but what scrolls by itself.
+    assert page.evaluate("document.documentElement.scrollWidth") == 400
+
+
+def test_an_empty_store_makes_a_page_that_says_so(opened, tmp_path):
+    page = opened(report(tmp_path, []))
+    assert "no run to report" in page.locator("#runs").inner_text()
+    assert page.locator("table").count() == 0
