@@ -43,6 +43,11 @@ def is_exact(metric: str) -> bool:
     return metric in _OF_THE_FILE
 
 
+def is_electrical(unit: str) -> bool:
+    """Return whether figures of a unit are worth as much as their meter covers."""
+    return unit in _ELECTRICAL
+
+
 def uncertainty(metric: str, column: Iterable[RunBundle]) -> float | None:
     """Return what a session's meter may be off by, in the metric's unit: the median over the runs."""
     if is_exact(metric):
@@ -53,7 +58,7 @@ def uncertainty(metric: str, column: Iterable[RunBundle]) -> float | None:
 
 def scopes_of(metric: str, column: Iterable[RunBundle]) -> frozenset[str]:
     """Return what the meters of a column's runs cover; empty for a metric that is not electrical."""
-    if info(metric).unit not in _ELECTRICAL:
+    if not is_electrical(info(metric).unit):
         return frozenset()
     found = (figure(metric, bundle) for bundle in column)
     return frozenset(covers(one) for one in found if one is not None and one.value is not None)

@@ -6,18 +6,15 @@ from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from melt.analysis import alike
 from melt.analysis.ab import THRESHOLDS, Change, Difference, judge_ab, overall
 from melt.analysis.alike import IncomparableError
-from melt.analysis.columns import RECKONED, info, is_exact, scopes_of, value
+from melt.analysis.columns import RECKONED, info
 from melt.analysis.compare import DEFAULT
 from melt.analysis.order_effect import order_effects, order_notes
 from melt.analysis.remarks import doubts, judged_by, without
-from melt.analysis.resample import Sample
+from melt.analysis.samples import NOTHING, Measured, measured_by
 from melt.analysis.sessions import by_session, closeness, is_believed, outcome_of
-from melt.analysis.statistics import median_of
 from melt.errors import UsageError
 from melt.records import Outcome, RunStart
 from melt.traces import RunBundle
@@ -123,31 +120,6 @@ def check_allowed(names: Iterable[str]) -> None:
             raise UsageError(f"--allow-differing: {name!r} is no field that must agree: choose {', '.join(ALLOWABLE)}")
 
 
-def sample_of(metric: str, bundles: Iterable[RunBundle]) -> Sample:
-    """Return one value for each session that measured a metric, with the repetitions of its runs."""
-    values: list[float] = []
-    repetitions: list[list[float]] = []
-    for runs in by_session(bundles):
-        middle = median_of(value(metric, run) for run in runs)
-        if middle is not None:
-            values.append(middle)
-            repetitions.append([v for run in runs for v in _repetitions(metric, run)])
-    longest = max(map(len, repetitions), default=0)
-    if longest < 2:
-        return Sample(np.array(values, np.float64))
-    padded = np.full((len(values), longest), np.nan)
-    for row, own in zip(padded, repetitions, strict=True):
-        row[: len(own)] = own
-    return Sample(np.array(values, np.float64), padded)
-
-
-def _repetitions(metric: str, bundle: RunBundle) -> list[float]:
-    if is_exact(metric) or not is_believed(bundle):
-        return []
-    own = (m.value for m in bundle.metrics if m.name == metric and m.repetition is not None)
-    return [one for one in own if one is not None]
-
-
 def _by_cell(bundles: Iterable[RunBundle], may_differ: Collection[str]) -> dict[Hashable, list[RunBundle]]:
     found: dict[Hashable, list[RunBundle]] = {}
     for bundle in sorted(bundles, key=lambda b: (b.start.started_utc_ns, b.start.spec.position)):
@@ -172,8 +144,9 @@ def _check(sides: Sequence[Sequence[RunBundle]], free: Collection[str], allowed:
             refused[field] = f"the {alike.FIELDS[field]} is {' and '.join(places)}"
     if refused:
         flags = " ".join(f"--allow-differing {field}" for field in refused)
+        way_out = f", or say {flags}" if set(refused).issubset(ALLOWABLE) else ""
         raise IncomparableError(
-            f"these runs cannot be compared: {'; '.join(refused.values())}; narrow them down, or say {flags}"
+            f"these runs cannot be compared: {'; '.join(refused.values())}; narrow them down{way_out}"
         )
     return notes
 
@@ -200,10 +173,12 @@ def _cell(
     metrics: Sequence[str],
 ) -> Cell:
     a, b = (_side(runs, name) for runs, name in zip(sides, labels, strict=True))
-    names = dict.fromkeys((*metrics, *thresholds))
-    samples = {name: (sample_of(name, sides[0]), sample_of(name, sides[1])) for name in names}
-    measured = {name: pair for name, pair in samples.items() if pair[0].n or pair[1].n}
-    differences = judge_ab(measured, thresholds, _unlike_meters(measured, sides))
+    names = tuple(dict.fromkeys((*metrics, *thresholds)))
+    found = [measured_by(runs, names) for runs in sides]
+    pairs = {name: (found[0].get(name, NOTHING), found[1].get(name, NOTHING)) for name in names}
+    pairs = {name: pair for name, pair in pairs.items() if any(one.sample.n for one in pair)}
+    samples = {name: (one.sample, other.sample) for name, (one, other) in pairs.items()}
+    differences = judge_ab(samples, thresholds, _unlike_meters(pairs))
     lost = _lost(a, b)
     if lost is not None:
         return Cell(label, a, b, *lost, differences)
@@ -234,13 +209,12 @@ def _lost(a: Side, b: Side) -> tuple[Change, str] | None:
     return Change.REGRESSED, why
 
 
-def _unlike_meters(metrics: Iterable[str], sides: Sequence[Sequence[RunBundle]]) -> dict[str, str]:
+def _unlike_meters(pairs: Mapping[str, tuple[Measured, Measured]]) -> dict[str, str]:
     """Return the metrics whose meters do not cover the same on both sides, and what they cover."""
     told: dict[str, str] = {}
-    for metric in metrics:
-        covered = [scopes_of(metric, runs) for runs in sides]
-        if all(covered) and len(covered[0] | covered[1]) > 1:
-            listed = " and ".join(", ".join(sorted(scopes)) for scopes in covered)
+    for metric, (a, b) in pairs.items():
+        if a.scopes and b.scopes and len(a.scopes | b.scopes) > 1:
+            listed = " and ".join(", ".join(sorted(one.scopes)) for one in (a, b))
             told[metric] = f"{RECKONED.get(info(metric).unit, 'Power was measured over different scopes')}: {listed}"
     return told
 

@@ -46,7 +46,6 @@ def with_used(run, **used):
 LLAMA_BENCH = Imported(tool="llama-bench", tool_version=None, file="old.json", sha256="c" * 64, entry=0)
 
 ALTERED = {
-    "provenance": lambda run: replace(run, start=replace(run.start, imported=LLAMA_BENCH)),
     "os_build": lambda run: with_device(run, os_build="Debian 13"),
     "kernel": lambda run: with_device(run, kernel="6.12"),
     "governor": lambda run: with_device(run, cpus=(Cpu(index=0, governor="powersave"),)),
@@ -67,7 +66,7 @@ KNOWN = {
 
 
 def test_every_field_that_must_agree_is_tried_here():
-    assert set(ALTERED) == set(FIELDS)
+    assert {*ALTERED, "provenance"} == set(FIELDS)
 
 
 @pytest.mark.parametrize("field", ALTERED)
@@ -81,11 +80,20 @@ def test_unlike_things_are_refused_by_name_and_compared_when_allowed(field):
         compare_ab(a, b)
     assert no.value.exit_code == 2
     with pytest.raises(IncomparableError):
-        compare_ab(a, b, allowed=set(FIELDS) - {field})
+        compare_ab(a, b, allowed=set(ALTERED) - {field})
     comparison = compare_ab(a, b, allowed=[field])
     assert of(comparison).change is Change.UNCHANGED
     (note,) = (note for note in comparison.notes if note.startswith("Allowed to differ"))
     assert FIELDS[field] in note
+
+
+def test_imported_runs_never_stand_beside_measured_ones():
+    a, b = two()
+    b = [replace(run, start=replace(run.start, imported=LLAMA_BENCH)) for run in b]
+    with pytest.raises(
+        IncomparableError, match=r"the provenance is .* 'imported from llama-bench' .*narrow them down$"
+    ):
+        compare_ab(a, b, allowed=ALTERED)
 
 
 def test_what_is_compared_may_differ_by_itself_but_not_within_a_side():
