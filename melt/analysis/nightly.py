@@ -245,11 +245,9 @@ def _changes_of(replay: Replay, metric: str, last: int) -> list[ChangePoint]:
         near = [i for i, other in enumerate(found) if abs(one.night - other.night) <= _NEAR]
         if not near:
             found.append(one)
-        elif (alerted := found[near[-1]]).is_open and one.change is alerted.change:
+        elif (told := found[near[-1]]).is_open and one.is_open:
             # All nights together place it better than the first that told it. Its id stays.
-            found[near[-1]] = replace(
-                alerted, night=one.night, sweep_id=one.sweep_id, began_utc_ns=one.began_utc_ns, after=one.after
-            )
+            found[near[-1]] = replace(one, change_id=told.change_id, found=told.found)
     return found
 
 
