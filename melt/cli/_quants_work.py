@@ -135,10 +135,13 @@ def _conduct(args: argparse.Namespace, specs: Sequence[RunSpec], library: Librar
 def _status(found: Sequence[RunBundle], begun: Sequence[RunSpec]) -> int:
     """Return 0 where what was run ended with an answer, and something was measured."""
     from melt.cli.run import ended_as_asked
+    from melt.records import Outcome
 
     mine = {spec.run_id for spec in begun}
     fresh = [b.stop.outcome for b in found if b.start.spec.run_id in mine]
-    return int(len(fresh) < len(mine) or not ended_as_asked([*fresh, *(b.stop.outcome for b in found)]))
+    # How runs of before ended was told then; they only count as what was measured.
+    before = [outcome for b in found if (outcome := b.stop.outcome) is Outcome.OK]
+    return int(len(fresh) < len(mine) or not ended_as_asked([*fresh, *before]))
 
 
 def _files(asked: Asked, levels: Sequence[AskedLevel]) -> dict[str | None, Artifact]:
