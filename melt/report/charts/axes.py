@@ -63,8 +63,10 @@ class Scale:
 
     def scale_spec(self) -> Spec:
         """Return the scale of the channel."""
-        spec: Spec = {"type": self.kind, "domain": [self.low, self.high], "nice": False, "zero": False}
-        return {**spec, "constant": self.constant} if self.kind == "symlog" else spec
+        spec: Spec = {"type": self.kind, "domain": [self.low, self.high], "nice": False}
+        if self.kind == "log":
+            return spec
+        return {**spec, "zero": False, **({"constant": self.constant} if self.kind == "symlog" else {})}
 
     def axis_spec(self) -> Spec:
         """Return the axis of the channel; its title says which way is better."""
