@@ -185,10 +185,10 @@ def _report(sweep: Sweep, bundles: Sequence[RunBundle], troubles: Sequence[Excep
             f"melt: {why}: {n_ended} of {len(needed)} runs are kept; go on with: melt resume {sweep.sweep_id}",
             file=sys.stderr,
         )
-    return int(bool(lacking or troubles) or not _ended_as_asked([b.stop.outcome for b in bundles]))
+    return int(bool(lacking or troubles) or not ended_as_asked([b.stop.outcome for b in bundles]))
 
 
-def _ended_as_asked(outcomes: Collection[Outcome]) -> bool:
+def ended_as_asked(outcomes: Collection[Outcome]) -> bool:
     """Whether every cell has its answer, one of them a measurement: not fitting, or not being supported, is one."""
     from melt.records import Outcome
 
