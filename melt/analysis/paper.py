@@ -36,8 +36,8 @@ class PaperRow:
 
     `prefill_tps` and `decode_tps` in tok/s, `energy_mwh` and `discharge_mah` of a response, the same per generated
     token, `power_w` the mean over a response, `peak_gb` the most memory the runner had, in 10^9 bytes. `sources` are
-    the meters that the energy comes from. `perplexity` and `accuracy` are of evaluations of this very file, by their
-    dataset.
+    the meters that the energy comes from. `perplexity` and `accuracy` are of evaluations of this very file, by what
+    they were of and where.
     """
 
     device: str
@@ -102,9 +102,15 @@ def _row(runs: Sequence[RunBundle], qualities: Sequence[Quality]) -> PaperRow:
         power_w=_mean(_values(runs, "power_mean_w")),
         peak_gb=_mean(_of_runs(runs, "peak_rss_bytes", _BYTES_PER_GB)),
         sources=_sources(runs),
-        perplexity={one.method.dataset: one.text.perplexity for one in own if one.text is not None},
-        accuracy={one.method.dataset: one.choices.accuracy for one in own if one.choices is not None},
+        perplexity={_asked(one): one.text.perplexity for one in own if one.text is not None},
+        accuracy={_asked(one): one.choices.accuracy for one in own if one.choices is not None},
     )
+
+
+def _asked(quality: Quality) -> str:
+    """Name what an evaluation was of, so that only like ones share a column."""
+    chunks = "" if quality.text is None else f", {quality.text.n_chunks} chunks of {quality.method.n_ctx}"
+    return f"{quality.method.dataset}{chunks}, on {quality.device.name}"
 
 
 def _values(runs: Sequence[RunBundle], name: str, unit: float = 1.0) -> list[float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
@@ -92,7 +93,8 @@ def _scaled(value: float | None, scale: float) -> str:
 def _written(value: Mean | None) -> str:
     if value is None:
         return "-"
-    return f"{value.mean:.3g}" + ("" if value.std is None else f" ± {value.std:.2g}")
+    places = max(0, 2 - math.floor(math.log10(abs(value.mean)))) if value.mean else 0
+    return f"{value.mean:.{places}f}" + ("" if value.std is None else f" ± {value.std:.{places}f}")
 
 
 def _notes(table: PaperTable) -> Iterator[str]:

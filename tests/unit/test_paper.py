@@ -83,7 +83,8 @@ def test_quality_stands_beside_the_very_file_alone() -> None:
     same, other = text_quality("q8_0", 0.0), text_quality("q2_k", 0.5)
     same = replace(same, artifact=one.start.artifact)
     (row,) = paper_table([one], [same, other]).rows
-    assert row.perplexity == {"prose": same.text.perplexity if same.text else None}
+    assert same.text is not None
+    assert row.perplexity == {"prose, 8 chunks of 512, on local": same.text.perplexity}
     assert "perplexity, prose" in render_paper(paper_table([one], [same]), "table")
 
 
