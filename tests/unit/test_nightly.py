@@ -28,6 +28,20 @@ from melt.report.nightly import render_night
 LAB = Lab(seed=3)
 POLICY = Policy(baseline=Baseline("14-nights", 14))
 
+JUNIT = {
+    "testsuites": ("name time tests failures disabled errors", "testsuite"),
+    "testsuite": (
+        "name tests failures errors time disabled skipped timestamp hostname id package",
+        "testsuite properties testcase system-out system-err",
+    ),
+    "properties": ("", "property"),
+    "property": ("name value", ""),
+    "testcase": ("name time classname status", "skipped error failure system-out system-err"),
+    **dict.fromkeys(("skipped", "error", "failure"), ("type message", "")),
+    **dict.fromkeys(("system-out", "system-err"), ("", "")),
+}
+"""Attributes and children that Jenkins' schema (junit-10.xsd) allows, of those that reports use."""
+
 
 def _series(*factors: float, lab: Lab = LAB, **how: object) -> Series:
     (series,) = histories(bundle for i, factor in enumerate(factors) for bundle in lab.night(i, factor, **how))
@@ -175,6 +189,10 @@ def test_hostile_names_are_escaped(name: str) -> None:
     suite = root.find("testsuite")
     assert suite is not None
     assert int(suite.get("tests", "0")) == len(suite.findall("testcase")) == 2
+    for element in root.iter():
+        attributes, children = JUNIT[element.tag]
+        assert set(element.keys()) <= set(attributes.split())
+        assert {child.tag for child in element} <= set(children.split())
     for fmt in ("table", "md"):
         text = render_night(report, fmt)
         assert all(c.isprintable() or c == "\n" for c in text)
