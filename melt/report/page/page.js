@@ -311,14 +311,26 @@ async function drawTimeline(figure, index) {
     figure.addEventListener("pointerup", () => figure.removeEventListener("pointermove", drag), { once: true });
   });
 }
+// Charts near the screen come first; the others follow when there is nothing else to do, so that print has all.
+const waiting = new Set(all("[data-chart]"));
+async function drawWaiting(figure) {
+  if (!waiting.delete(figure)) return;
+  seen.unobserve(figure);
+  const specs = await unpackJson("charts");
+  await draw(figure, specs[Number(figure.dataset.chart)]);
+}
 const seen = new IntersectionObserver((entries) => {
-  for (const { isIntersecting, target } of entries) {
-    if (!isIntersecting) continue;
-    seen.unobserve(target);
-    unpackJson("charts").then((specs) => draw(target, specs[Number(target.dataset.chart)]));
-  }
+  for (const { isIntersecting, target } of entries) if (isIntersecting) drawWaiting(target);
 }, { rootMargin: "400px" });
-all("[data-chart]").forEach((figure) => seen.observe(figure));
+for (const figure of waiting) seen.observe(figure);
+const whenIdle = window.requestIdleCallback ?? ((act) => setTimeout(act, 200));
+const drawNext = () => whenIdle(async () => {
+  const [next] = waiting;
+  if (!next) return;
+  await drawWaiting(next);
+  drawNext();
+});
+addEventListener("load", drawNext);
 addEventListener("beforeprint", () => all("details").forEach((details) => { details.open = true; }));
 
 openLinked();

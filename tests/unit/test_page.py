@@ -1,0 +1,69 @@
+"""What a page is made of: its summary, its trade-offs, which runs have a timeline, and what may stand in the file."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from dataclasses import replace
+
+import pytest
+from page_samples import HOSTILE, nights
+from store_samples import make_bundle
+
+from melt.report.page.assemble import Head, page_html
+from melt.report.page.fronts import fronts
+from melt.report.page.parts import pack
+from melt.report.page.summary import summarize_runs
+from melt.report.page.timelines import Timelines, timelines
+
+
+def test_packed_data_come_back_and_hold_no_character_of_html():
+    packed = pack({"name": HOSTILE})
+    assert not set(packed) & set("<>&\"'")
+    assert json.loads(zlib.decompress(base64.b64decode(packed))) == {"name": list(HOSTILE)}
+
+
+def test_runs_that_do_not_compare_are_summed_up_sweep_by_sweep_and_the_page_says_why():
+    bundles = nights(2, devices=("pixel",), traces=0)
+    changed = [
+        replace(b, start=replace(b.start, device=replace(b.start.device, os_build="Android 17")))
+        if b.start.spec.sweep_id == "s001"
+        else b
+        for b in bundles
+    ]
+    summary = summarize_runs(changed)
+    assert len(summary.lines) == 2 * len(summarize_runs(bundles).lines)
+    assert "sweep by sweep" in summary.notes[0]
+    assert "Android 17" in summary.notes[0]
+
+
+def test_a_level_that_another_beats_in_both_is_called_dominated():
+    sized = {"slow": (30.0, 200), "best": (60.0, 100), "small": (40.0, 80)}
+    bundles = []
+    for i, (quant, (rate, size)) in enumerate(sized.items()):
+        bundle = make_bundle(f"r{i}", quant=quant, decode_tps=rate)
+        artifact = replace(bundle.start.artifact, size_bytes=size)
+        bundles.append(replace(bundle, start=replace(bundle.start, artifact=artifact)))
+    (picture,) = fronts(bundles, {})
+    states = {row["label"]: row["state"] for row in picture.spec["data"]["values"]}
+    assert states == {"slow": "dominated", "best": "on the front", "small": "on the front"}
+
+
+def test_the_newest_run_of_each_cell_gets_a_timeline_before_the_next_of_any():
+    bundles = nights(2, devices=("pixel",), sessions=1, traces=9)
+    found = timelines(bundles[:-1], lambda bundle: bundle, wanted=5)
+    cells = [bundles[index].start.spec.quant for index in found.packed]
+    assert sorted(cells[:4]) == sorted(set(cells))
+    assert "5 of 7 runs" in found.rule
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_no_name_is_markup(name):
+    bundle = make_bundle(device=name, model=name)
+    page = page_html(
+        Head(name, "now", "0", name), [bundle], summarize_runs([bundle]), [], Timelines({}, name), {}, lambda: ""
+    )
+    assert page.count("<script") == page.count("</script>") == 5
+    assert "<img" not in page
+    assert "\nwindow.hostile" not in page
