@@ -16,15 +16,30 @@ from melt.records import Window
 from melt.traces import RunBundle, Times, Trace, Values
 
 _MOST_TEMPERATURES = 3
+_SILENT_PERIODS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """One line of a plot, in the unit of its stream. Shapes (n,)."""
+    """One line of a plot, in the unit of its stream. Shapes (n,).
+
+    `gap_ns` is how far apart two samples may be and still be joined: five of their periods.
+    """
 
     name: str
     t_ns: Times
     values: Values
+    gap_ns: int
+
+
+def track_of(name: str, t_ns: Times, values: Values) -> Track:
+    """Make a line of samples that came at one rate."""
+    return Track(name, t_ns, values, _gap_ns(t_ns))
+
+
+def _gap_ns(t_ns: Times) -> int:
+    steps = np.diff(t_ns)
+    return int(_SILENT_PERIODS * np.median(steps)) if len(steps) else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +110,7 @@ def _temperatures(found: Sequence[Series], batteries: Sequence[Series]) -> tuple
     chosen = left[-1:]
     while (left := [s for s in left if not any(s is one for one in chosen)]) and len(chosen) < _MOST_TEMPERATURES:
         chosen.append(max(left, key=lambda s: min(abs(float(s.values.mean() - c.values.mean())) for c in chosen)))
-    return tuple(Track(s.stream.site, s.t_ns, s.values) for s in chosen)
+    return tuple(track_of(s.stream.site, s.t_ns, s.values) for s in chosen)
 
 
 def _clocks(traces: Sequence[Trace]) -> tuple[Track, ...]:
@@ -139,9 +154,10 @@ def _joined(name: str, series: Sequence[Series], how: Callable[..., Values]) -> 
     kept = [s for s in series if len(s)]
     if not kept:
         return None
-    if len(kept) == 1:
-        return Track(name, kept[0].t_ns, kept[0].values)
-    t_ns = np.unique(np.concatenate([s.t_ns for s in kept]))
+    zero_ns = min(int(s.t_ns[0]) for s in kept)
+    t_ns = np.unique(np.concatenate([s.t_ns for s in kept])) - zero_ns
     # Relative times: a float64 cannot hold nanoseconds since boot.
-    each = [np.interp(t_ns - t_ns[0], s.t_ns - t_ns[0], s.values) for s in kept]
-    return Track(name, t_ns, np.asarray(how(np.vstack(each), axis=0), np.float64))
+    each = [np.interp(t_ns, s.t_ns - zero_ns, s.values) for s in kept]
+    # Not the steps of all moments together: those of two sensors that are read one after the other are tiny.
+    gap_ns = max(_gap_ns(s.t_ns) for s in kept)
+    return Track(name, t_ns + zero_ns, np.asarray(how(np.vstack(each), axis=0), np.float64), gap_ns)

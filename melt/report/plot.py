@@ -11,7 +11,7 @@ from itertools import groupby
 import numpy as np
 
 from melt.analysis.heat_curve import KEPT_RATIO, Curve
-from melt.analysis.heat_story import Story, Track, story
+from melt.analysis.heat_story import Story, Track, story, track_of
 from melt.analysis.names import METRICS
 from melt.report.canvas import MARKS, Canvas, Cell
 from melt.report.words import joined
@@ -21,7 +21,6 @@ from melt.units import human
 _GUTTER = 9
 _LEAST_WIDTH, _MOST_WIDTH = 40, 160
 _UNLIMITED = 100_000
-_SILENT_PERIODS = 5.0
 _COLOURS = ("cyan", "yellow", "green", "magenta")
 _FIGURES = (
     "burst_tps",
@@ -137,7 +136,7 @@ def _panels(told: Story, decodes: bool) -> tuple[list[_Panel], list[str]]:
 
 
 def _rate(curve: Curve | None, name: str) -> tuple[Track, ...]:
-    return () if curve is None else (Track(name, curve.middle_ns, curve.rates),)
+    return () if curve is None else (track_of(name, curve.middle_ns, curve.rates),)
 
 
 def _draw(panel: _Panel, axis: _Axis, throttled_ns: int | None, style: Style) -> Iterator[list[Cell]]:
@@ -187,7 +186,7 @@ def _limits(panel: _Panel, lines: Sequence[Values]) -> tuple[float, float]:
 def _resampled(track: Track, axis: _Axis, columns: int, *, steps: bool) -> Values:
     """Return a value for each column: the mean (of steps the highest) of its samples, between samples the line.
 
-    NaN outside of the samples and in holes of over five periods.
+    NaN outside of the samples and in holes.
     """
     known = np.isfinite(track.values)
     t_ns, values = track.t_ns[known], track.values[known]
@@ -197,7 +196,7 @@ def _resampled(track: Track, axis: _Axis, columns: int, *, steps: bool) -> Value
     middles = (edges[1:] + edges[:-1]) / 2
     relative = (t_ns - axis.t0_ns).astype(np.float64)
     found = np.interp(middles, relative, values, left=np.nan, right=np.nan)
-    found[~_covered(middles, relative)] = np.nan
+    found[~_covered(middles, relative, track.gap_ns)] = np.nan
     where = np.clip(np.searchsorted(edges, relative, "right") - 1, 0, columns - 1)
     if steps:
         found = _held(middles, relative, values)
@@ -214,13 +213,13 @@ def _held(middles: Values, times: Values, values: Values) -> Values:
     return np.where((last >= 0) & (middles <= times[-1]), values[np.maximum(last, 0)], np.nan)
 
 
-def _covered(middles: Values, times: Values) -> np.ndarray:
+def _covered(middles: Values, times: Values, gap_ns: int) -> np.ndarray:
     """Whether each moment lies between two samples that are near each other."""
     gaps = np.diff(times)
     if not len(gaps):
         return np.zeros(len(middles), bool)
     after = np.clip(np.searchsorted(times, middles), 1, len(times) - 1)
-    return np.asarray(gaps[after - 1] <= _SILENT_PERIODS * np.median(gaps))
+    return np.asarray(gaps[after - 1] <= gap_ns)
 
 
 def _time(axis: _Axis, style: Style) -> Iterator[list[Cell]]:

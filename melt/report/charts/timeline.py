@@ -13,16 +13,15 @@ import numpy as np
 
 from melt.analysis import channels
 from melt.analysis.downsample import broken, downsample
-from melt.analysis.heat_story import Story, Track, story
+from melt.analysis.heat_story import Story, Track, story, track_of
 from melt.records import Window
 from melt.report.charts.text import plain, shortened
 from melt.report.charts.theme import DASHES, Spec
 from melt.report.scale import scale_for
-from melt.traces import RunBundle, Times
+from melt.traces import RunBundle
 
 _PANEL_PX, _RATE_PX, _STATE_PX = 78, 110, 40
 _AXIS_PX = 52
-_SILENT_PERIODS = 5.0
 _ROOM = 0.08
 _NARROWEST = 1000
 """Spans closer than this part of the whole are drawn as one: no screen tells them apart."""
@@ -73,7 +72,7 @@ def _panels(bundle: RunBundle, told: Story) -> Iterator[_Panel]:
     """Yield what was measured, from what was wanted to what explains it."""
     if told.curve is not None:
         phase = "decode" if bundle.start.spec.workload.n_gen else "prefill"
-        track = Track(phase, told.curve.middle_ns, told.curve.rates)
+        track = track_of(phase, told.curve.middle_ns, told.curve.rates)
         yield _Panel(f"{phase} rate", "tok/s", (track,), _RATE_PX)
     if told.power:
         yield _Panel(f"power ({told.power_scope})", "w", told.power)
@@ -81,7 +80,7 @@ def _panels(bundle: RunBundle, told: Story) -> Iterator[_Panel]:
         yield _Panel("temperature", "c", told.temperatures, zero=False)
     if told.clocks:
         yield _Panel("clock", "hz", told.clocks)
-    memory = tuple(Track("runner", s.t_ns, s.values) for s in channels.runner_rss(bundle.traces)[:1] if len(s))
+    memory = tuple(track_of("runner", s.t_ns, s.values) for s in channels.runner_rss(bundle.traces)[:1] if len(s))
     if not memory:
         memory = tuple(_device_memory(bundle))
     if memory:
@@ -95,7 +94,7 @@ def _device_memory(bundle: RunBundle) -> Iterator[Track]:
     for trace in bundle.traces:
         for stream in trace.streams:
             if stream.quantity == "memory" and not stream.cumulative and np.isfinite(trace.columns[stream.name]).any():
-                yield Track(stream.name.removesuffix("_bytes"), trace.t_ns, trace.columns[stream.name])
+                yield track_of(stream.name.removesuffix("_bytes"), trace.t_ns, trace.columns[stream.name])
                 return
 
 
@@ -160,7 +159,7 @@ def _values(rows: Sequence[Spec], panel: _Panel) -> Spec:
 def _time(labelled: bool, field: str = "t") -> Spec:
     scale = {"domainMin": {"expr": "t0"}, "domainMax": {"expr": "t1"}, "nice": False, "zero": False}
     title = "seconds since the first measured token"
-    axis = {"title": title, "tickCount": 8} if labelled else {"labels": False, "ticks": False, "title": None}
+    axis: Spec = {"tickCount": 8, "title": title if labelled else None, "labels": labelled, "ticks": labelled}
     return {"field": field, "type": "quantitative", "scale": scale, "axis": axis}
 
 
@@ -216,15 +215,9 @@ def _phase(window: Window) -> str | None:
 
 def _points(track: Track, zero_ns: int, factor: float, most_points: int) -> Iterator[tuple[float, float | None]]:
     """Yield seconds and values, None where nothing was measured: a line is broken there."""
-    t_ns, values = np.asarray(track.t_ns, np.int64), track.values
-    t_ns, values = downsample(*broken(t_ns, values, _gap_ns(t_ns)), most_points)
+    t_ns, values = downsample(*broken(track.t_ns, track.values, track.gap_ns), most_points)
     for t, v in zip(((t_ns - zero_ns) / _S).round(3).tolist(), (values / factor).tolist(), strict=True):
         yield t, None if v != v else float(f"{v:.5g}")
-
-
-def _gap_ns(t_ns: Times) -> int:
-    steps = np.diff(t_ns)
-    return int(_SILENT_PERIODS * np.median(steps)) if len(steps) else 0
 
 
 def _scale(values: np.ndarray, unit: str) -> tuple[float, str]:
