@@ -5,8 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from melt.cli._storeargs import add_store_argument, open_store, store_root
+
+if TYPE_CHECKING:
+    from melt.store.store import Store
 
 NAME = "store"
 HELP = "show where the results are, check them, tidy up"
@@ -27,8 +31,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     gc = verb("gc", "remove what no record names: leavings of killed processes", _gc)
     gc.add_argument("--journals", action="store_true", help="remove the raw journals of published runs too")
     gc.add_argument("-n", "--dry-run", action="store_true", help="list what would go; remove nothing")
-    tag = verb("tag", "put tags on a run, for `--tag`", _tag)
-    tag.add_argument("run_id", metavar="RUN", help='id, the beginning of one, or "last"')
+    tag = verb("tag", "put tags on runs, for `--tag`", _tag)
+    tag.add_argument(
+        "runs",
+        metavar="RUN",
+        help='id, the beginning of one, or "last"; or several, such as sweep:last (docs/compare.md)',
+    )
     tag.add_argument("tags", metavar="TAG", nargs="+")
     tag.add_argument("--remove", action="store_true", help="take the tags off instead")
 
@@ -75,8 +83,23 @@ def _gc(args: argparse.Namespace) -> int:
 
 def _tag(args: argparse.Namespace) -> int:
     with open_store(args) as store:
-        if args.remove:
-            store.untag(args.run_id, args.tags)
-        else:
-            store.tag(args.run_id, args.tags)
+        for run_id in _named(store, args.runs):
+            if args.remove:
+                store.untag(run_id, args.tags)
+            else:
+                store.tag(run_id, args.tags)
     return 0
+
+
+def _named(store: Store, text: str) -> list[str]:
+    """Return the ids of the runs that a text names. Raises UsageError for none."""
+    from melt.errors import UsageError
+    from melt.store.selection import Selection
+    from melt.store.selectors import resolve_selector
+
+    if ":" not in text:
+        return [store.resolve(text)]
+    found = store.run_ids(resolve_selector(store, text, Selection()).selection)
+    if not found:
+        raise UsageError(f"no run matches {text}: `melt runs` lists what there is")
+    return found

@@ -115,6 +115,22 @@ def test_a_word_that_means_several_things_is_refused(tmp_path):
         assert resolve_selector(store, "r", Selection()).selection.runs == ("r0",)
 
 
+def test_all_runs_of_a_selection_are_tagged_at_once(tmp_path, capsys):
+    with Store.open(tmp_path / "results") as store:
+        for i, quant in enumerate(("q8_0", "q4_0")):
+            store.publish(make_bundle(f"r{i}", quant=quant, position=i))
+    tag = ["store", "tag", "--store", str(tmp_path / "results")]
+    assert main([*tag, "sweep:last", "nightly", "commit:abc"]) == 0
+    assert main([*tag, "commit:a,quant:q4_0", "nightly", "--remove"]) == 0
+    assert main([*tag, "tag:none", "x"]) == 2
+    assert "no run matches tag:none" in capsys.readouterr().err
+    with Store.open(tmp_path / "results") as store:
+        assert {line.run_id: line.tags for line in store.listing()} == {
+            "r0": ("commit:abc", "nightly"),
+            "r1": ("commit:abc",),
+        }
+
+
 def test_every_form_says_the_same(root, capsys):
     words = ["compare", "last~2", "last~1", "--store", str(root), "-o"]
     assert main([*words, "csv"]) == 0
