@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from melt.analysis import alike
 from melt.analysis.energy import covers
 from melt.analysis.sessions import by_session, is_believed
 from melt.analysis.statistics import Summary, median_of, summarize
-from melt.plan.expand import cell_of
+from melt.plan.expand import Cell, cell_of
 from melt.records import Outcome, RunStart, Verdict
 from melt.traces import RunBundle
 from melt.verdicts import worst
@@ -114,6 +115,11 @@ def series_id(start: RunStart) -> str:
     """Return a short hash of what a run was asked to be, on its device by the device's own id."""
     settings, conditions = alike.asked_of_device(start)
     cell = replace(cell_of(start.spec), device=start.device.device_id, settings=settings, conditions=conditions)
+    return _key(cell)
+
+
+@lru_cache(maxsize=1024)
+def _key(cell: Cell) -> str:
     return cell.key
 
 

@@ -42,7 +42,9 @@ exit status: 0 nothing regressed; 1 something did, or was not measured, or canno
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this verb."""
     parser.epilog = _EPILOG.replace("%%", "%")
-    parser.add_argument("sweeps", metavar="SWEEP", nargs="*", help='the night: ids, beginnings of them, or "last"')
+    parser.add_argument(
+        "sweeps", metavar="SWEEP", nargs="*", help='the night: ids, beginnings of them, "last", "last~1"'
+    )
     judge = parser.add_argument_group("judgement")
     judge.add_argument(
         "--baseline",

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from melt.analysis.alike import FIELDS
 from melt.analysis.history import histories
 from melt.analysis.nightly import judge_nights
 from melt.analysis.policy import Baseline, Policy
 from melt.analysis.sessions import is_believed, session_values
 from melt.analysis.statistics import median_of
+from melt.cli._judgeargs import allowed_of, thresholds_of
 from melt.errors import MeltError, UsageError
 from melt.report.left_out import left_out
 from melt.report.nightly import troubles
@@ -77,12 +79,13 @@ class Measured:
         """Judge it by the nights in the store as `melt regress` does; return a sentence for each thing that is wrong.
 
         `thresholds` are shares: `{"decode_tps": 0.03}`. A first night has nothing to be held against.
+        Raises UsageError for a metric or a field that is none.
         """
         with Store.open(self.store, create=False) as store:
             policy = Policy(
                 baseline=Baseline(f"the last {nights} good nights", nights),
-                given=thresholds,
-                allowed=frozenset(allow_differing),
+                given=thresholds_of(f"{name}={share}" for name, share in thresholds.items()),
+                allowed=allowed_of(allow_differing, FIELDS),
                 acknowledged=acknowledgements(store),
             )
             series = histories(store.each_bundle(Selection()))
