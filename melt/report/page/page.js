@@ -123,7 +123,11 @@ function tellRun(inside, told, index) {
     inside.append(part("Why it ended so, or may not be believed", make("ul", {}, ...reasons)));
   }
   if (told.ended) inside.append(part("How it ended", make("p", { textContent: told.ended })));
-  for (const [name, text] of told.evidence) inside.append(part(`Last lines of ${name}`, make("pre", { textContent: text, tabIndex: 0 })));
+  for (const [name, text] of told.evidence) {
+    const last = make("pre", { textContent: text, tabIndex: 0 });
+    inside.append(part(`Last lines of ${name}`, last));
+    last.scrollTop = last.scrollHeight;
+  }
   const timeline = make("figure", { className: "chart" });
   if (document.getElementById(`z-timeline-${index}`)) {
     inside.append(part("Timeline", timeline));
@@ -131,7 +135,8 @@ function tellRun(inside, told, index) {
   }
   const facts = told.facts.flatMap(([name, text]) => [make("dt", { textContent: name }), make("dd", {}, make("bdi", { textContent: text }))]);
   const columns = make("div", { className: "two" }, part("Conditions", make("dl", {}, ...facts)));
-  if (told.figures.length || told.unmeasured.length) columns.append(part("Figures", sheet(["metric", "value", "source", "note"], told.figures, [1])));
+  const figures = told.figures.length ? [sheet(["metric", "value", "source", "note"], told.figures, [1])] : [];
+  if (figures.length || told.unmeasured.length) columns.append(part("Figures", ...figures));
   inside.append(columns);
   if (told.unmeasured.length) columns.lastChild.append(make("ul", {}, ...told.unmeasured.map(([why, titles]) => make("li", { textContent: `Not measured: ${titles} (${why})` }))));
   const { headers, rows } = told.repetitions;
