@@ -30,7 +30,7 @@ examples for GitHub Actions and cron.
 
 examples:
   melt regress --junit regress.xml --markdown summary.md
-  melt regress --baseline last-good --threshold decode_tps=3%%
+  melt regress --baseline last-good --threshold decode_tps=3%
   melt regress --list
   melt regress --acknowledge 1f0c44aa --because 'new kernel, accepted in #120'
 
@@ -41,7 +41,7 @@ exit status: 0 nothing regressed; 1 something did, or was not measured, or canno
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this verb."""
-    parser.epilog = _EPILOG.replace("%%", "%")
+    parser.epilog = _EPILOG
     parser.add_argument(
         "sweeps", metavar="SWEEP", nargs="*", help='the night: ids, beginnings of them, "last", "last~1"'
     )
