@@ -14,7 +14,7 @@ from melt.traces import RunBundle
 
 _OF_THE_FILE: Mapping[str, tuple[Info, Callable[[Artifact], float | None]]] = MappingProxyType(
     {
-        "file_bytes": (Info("bytes", "file size", -1), lambda a: a.size_bytes),
+        "file_bytes": (Info("bytes", "file size", -1), lambda a: None if a.size_bytes is None else float(a.size_bytes)),
         "bits_per_weight": (Info("1", "bits per weight", 0), lambda a: a.bits_per_weight),
     }
 )
