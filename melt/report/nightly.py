@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from melt.analysis.ab import Change
+from melt.analysis.alike import FIELDS, short
 from melt.analysis.changepoints import ChangePoint
 from melt.analysis.names import METRICS
 from melt.analysis.nightly import Finding, NightReport, SeriesReport
@@ -126,6 +127,7 @@ def _row(finding: Finding) -> list[str]:
 
 
 def _footers(report: NightReport) -> Iterator[str]:
+    yield from _marks(report)
     for one in report.series:
         told: dict[str, list[str]] = {}
         for finding in one.findings:
@@ -141,6 +143,18 @@ def _footers(report: NightReport) -> Iterator[str]:
     ids = [f.change_id for one in report.series for f in one.findings if f.change_id and f.change in _BAD]
     if ids:
         yield f"If it is as it should be: melt regress --acknowledge {ids[0]} --because '...'"
+
+
+def _marks(report: NightReport) -> Iterator[str]:
+    """Say what besides the figures became another with this night, once for all series that share it."""
+    told: dict[str, None] = {}
+    for one in report.series:
+        for mark in one.series.marks:
+            if one.series.nights[mark.night] is one.night:
+                title = FIELDS.get(mark.field, mark.field.replace("_", " "))
+                device = one.series.start.device.name
+                told[_plain(f"New on {device}: {title} {short(mark.after)}, before {short(mark.before)}.")] = None
+    yield from told
 
 
 def _line(one: SeriesReport, change: ChangePoint) -> list[str]:
@@ -187,6 +201,11 @@ def _series(one: SeriesReport) -> dict[str, Any]:
         "runs": [] if one.night is None else list(one.night.run_ids),
         "found": {} if one.night is None else dict(one.night.found),
         "failed": one.failed,
+        "marks": [
+            {**to_dict(mark), "sweep": one.series.nights[mark.night].sweep_id}
+            for mark in one.series.marks
+            if one.night is not None and one.series.nights[mark.night].began_utc_ns <= one.night.began_utc_ns
+        ],
         "findings": [_finding(finding) for finding in one.findings],
         "changes": [{**to_dict(change), "ratio": change.ratio, "open": change.is_open} for change in one.changes],
     }

@@ -149,6 +149,8 @@ def test_another_build_is_incomparable_until_it_is_allowed_and_an_engine_is_only
     for night in (4, 5):
         finding = judge_series(series, night, POLICY).findings[0]
         assert (finding.change, finding.why) == (Change.INCOMPARABLE, "OS build 'old' -> 'new'")
+    told = render_night(judge_nights([series], [sweep_id(4)], POLICY), "table")
+    assert "New on local: engine revision 'b2', before 'b1'." in told
     allowing = replace(POLICY, allowed=frozenset({"os_build"}))
     assert judge_series(series, 4, allowing).findings[0].change is not Change.INCOMPARABLE
 
