@@ -8,6 +8,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,7 +18,7 @@ from melt.analysis.ab import Change
 from melt.analysis.changepoints import ChangePoint, Found
 from melt.analysis.history import Night, Series
 from melt.errors import StoreError, UsageError
-from melt.records import Outcome, Verdict
+from melt.records import Outcome, Stream, Verdict
 from melt.report.charts.axes import Axis, fitted
 from melt.report.charts.history import history_spec
 from melt.report.charts.labels import Box, Mark, placed
@@ -25,6 +26,8 @@ from melt.report.charts.output import chart_element, check_path, png_bytes, svg_
 from melt.report.charts.pareto import ParetoPoint, State, pareto_spec
 from melt.report.charts.script import page_script
 from melt.report.charts.theme import DARK, LIGHT, Spec
+from melt.report.charts.timeline import timeline_spec
+from melt.traces import Trace
 
 RATE = Axis(title="Decode", unit="tok/s", better="higher")
 LOSS = Axis(title="KL divergence", unit="nats", better="lower")
@@ -149,6 +152,40 @@ def test_history_marks_each_night_and_what_changed() -> None:
     assert marks == 8
     assert {"valid", "suspect", "no believed figure", "▼ −5.0 %", "OS build"} <= texts
     assert history_spec(nights(8), "energy_j") is None
+
+
+def test_timeline_keeps_a_peak_and_leaves_a_gap_open() -> None:
+    bundle = make_bundle()
+    t_ns = bundle.windows[0].t0_ns + np.arange(20_000, dtype=np.int64) * 20_000_000
+    columns = {f"cpu{i}_hz": np.full(20_000, 2e9) for i in range(4)} | {"zone_c": 40 + np.arange(20_000) / 1e3}
+    columns["cpu2_hz"][12_345] = 3e9
+    for values in columns.values():
+        values[5_000:9_000] = np.nan
+    streams = tuple(
+        Stream(
+            collector="sensors",
+            name=name,
+            quantity="temperature" if name == "zone_c" else "frequency",
+            unit="c" if name == "zone_c" else "hz",
+            site=HOSTILE[0] if name == "zone_c" else name[:4],
+            source="made",
+            rate_hz=50.0,
+        )
+        for name in columns
+    )
+    traces = (Trace(collector="sensors", t_ns=t_ns, columns=columns, streams=streams),)
+    spec = timeline_spec(replace(bundle, traces=traces), most_points=500)
+    assert spec is not None
+    assert {"clock, GHz (fastest CPU)", "loading", "decode", "seconds since the first measured token"} <= drawn(
+        spec, "line"
+    )[0]
+    rows = spec["vconcat"][1]["layer"][-1]["data"]["values"]
+    assert len(rows) <= 500
+    assert max(row["v"] for row in rows if row["v"] is not None) == 3.0
+    (gap,) = [row["t"] for row in rows if row["v"] is None]
+    before, after = max(r["t"] for r in rows if r["t"] < gap), min(r["t"] for r in rows if r["t"] > gap)
+    assert after - before == pytest.approx(80, abs=2)
+    assert timeline_spec(replace(bundle, traces=(), windows=())) is None
 
 
 def test_both_themes_draw_the_same_in_their_own_colours() -> None:

@@ -119,7 +119,7 @@ def _panel(
         "width": size[0],
         "height": panel.height_px,
         "title": {
-            "text": f"{plain(panel.title)}, {symbol}" if symbol else plain(panel.title),
+            "text": _heading(panel, symbol, names),
             "fontSize": 11,
             "fontWeight": "normal",
             "offset": 4,
@@ -146,6 +146,12 @@ def _panel(
         ],
         "resolve": {"scale": {"color": "independent", "strokeDash": "independent"}},
     }
+
+
+def _heading(panel: _Panel, symbol: str, names: Sequence[str]) -> str:
+    """Name a panel; where it has one line and so no legend, that line too."""
+    title = f"{plain(panel.title)}, {symbol}" if symbol else plain(panel.title)
+    return title if len(names) > 1 or names[0] in title else f"{title} ({names[0]})"
 
 
 def _values(rows: Sequence[Spec], panel: _Panel) -> Spec:
