@@ -34,6 +34,7 @@ HELP = "write runs as one HTML page: summary, trade-offs, timelines, conditions,
 
 _FILTERS = ("sweep", "device", "model", "quant", "workload", "engine", "outcome", "verdict", "tag", "since", "limit")
 
+_STDOUT = Path("-")
 _HISTORY_RUNS = 2000
 """Of each device, at most: a year of nights with five cells."""
 _NIGHTS = 14
@@ -42,7 +43,12 @@ _NIGHTS = 14
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this verb."""
     parser.add_argument(
-        "-o", "--output", metavar="FILE", type=Path, default=Path("report.html"), help="(default: report.html)"
+        "-o",
+        "--output",
+        metavar="FILE",
+        type=Path,
+        default=Path("report.html"),
+        help="- for stdout (default: report.html)",
     )
     parser.add_argument(
         "--timelines",
@@ -89,10 +95,14 @@ def run(args: argparse.Namespace) -> int:
         nights = judge_newest(bundles, _histories(store, bundles), _policy(store))
     head = Head(_in_words(args, selection), when(time.time_ns()), __version__, left_out)
     page = page_html(head, bundles, summarize_runs(bundles), pictures, lines, nights, page_script).encode()
-    with whole_file(args.output) as out:
-        out.write(page)
+    if args.output == _STDOUT:
+        sys.stdout.buffer.write(page)
+    else:
+        with whole_file(args.output) as out:
+            out.write(page)
     told = f"{counted(len(bundles), 'run')}, {counted(len(lines.packed), 'timeline')}"
-    print(f"melt: wrote {args.output}: {told}, {human(float(len(page)), 'bytes')}", file=sys.stderr)
+    where = "the page" if args.output == _STDOUT else args.output
+    print(f"melt: wrote {where}: {told}, {human(float(len(page)), 'bytes')}", file=sys.stderr)
     return 0
 
 
