@@ -1,4 +1,4 @@
-"""`melt quality --device`: a board finds what this machine finds, whatever becomes of melt meanwhile."""
+"""`melt quality --device`: a board and a phone find what this machine finds, whatever becomes of melt meanwhile."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import native_runners
 import numpy as np
 import pytest
 from melt_rig import Melt
+from virtual.phone.testing import CLIENTS, adb_server, playing
 from virtual.ssh_testing import Sshd
 
 from melt._layout import agents_dir
@@ -102,6 +103,29 @@ def _task(folder: Path) -> Path:
     item = {"query": "Return the", "choices": ["list of names", "xqzw"], "gold": 0}
     path.write_text("".join(json.dumps({**item, "query": f"{item['query']} {n}"}) + "\n" for n in range(4)))
     return path
+
+
+def test_a_phone_scores_texts_with_the_native_runner(melt: Melt, tmp_path: Path) -> None:
+    text = tmp_path / "text"
+    text.write_bytes(shipped_text().data[:2000])
+    asked = (*ASKED, "--text", str(text), "--chunks", "3")
+    native_runners.build("android-arm64", "i8mm")
+    with adb_server(CLIENTS[0]) as server, playing("pixel-8") as phone:
+        melt.env["ADB_SERVER_SOCKET"] = f"tcp:127.0.0.1:{server.port}"
+        server.connect(phone.address)
+        there = json.loads(melt(*asked, "--device", phone.address, timeout_s=600).stdout)
+        known = melt(*asked, "--device", phone.address)
+        refused = melt(*ASKED, "--tasks", str(_task(tmp_path)), "--device", phone.address, check=2)
+    assert {row["device"] for row in there} == {"Google Pixel 8"}
+    assert all(row["known"] for row in json.loads(known.stdout))
+    assert "scores texts, not questions" in refused.stderr
+    here = json.loads(melt(*asked).stdout)
+    for row, other in zip(there, here, strict=True):
+        assert row["n_tokens"] == other["n_tokens"]
+        assert row["perplexity"] == pytest.approx(other["perplexity"], rel=1e-3)
+        if row["kl_mean"] is not None:
+            assert row["kl_mean"] == pytest.approx(other["kl_mean"], rel=2e-2)
+    assert len({row["device_id"] for row in (*there, *here)}) == 2
 
 
 @pytest.mark.parametrize(("n_ctx", "max_chunks"), [(65, 3), (1024, 1)])
