@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 from page_samples import HOSTILE, nights
+from quality_samples import text_quality
 from store_samples import make_bundle
 
 from melt.report.page.assemble import Head, page_html
@@ -48,6 +49,15 @@ def test_a_level_that_another_beats_in_both_is_called_dominated():
     (picture,) = fronts(bundles, {})
     states = {row["label"]: row["state"] for row in picture.spec["data"]["values"]}
     assert states == {"slow": "dominated", "best": "on the front", "small": "on the front"}
+
+
+def test_what_a_level_keeps_is_its_divergence_where_several_have_one_and_the_size_where_not():
+    bundles = [make_bundle(f"r{i}", quant=quant, decode_tps=30.0 + i) for i, quant in enumerate(("q8_0", "q4_0"))]
+    files = [bundle.start.artifact.sha256 for bundle in bundles]
+    known = {files[0]: [text_quality("q8_0", 0.01, kl=0.02)], files[1]: [text_quality("q4_0", 0.05, kl=0.3)]}
+    (by_quality,), (by_size,) = fronts(bundles, known), fronts(bundles, {files[0]: known[files[0]]})
+    assert by_quality.name.startswith("KL divergence against decode")
+    assert by_size.name.startswith("File size against decode")
 
 
 def test_the_newest_run_of_each_cell_gets_a_timeline_before_the_next_of_any():
