@@ -6,6 +6,7 @@
 const LEAST_WIDTH = 520;
 const LEAST_STACKED_WIDTH = 340;
 const RIGHT = 20;
+const BOLD = 1.2;
 const RESIZE_QUIET_MS = 150;
 const themes = MELT_THEMES;
 const prefersDark = matchMedia("(prefers-color-scheme: dark)");
@@ -35,8 +36,8 @@ function fitted(spec, chart, fieldWidth) {
   const whole = spec.vconcat ? { ...spec, vconcat: spec.vconcat.map(part) } : part(spec);
   if (!spec.title?.text) return whole;
   const { fontSize, subtitleFontSize } = themes[chart.theme].title;
-  const title = { ...spec.title, text: wrapped(spec.title.text, fontSize, chart.room) };
-  if (spec.title.subtitle) title.subtitle = wrapped(spec.title.subtitle, subtitleFontSize, chart.room);
+  const title = { ...spec.title, text: wrapped(spec.title.text, BOLD * fontSize, chart.seen) };
+  if (spec.title.subtitle) title.subtitle = wrapped(spec.title.subtitle, subtitleFontSize, chart.seen);
   return { ...whole, title };
 }
 
@@ -62,6 +63,7 @@ function besideField(element, fieldWidth) {
 async function draw(element, chart) {
   const room = roomOf(element, chart);
   chart.room = room;
+  chart.seen = Math.min(room, element.clientWidth);
   chart.theme = theme();
   await render(element, chart, room - chart.beside);
   const beside = besideField(element, room - chart.beside);
@@ -83,7 +85,7 @@ function queued(element) {
 
 window.meltDraw = (element, spec) => {
   drawn.get(element)?.result?.finalize();
-  drawn.set(element, { spec, beside: 80, room: 0, theme: "", turn: Promise.resolve(), result: null });
+  drawn.set(element, { spec, beside: 80, room: 0, seen: 0, theme: "", turn: Promise.resolve(), result: null });
   element.style.overflowX = "auto";
   sizes.observe(element);
   return queued(element);
