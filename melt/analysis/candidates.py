@@ -32,12 +32,12 @@ from melt.traces import RunBundle
 _SAID_BY = {HEAT: "temperature_max_c"}
 """Which figure's note tells why another one is not there at all."""
 
-NO_RUNS, NOT_MADE, NOT_EVALUATED = "not run", "cannot be made", "not evaluated"
+NO_RUNS, NOT_MADE, NOT_MADE_YET, NOT_EVALUATED = "not run", "cannot be made", "not made yet", "not evaluated"
 
 
 @dataclass(frozen=True, slots=True)
 class AskedLevel:
-    """A level that was asked for. `artifact` None: it cannot be made, and `why` says why not."""
+    """A level that was asked for. `artifact` None: it was not made yet, or cannot be, and `why` says why."""
 
     level: str
     artifact: Artifact | None
@@ -102,7 +102,8 @@ def make_candidates(asked: Sequence[AskedLevel], evidence: Evidence) -> list[Can
 def _of_file(asked: AskedLevel) -> Candidate:
     artifact = asked.artifact
     if artifact is None:
-        return Candidate(level=asked.level, artifact=None, outcome=NOT_MADE, why=asked.why)
+        outcome = NOT_MADE if asked.why else NOT_MADE_YET
+        return Candidate(level=asked.level, artifact=None, outcome=outcome, why=asked.why)
     size = {} if artifact.size_bytes is None else {SIZE: Figure(float(artifact.size_bytes), exact=True)}
     return Candidate(level=asked.level, artifact=artifact, figures=size)
 

@@ -75,7 +75,8 @@ _PAIRED = {LOSS: "kl", ACCURACY: "accuracy"}
 class Figure:
     """A figure of a level; `low` and `high` bound it with 95 % confidence, None: not known. Exact ones have neither.
 
-    `values` are those of the sessions, one each.
+    `values` are those of the sessions, one each. `uncertainty` is what a meter may be off by in all of them alike;
+    `low` and `high` hold it already.
     """
 
     value: float
@@ -83,16 +84,17 @@ class Figure:
     high: float | None = None
     values: tuple[float, ...] = ()
     exact: bool = False
+    uncertainty: float = 0.0
 
     @property
     def reach(self) -> tuple[float, float]:
-        """Between what it lies: its interval, or a twentieth to either side where too few sessions give none."""
+        """Between what it lies: its interval, or where too few sessions give none a twentieth and the uncertainty."""
         if self.low is not None and self.high is not None:
             return self.low, self.high
         if self.exact:
             return self.value, self.value
-        ends = self.values or (self.value,)
-        return min(v - EVEN * abs(v) for v in ends), max(v + EVEN * abs(v) for v in ends)
+        ends = [(v, math.hypot(EVEN * v, self.uncertainty)) for v in self.values or (self.value,)]
+        return min(v - off for v, off in ends), max(v + off for v, off in ends)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,9 +172,9 @@ def over_sessions(values: Sequence[float], uncertainty: float | None = None) -> 
     """
     if not values:
         return None
-    middle = median(values)
+    middle, off = median(values), uncertainty or 0.0
     if len(values) < LEAST_FOR_INTERVAL:
-        return Figure(middle, values=tuple(values))
+        return Figure(middle, values=tuple(values), uncertainty=off)
     positive = min(values) > 0
     scaled = [math.log(value) for value in values] if positive else list(values)
     from scipy.special import stdtrit
@@ -182,13 +184,13 @@ def over_sessions(values: Sequence[float], uncertainty: float | None = None) -> 
     low, high = mean - half, mean + half
     if positive:
         low, high = math.exp(low), math.exp(high)
-    off = uncertainty or 0.0
     low, high = (min(middle, low), max(middle, high))
     return Figure(
         middle,
         middle - math.hypot(middle - low, off),
         middle + math.hypot(high - middle, off),
         tuple(values),
+        uncertainty=off,
     )
 
 

@@ -98,22 +98,22 @@ class Datasets:
             )
             in wanted
         ]
-        alike = _of_newest(found)
+        alike = alike_of(found)
         return Evaluated(alike, {artifact.sha256: _NOT_YET for artifact in files})
 
 
-def _of_newest(found: Sequence[Quality]) -> tuple[Quality, ...]:
-    """Keep of each kind those that were made like its newest, by the same engine on the same machine."""
+def alike_of(found: Sequence[Quality]) -> tuple[Quality, ...]:
+    """Keep of each kind those by one engine on one machine: the pair that tells of the most files, else the newest."""
     kept: list[Quality] = []
     for kind in ("text", "choices"):
-        own = sorted((q for q in found if q.method.kind == kind), key=lambda q: q.evaluated_utc_ns)
-        if own:
-            last = own[-1]
-            kept += [
-                q
-                for q in own
-                if (q.method.engine_version, q.device.device_id) == (last.method.engine_version, last.device.device_id)
-            ]
+        groups: dict[tuple[str, str], list[Quality]] = {}
+        for quality in sorted((q for q in found if q.method.kind == kind), key=lambda q: q.evaluated_utc_ns):
+            groups.setdefault((quality.method.engine_version, quality.device.device_id), []).append(quality)
+        kept += max(
+            groups.values(),
+            key=lambda group: (len({q.artifact.sha256 for q in group}), group[-1].evaluated_utc_ns),
+            default=(),
+        )
     return tuple(kept)
 
 

@@ -48,7 +48,7 @@ def make_levels(
     for name in asked.levels.values():
         try:
             made = library.peek(model, name) if only_made else library.resolve(model, name, progress=progress)
-            levels.append(AskedLevel(name, made, None if made is not None else "it was not made yet"))
+            levels.append(AskedLevel(name, made))
         except MeltError as error:
             _say(f"{name}: {error}")
             levels.append(AskedLevel(name, None, str(error)))

@@ -267,11 +267,13 @@ def _unmeasured(candidates: Sequence[Candidate], able: Sequence[Candidate]) -> I
     reasons: dict[str, list[str]] = {}
     for name, quantity in QUANTITIES.items():
         concerned = candidates if name in (LOSS, ACCURACY) else able
-        lacking = [candidate for candidate in concerned if name in candidate.missing]
-        if not lacking:
-            continue
-        of = "" if len(lacking) == len(concerned) else f" of {', '.join(c.level for c in lacking)}"
-        reasons.setdefault(lacking[0].missing[name], []).append(f"{quantity.title}{of}")
+        lacking: dict[str, list[str]] = {}
+        for candidate in concerned:
+            if name in candidate.missing:
+                lacking.setdefault(candidate.missing[name], []).append(candidate.level)
+        for why, levels in lacking.items():
+            of = "" if len(levels) == len(concerned) else f" of {', '.join(levels)}"
+            reasons.setdefault(why, []).append(f"{quantity.title}{of}")
     if reasons:
         listed = "; ".join(f"{', '.join(titles)} ({why or NOT_EVALUATED})" for why, titles in reasons.items())
         yield f"Not measured: {listed}."

@@ -126,6 +126,15 @@ def test_a_limit_within_the_interval_is_not_certain():
     assert state_of(one, tps(11)) is Met.MISSED
 
 
+def test_a_meter_that_may_be_far_off_makes_no_limit_certain_however_few_the_sessions():
+    for sessions in ((1.0,), (1.0, 1.0), (1.0, 1.0, 1.0)):
+        energy = over_sessions(sessions, uncertainty=0.5)
+        assert energy is not None
+        one = level("one", **{ENERGY: energy})
+        states = [state_of(one, Limit("--max-energy", ENERGY, bound, "")) for bound in (0.4, 1.2, 1.6)]
+        assert states == [Met.MISSED, Met.NOT_CERTAIN, Met.MET]
+
+
 def test_what_was_not_measured_meets_no_limit():
     levels = [level("a"), replace(level("b"), missing={ENERGY: "no power sensor"})]
     advice = recommend(levels, [Limit("--max-energy", ENERGY, 1.0, "1")])

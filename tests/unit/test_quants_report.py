@@ -15,6 +15,7 @@ from melt.analysis.candidates import AskedLevel, Evidence, Workloads, make_candi
 from melt.analysis.choice import DECODE, ENERGY, LOSS, dominated
 from melt.analysis.earlier import earlier, lacking
 from melt.analysis.recommend import Limit, recommend
+from melt.cli._quants_quality import alike_of
 from melt.errors import UsageError
 from melt.records import Outcome, RunSpec, Workload
 from melt.report.quants import render_levels
@@ -98,6 +99,28 @@ def test_a_level_out_of_memory_is_a_column_with_its_end():
     assert found.candidates[0].outcome == "oom"
     assert found.candidates[0].fits == "no"
     assert found.recommendation.level == "q2_k"
+
+
+def test_each_level_says_its_own_reason_for_what_was_not_measured():
+    found = table(sessions=1)
+    said = {c.level: replace(c, missing={ENERGY: "no power sensor"}) for c in found.candidates if c.runs}
+    said["q2_k"] = replace(said["q2_k"], missing={ENERGY: "the gauge is too slow"})
+    text = " ".join(render_levels(replace(found, candidates=tuple(said.values())), "table").split())
+    assert "energy per token of q8_0, q4_k_m, q3_k_m (no power sensor)" in text
+    assert "energy per token of q2_k (the gauge is too slow)" in text
+
+
+def test_a_level_that_nobody_has_made_yet_is_not_one_that_cannot_be_made():
+    (candidate,) = make_candidates([AskedLevel("q5_0", None)], Evidence(Workloads(REQUEST, LOAD), ()))
+    assert candidate.outcome == "not made yet"
+
+
+def test_one_level_evaluated_elsewhere_since_leaves_the_others_theirs():
+    here = [replace(text_quality(name, 0.1, kl=0.1), evaluated_utc_ns=1) for name in ("q8_0", "q4_k_m")]
+    phone = replace(here[0], device=replace(here[0].device, device_id="phone"), evaluated_utc_ns=2)
+    assert alike_of([*here, phone]) == tuple(here)
+    assert alike_of([here[0], phone]) == (phone,), "of as many files the newer ones"
+    assert alike_of(()) == ()
 
 
 def test_runs_of_before_answer_as_far_as_they_are_of_the_same():
