@@ -163,7 +163,9 @@ def test_never_beside_what_melt_measured(melt: Melt, tmp_path: Path) -> None:
     theirs = bundles(tmp_path)[f"{imported.spec.model} pp32"]
     ours = replace(theirs, start=replace(imported, imported=None))
     for pair in ([theirs, ours], [ours, theirs]):
-        with pytest.raises(IncomparableError, match=r"the provenance is '(measured by melt|imported from llama-bench)'"):
+        with pytest.raises(
+            IncomparableError, match=r"the provenance is '(measured by melt|imported from llama-bench)'"
+        ):
             check_alike(pair, "device")
     check_alike([theirs, theirs], "device")
     assert "provenance" not in ALLOWABLE

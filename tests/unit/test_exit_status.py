@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from melt.cli.run import _ended_as_asked
+from melt.cli.run import ended_as_asked
 from melt.records import Outcome
 
 ANSWERS = ("ok", "oom", "unsupported")
@@ -12,9 +12,9 @@ ANSWERS = ("ok", "oom", "unsupported")
 
 @pytest.mark.parametrize("outcome", list(Outcome))
 def test_a_level_that_does_not_fit_is_an_answer_and_a_failure_is_none(outcome: Outcome) -> None:
-    assert _ended_as_asked([Outcome.OK, outcome]) == (outcome in ANSWERS)
+    assert ended_as_asked([Outcome.OK, outcome]) == (outcome in ANSWERS)
 
 
 def test_answers_without_a_single_measurement_are_none() -> None:
-    assert not _ended_as_asked([Outcome.OOM, Outcome.UNSUPPORTED])
-    assert _ended_as_asked([]), "a sweep that lacks nothing and was done before"
+    assert not ended_as_asked([Outcome.OOM, Outcome.UNSUPPORTED])
+    assert ended_as_asked([]), "a sweep that lacks nothing and was done before"
