@@ -170,6 +170,7 @@ def _with_outcome(candidate: Candidate, evidence: Evidence) -> Candidate:
     own = _own(candidate, evidence.bundles)
     requests = [bundle for bundle in own if bundle.start.spec.workload == evidence.workloads.request]
     believed = [bundle for bundle in requests if is_believed(bundle)]
+    candidate = replace(candidate, out_of_memory=sum(b.stop.outcome is Outcome.OOM for b in own))
     if believed:
         suspect = sum(any(b.stop.verdict is Verdict.SUSPECT for b in runs) for runs in by_session(believed))
         return replace(candidate, sessions=len(by_session(believed)), suspect=suspect)

@@ -101,6 +101,7 @@ class Figure:
 class Candidate:
     """A level. `figures` has what was measured, by quantity, `missing` why something was not.
 
+    `out_of_memory` counts its runs that ended so, whatever became of the others.
     `outcome` is what became of it where it has no figures of the device (`oom`, `cannot be made`), and `why` the
     reason. `needed_bytes` is what a run is expected to take of the memory, of which `available_bytes` were free.
     `answers` says what its answers are worth, by the names of `efficiency_answers.ANSWERS`.
@@ -114,6 +115,7 @@ class Candidate:
     why: str | None = None
     sessions: int = 0
     suspect: int = 0
+    out_of_memory: int = 0
     needed_bytes: int | None = None
     available_bytes: int | None = None
     total_bytes: int | None = None
@@ -128,11 +130,11 @@ class Candidate:
 
     @property
     def fits(self) -> str | None:
-        """Whether it fits into the memory: `yes`, `if memory is freed`, or `no`; None: not known."""
+        """Whether it fits into the memory: `yes`, `not always`, `if memory is freed`, or `no`; None: not known."""
         if self.outcome == "oom":
             return "no"
         if self.runs and self.sessions:
-            return "yes"
+            return "not always" if self.out_of_memory else "yes"
         if self.needed_bytes is None or self.total_bytes is None:
             return None
         if self.needed_bytes > self.total_bytes:

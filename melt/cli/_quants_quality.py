@@ -109,12 +109,14 @@ def alike_of(found: Sequence[Quality]) -> tuple[Quality, ...]:
         groups: dict[tuple[str, str], list[Quality]] = {}
         for quality in sorted((q for q in found if q.method.kind == kind), key=lambda q: q.evaluated_utc_ns):
             groups.setdefault((quality.method.engine_version, quality.device.device_id), []).append(quality)
-        kept += max(
-            groups.values(),
-            key=lambda group: (len({q.artifact.sha256 for q in group}), group[-1].evaluated_utc_ns),
-            default=(),
-        )
+        if groups:
+            kept += max(groups.values(), key=_told)
     return tuple(kept)
+
+
+def _told(group: Sequence[Quality]) -> tuple[int, int]:
+    """Return of how many files evaluations tell, and when the newest was made; they are oldest first."""
+    return len({quality.artifact.sha256 for quality in group}), group[-1].evaluated_utc_ns
 
 
 def _done(works: Iterable[_Work], store: Store, files: list[Artifact]) -> tuple[list[Evaluation], dict[str, str]]:

@@ -25,7 +25,7 @@ from melt.report.quants_data import LevelTable, level_csv, level_json
 from melt.report.quants_text import alike_note, figure_text, loss_note, reason, spread_of
 from melt.report.scale import scale_for
 from melt.report.table import render_table
-from melt.report.words import engine_name, joined
+from melt.report.words import counted, engine_name, joined
 from melt.units import human
 
 FORMATS = ("table", "md", "json", "csv")
@@ -229,6 +229,8 @@ def _notes(table: LevelTable) -> Iterator[str]:
         if candidate.outcome is not None:
             why = f": {candidate.why}" if candidate.why else ""
             yield f"{candidate.level}: {candidate.outcome}{why}"
+        elif candidate.out_of_memory:
+            yield f"{candidate.level}: {counted(candidate.out_of_memory, 'run')} of it ended because memory ran out."
     yield from _of_files(candidates)
 
 

@@ -101,6 +101,14 @@ def test_a_level_out_of_memory_is_a_column_with_its_end():
     assert found.recommendation.level == "q2_k"
 
 
+def test_a_level_that_ran_out_of_memory_once_does_not_simply_fit():
+    first, *others = runs(3)
+    bundles = [replace(first, stop=replace(first.stop, outcome=Outcome.OOM), metrics=()), *others]
+    found = table(Limit("--min-tps", DECODE, 5, "5"), bundles=bundles)
+    assert [c.fits for c in found.candidates if c.runs] == ["not always", "yes", "yes", "yes"]
+    assert "q8_0: 1 run of it ended because memory ran out." in " ".join(render_levels(found, "table").split())
+
+
 def test_each_level_says_its_own_reason_for_what_was_not_measured():
     found = table(sessions=1)
     said = {c.level: replace(c, missing={ENERGY: "no power sensor"}) for c in found.candidates if c.runs}
