@@ -110,7 +110,8 @@ def alike_of(found: Sequence[Quality]) -> tuple[Quality, ...]:
         for quality in sorted((q for q in found if q.method.kind == kind), key=lambda q: q.evaluated_utc_ns):
             groups.setdefault((quality.method.engine_version, quality.device.device_id), []).append(quality)
         if groups:
-            kept += max(groups.values(), key=_told)
+            chosen = max(groups.values(), key=_told)
+            kept += chosen
     return tuple(kept)
 
 
