@@ -35,6 +35,8 @@ def objects(text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
             raise NotImportableError(f"{error.lineno}: not JSON, or cut short: {error.msg}") from error
         except RecursionError:
             raise NotImportableError(f"{line}: not JSON that anybody wrote: it is nested too deeply") from None
+        except ValueError:
+            raise NotImportableError(f"{line}: not JSON that anybody wrote: a number has thousands of digits") from None
         if not isinstance(value, dict):
             raise NotImportableError(f"{line}: a JSON object was expected, here is {json.dumps(value)[:40]}")
         yield line, value

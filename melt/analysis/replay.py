@@ -94,6 +94,9 @@ class Replay:
     def _accept(self, index: int, night: Night, metrics: Sequence[str], changed: Unlike | None) -> None:
         """Begin new levels where somebody accepted one, or the condition that became another."""
         condition = None if changed is None else self.policy.accepted.get(changed.change_id)
+        if not self._differing(night, self._known):
+            # Tagged nights may have been otherwise all along: the level goes on where the night before was as this one.
+            condition = None
         if condition is not None:
             self._known = {}
         for name in metrics:
@@ -147,13 +150,16 @@ class Replay:
         for one, other in enumerate(self.series.nights):
             if one != index and other.sweep_id in self.policy.baseline.sweeps:
                 known |= {name: value for name, value in other.found.items() if value is not None}
-        told = [
+        told = self._differing(night, known)
+        return self._unlike(", ".join(told)) if told else None
+
+    def _differing(self, night: Night, known: Mapping[str, str | None]) -> list[str]:
+        return [
             f"{title} {short(before)} -> {short(value)}"
             for name, title in FIELDS.items()
             if name not in TESTED and name not in self.policy.allowed
             if (value := night.found.get(name)) is not None and (before := known.get(name)) not in (None, value)
         ]
-        return self._unlike(", ".join(told)) if told else None
 
     def _other_scope(self, night: Night, metric: str) -> Unlike | None:
         own, known = night.scopes.get(metric), self._scopes.get(metric)

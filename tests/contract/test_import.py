@@ -185,6 +185,8 @@ def test_never_beside_what_melt_measured(melt: Melt, tmp_path: Path) -> None:
         ("log: n_prompt\n{n_gen}", ":1: other lines stand before the results"),
         ('{"results": [], "meta": {}}', ":1: mlperf-mobile has left no result here"),
         ("[" * 100_000, ":1: not JSON"),
+        ("n_prompt,n_gen\n1," + "[" * 100_000, ":2: no result of llama-bench"),
+        ('{"n_prompt": ' + "9" * 5000 + ', "n_gen": 0}', ":1: not JSON that anybody wrote: a number has thousands"),
     ],
 )
 def test_a_bad_file_leaves_nothing(melt: Melt, tmp_path: Path, content: str, said: str) -> None:

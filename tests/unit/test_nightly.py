@@ -155,6 +155,28 @@ def test_another_build_is_incomparable_until_it_is_allowed_and_an_engine_is_only
     assert judge_series(series, 4, allowing).findings[0].change is not Change.INCOMPARABLE
 
 
+def test_an_accepted_condition_begins_one_level_whatever_is_tagged() -> None:
+    built = [("old" if i < 3 else "new", LAB.night(i)) for i in range(8)]
+    (series,) = histories(
+        replace(b, start=replace(b.start, device=replace(b.start.device, os_build=build)))
+        for build, night in built
+        for b in night
+    )
+    tagged = replace(POLICY, baseline=Baseline("what is tagged", sweeps=frozenset({sweep_id(1)})))
+    wanted = acknowledgeable(judge_series(series, 3, tagged))[0]
+    accepted = Acknowledgement(
+        **{name: getattr(wanted, name) for name in wanted.__slots__},
+        because="updated",
+        made_utc_ns=1,
+        melt_version="0.1.0",
+    )
+    changes = judge_series(series, 7, replace(tagged, acknowledged=(accepted,))).changes
+    assert sorted((c.metric, c.night, c.acknowledged) for c in changes) == [
+        ("decode_tps", 3, "updated"),
+        ("prefill_tps", 3, "updated"),
+    ]
+
+
 def test_only_believed_runs_count_and_reference_runs_are_no_nights() -> None:
     lab = Lab(seed=3, sessions=2)
     good, bad = lab.night(0), lab.night(1, verdict=Verdict.INVALID)
