@@ -12,6 +12,7 @@ from melt.analysis.history import Night, Series
 from melt.analysis.names import METRICS
 from melt.analysis.policy import Policy, Threshold
 from melt.analysis.replay import Judged, Replay
+from melt.plan.flags import NO_FILE
 from melt.records import Outcome
 
 _NEAR = 5
@@ -160,11 +161,19 @@ def acknowledgeable(report: SeriesReport) -> list[Acceptable]:
 
 
 def _missing_from(series: Series, known: Sequence[Series], sweeps: Collection[str]) -> str | None:
-    """Return the plan that had a series the last time before these sweeps, None where it need not be there."""
-    judged = {night.plan: night.began_utc_ns for one in known for night in one.nights if night.sweep_id in sweeps}
-    for plan, began in judged.items():
-        nights = (n for one in known for n in one.nights if n.plan == plan and n.sweep_id not in sweeps)
-        before = max((n for n in nights if n.began_utc_ns < began), key=lambda n: n.began_utc_ns, default=None)
+    """Return the plan that had a series the last time before these sweeps, None where it need not be there.
+
+    A sweep on none of the same devices was another night: each device may have a job of its own, of the same plan.
+    """
+    own = [(one, night) for one in known for night in one.nights if night.sweep_id in sweeps and night.plan != NO_FILE]
+    devices = {one.start.device.device_id for one, _ in own}
+    nights = [night for one in known if one.start.device.device_id in devices for night in one.nights]
+    for plan, began in {night.plan: night.began_utc_ns for _, night in own}.items():
+        before = max(
+            (n for n in nights if n.plan == plan and n.sweep_id not in sweeps and n.began_utc_ns < began),
+            key=lambda n: n.began_utc_ns,
+            default=None,
+        )
         if before is not None and any(night.sweep_id == before.sweep_id for night in series.nights):
             return plan
     return None

@@ -27,6 +27,10 @@ _FLAG_OF = {"timeout_s": "--timeout", "trip_c": "--trip", "min": "--min-sessions
 Texts = tuple[str, ...]
 
 
+NO_FILE = "flags"
+"""Name of every plan that flags alone have made: two of them need have nothing in common."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanFlags:
     """What stood behind the flags of a command line, unread; empty or None where a flag was not given.
@@ -72,7 +76,7 @@ def plan_from_flags(
     if base is None:
         if not flags.models:
             raise UsageError("nothing to run: name a plan file, or a model with --model NAME")
-        base = Plan(name="flags", models=(), workloads=DEFAULT_WORKLOADS)
+        base = Plan(name=NO_FILE, models=(), workloads=DEFAULT_WORKLOADS)
     given: dict[str, Any] = {
         "name": _read("--name", values.name, flags.name) if flags.name is not None else base.name,
         "devices": _listed("--device", devices.device, flags.devices) or base.devices,

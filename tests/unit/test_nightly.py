@@ -177,6 +177,20 @@ def test_an_accepted_condition_begins_one_level_whatever_is_tagged() -> None:
     ]
 
 
+def test_a_series_is_missing_only_where_the_same_device_had_it_in_the_same_plan() -> None:
+    def fine(*sweeps: tuple[str, str, str]) -> bool:
+        made = []
+        for i, (plan, device, models) in enumerate(sweeps):
+            for bundle in (b for model in models for b in LAB.night(i, model=model, device=device)):
+                made.append(replace(bundle, start=replace(bundle.start, spec=replace(bundle.start.spec, plan=plan))))
+        return judge_nights(histories(made), [sweep_id(len(sweeps) - 1)], POLICY).is_fine
+
+    assert fine(("nightly", "a", "xy"), ("nightly", "b", "x"), ("nightly", "a", "xy"))
+    assert not fine(("nightly", "a", "xy"), ("nightly", "b", "x"), ("nightly", "a", "x"))
+    assert not fine(("nightly", "a", "x"), ("nightly", "a", "y"))
+    assert fine(("flags", "a", "x"), ("flags", "a", "y"))
+
+
 def test_only_believed_runs_count_and_reference_runs_are_no_nights() -> None:
     lab = Lab(seed=3, sessions=2)
     good, bad = lab.night(0), lab.night(1, verdict=Verdict.INVALID)
