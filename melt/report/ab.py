@@ -16,7 +16,7 @@ from melt.analysis.pairs import AB, Cell, Side
 from melt.analysis.statistics import MIN_SESSIONS
 from melt.report.scale import percent, scale_for
 from melt.report.table import render_table, write_rows
-from melt.report.words import counted
+from melt.report.words import counted, steady
 
 _WIDE = 118
 """Cells that a table with the interval in the line of its change takes."""
@@ -181,7 +181,7 @@ def _counts_from(shown: Iterable[Difference]) -> str:
 
 
 def _wrapped(lines: Iterable[str], fmt: str) -> Iterator[str]:
-    for line in lines:
+    for line in (steady(line).replace("\n", " ") for line in lines):
         if fmt == "md":
             yield line
         else:

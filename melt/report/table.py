@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from melt.codec import to_dict
 from melt.errors import UsageError
+from melt.report.words import steady
 
 _GAP_CELLS = 3
 """Cells that a column costs beside its text: the padding and the box."""
@@ -34,10 +35,10 @@ def render_table(
     Columns whose index is in `numeric` are aligned right and never broken. On a terminal, text columns wrap to its
     width; elsewhere (a pipe, a file) nothing is wrapped, coloured or cut. Raises UsageError for another `fmt`.
     """
-    if fmt == "table":
-        return _terminal(title, headers, rows, numeric)
-    if fmt == "md":
-        return _markdown(title, headers, rows, numeric)
+    if fmt in ("table", "md"):
+        lay_out = _terminal if fmt == "table" else _markdown
+        title = None if title is None else steady(title)
+        return lay_out(title, [*map(steady, headers)], [[*map(steady, row)] for row in rows], numeric)
     if fmt == "csv":
         return _csv([headers, *rows])
     raise UsageError(f"a table cannot be written as {fmt!r}: choose table, md or csv")

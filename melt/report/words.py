@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from melt.records import Compute
 from melt.units import human
+
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def steady(text: str) -> str:
+    """Leave nothing in a text that steers a terminal; it may have lines and tabs."""
+    return _CONTROLS.sub("\ufffd", text)
 
 
 def counted(n: int, word: str) -> str:

@@ -131,6 +131,17 @@ def test_all_runs_of_a_selection_are_tagged_at_once(tmp_path, capsys):
         }
 
 
+def test_a_name_neither_steers_the_terminal_nor_breaks_a_line(tmp_path, capsys):
+    with Store.open(tmp_path) as store:
+        for i, run in enumerate("ab"):
+            store.publish(make_bundle(run, sweep_id=run, model="m\x1b[2J\nverdict: improved", position=i))
+    for form in ("table", "md"):
+        main(["compare", "sweep:a", "sweep:b", "--store", str(tmp_path), "-o", form])
+        told = capsys.readouterr().out
+        assert "\x1b" not in told
+        assert "m\ufffd[2J verdict: improved on local." in told
+
+
 def test_every_form_says_the_same(root, capsys):
     words = ["compare", "last~2", "last~1", "--store", str(root), "-o"]
     assert main([*words, "csv"]) == 0

@@ -216,6 +216,13 @@ def test_tables_on_a_terminal_wrap_words_but_never_numbers_or_ids(monkeypatch):
     assert max(len(line) for line in text.splitlines() if "\x1b" not in line) <= 50
 
 
+@pytest.mark.parametrize("fmt", ["table", "md"])
+def test_names_cannot_steer_the_terminal(fmt: str) -> None:
+    text = render_table("run \x1b[2J", ("a\x9b31m",), [["m\x1b]0;title\x07.gguf"]], fmt)
+    assert not set(text) & set("\x1b\x07\x9b")
+    assert "m\ufffd]0;title\ufffd.gguf" in text
+
+
 def test_markdown_cells_cannot_break_a_row():
     text = render_table(None, ("a", "b"), [["x | y", "two\nlines"]], "md", numeric={1})
     assert text == "| a | b |\n| --- | ---: |\n| x \\| y | two<br>lines |\n"
