@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from melt.analysis.candidates import Workloads
-from melt.analysis.choice import LOSS, QUANTITIES, Candidate, Figure, alike_pairs
+from melt.analysis.choice import QUANTITIES, Candidate, Figure, alike_pairs
 from melt.analysis.efficiency_answers import ANSWERS
 from melt.analysis.recommend import Met, Recommendation
 from melt.codec import to_dict
@@ -131,7 +131,7 @@ def _figure(candidate: Candidate, name: str) -> dict[str, Any]:
         "low": figure.low,
         "high": figure.high,
         "unit": QUANTITIES[name].unit,
-        "sessions": len(figure.values) if known and name != LOSS else None,
+        "sessions": len(figure.values) or None,
         "missing": None if known else candidate.missing.get(name, candidate.outcome),
     }
 

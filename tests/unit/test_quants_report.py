@@ -78,6 +78,7 @@ def test_programs_get_intervals_states_and_what_is_missing():
     figures = levels["q4_k_m"]["figures"]
     assert figures["decode_tps"]["low"] < figures["decode_tps"]["value"] < figures["decode_tps"]["high"]
     assert figures["decode_tps"]["sessions"] == 6
+    assert figures["file_bytes"]["sessions"] is figures["accuracy"]["sessions"] is None, "they are of no session"
     assert figures["energy_per_token_j"] == {**figures["energy_per_token_j"], "value": None}
     assert figures["energy_per_token_j"]["missing"]
     assert levels["iq9"]["outcome"] == "cannot be made"
