@@ -52,6 +52,8 @@ def allowed_of(fields: Iterable[str], known: Collection[str]) -> frozenset[str]:
     from melt.errors import UsageError
     from melt.plan.values import nearest
 
+    # What melt measured is never held against what was imported.
+    known = [name for name in known if name != "provenance"]
     allowed = frozenset(fields)
     for field in sorted(allowed):
         if field not in known:

@@ -15,11 +15,14 @@ from night_samples import Lab, sweep_id
 from store_samples import make_bundle
 
 from melt.analysis.ab import Change
+from melt.analysis.alike import FIELDS
 from melt.analysis.changepoints import segments
 from melt.analysis.history import Series, histories
 from melt.analysis.levels import Watch
 from melt.analysis.nightly import acknowledgeable, each_night, judge_nights, judge_series
 from melt.analysis.policy import Baseline, Policy
+from melt.cli._judgeargs import allowed_of
+from melt.errors import UsageError
 from melt.records import Verdict
 from melt.records.acknowledgement import Acknowledgement
 from melt.report.junit import junit_xml
@@ -189,6 +192,12 @@ def test_a_series_is_missing_only_where_the_same_device_had_it_in_the_same_plan(
     assert not fine(("nightly", "a", "xy"), ("nightly", "b", "x"), ("nightly", "a", "x"))
     assert not fine(("nightly", "a", "x"), ("nightly", "a", "y"))
     assert fine(("flags", "a", "x"), ("flags", "a", "y"))
+
+
+def test_who_measured_may_never_differ() -> None:
+    with pytest.raises(UsageError, match="no field 'provenance'"):
+        allowed_of(["os_build", "provenance"], FIELDS)
+    assert allowed_of(["os_build"], FIELDS) == {"os_build", "kernel"}
 
 
 def test_only_believed_runs_count_and_reference_runs_are_no_nights() -> None:
