@@ -95,11 +95,16 @@ def _none(by: Mapping[str, Candidate], able: Sequence[Candidate], advice: Recomm
     if near is None:
         return text + "."
     states = zip(advice.limits, advice.met[near.level], strict=True)
-    open_ = [_shown(near, limit) for limit, state in states if state is not Met.MET]
-    doubts = {state for state in advice.met[near.level] if state is not Met.MET}
-    more = "; more sessions would tell" if doubts == {Met.NOT_CERTAIN} else ""
-    short = f", {100 * advice.short:.2g} % short" if advice.short and not more else ""
+    doubts = {limit: state for limit, state in states if state is not Met.MET}
+    open_ = [_shown(near, limit) for limit in doubts]
+    more = f"; {_more(doubts)} would tell" if set(doubts.values()) == {Met.NOT_CERTAIN} else ""
+    short = f", {float(f'{100 * advice.short:.2g}'):g} % short" if advice.short and not more else ""
     return f"{text}; {near.level} comes nearest ({', '.join(open_)}{short}{more})."
+
+
+def _more(doubted: Iterable[Limit]) -> str:
+    """Say what narrows the intervals that limits lie in."""
+    return joined_and(dict.fromkeys("more text" if limit.quantity == LOSS else "more sessions" for limit in doubted))
 
 
 def _shown(candidate: Candidate, limit: Limit) -> str:

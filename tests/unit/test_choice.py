@@ -120,6 +120,10 @@ def test_a_limit_within_the_interval_is_not_certain():
     assert (advice.level, advice.nearest) == (None, "wide")
     assert "is not certain for wide" in said([wide], advice)
     assert "more sessions would tell" in said([wide], advice)
+    doubtful = replace(wide, figures={**wide.figures, LOSS: Figure(0.02, 0.01, 0.03)})
+    for limits, what in (([loss(0.02)], "text"), ([loss(0.02), tps(10)], "text and more sessions")):
+        assert f"; more {what} would tell" in said([doubtful], recommend([doubtful], limits))
+    assert ", 1200 % short)" in said([doubtful], recommend([doubtful], [loss(0.0015385)]))
     one = level("one", (10.2,))
     assert state_of(one, tps(10)) is Met.NOT_CERTAIN, "one session gives no interval: a twentieth is not certain"
     assert state_of(one, tps(9)) is Met.MET
