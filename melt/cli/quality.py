@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
+from melt.cli._adbargs import add_adb_argument
 from melt.cli._bars import progress_bars
 from melt.cli._storeargs import add_store_argument, store_root
 
@@ -57,6 +58,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--chunks", metavar="N", type=_at_least(1), help="only the first N chunks of the text")
     parser.add_argument("--threads", metavar="N", type=_at_least(1), help="threads (default: by the model's size)")
     parser.add_argument("-o", "--output", choices=_FORMATS, default="table", help="form (default: table)")
+    add_adb_argument(parser)
     add_store_argument(parser)
     parser.epilog = _EPILOG
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import shutil
 import subprocess
+from types import ModuleType
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from melt.cli import quality, quants
 from melt.cli._adbargs import add_adb_argument
 from melt.errors import Gone, Offline, TransportError, Unauthorized, UsageError
 from melt.transports._adb_server import Server, _from_environment, refusal
@@ -115,3 +117,14 @@ def test_the_server_may_be_named_on_the_command_line(
     with pytest.raises(SystemExit):
         parser.parse_args(["--adb-server", "lab"])
     assert "expected HOST:PORT, found 'lab'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", [quality, quants])
+def test_verbs_that_score_or_measure_on_phones_take_the_server(
+    verb: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ADB_SERVER_SOCKET", "tcp:5037")
+    parser = argparse.ArgumentParser()
+    verb.configure(parser)
+    parser.parse_args(["tiny-pydoc", "--device", "adb:PHONE1", "--adb-server", "lab:5038"])
+    assert Server.find().address == "lab:5038"
