@@ -1,10 +1,11 @@
-"""`melt quants` as a user has it: on a tiny model and on a real one, with limits that change what is recommended."""
+"""`melt quants` as a user has it: here and on a phone, with limits that change what is recommended."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,13 @@ from xml.etree import ElementTree
 
 import pytest
 from melt_rig import Melt
+from native_runners import BUILDS, build
+from virtual.phone import VirtualPhone
+from virtual.phone.testing import Adb, adb_server, playing
 
 from melt.models.library import Library
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("needs_llama_cpp")]
+pytestmark = [*BUILDS, pytest.mark.usefixtures("needs_llama_cpp")]
 
 QUICK = ("-p", "32", "-n", "16", "-r", "1", "--sessions", "1", "-t", "1")
 FEW = ("--ctx", "64", "--chunks", "8", "--quality-threads", "1")
@@ -112,3 +116,27 @@ def test_a_real_model_here(melt: Melt, quick: tuple[str, ...]) -> None:
     smaller = json.loads(melt.here(*asked, "--from-store", "--max-size", f"{size:.0f}").stdout)
     assert smaller["recommendation"]["level"] == "Q4_K_M"
     assert smaller["recommendation"]["reason"].count("Q8_0 misses --max-size") == 1
+
+
+@pytest.fixture
+def phone(melt: Melt) -> Iterator[VirtualPhone]:
+    build("android-arm64")
+    with adb_server("system") as server, playing() as phone:
+        melt.env["ADB_SERVER_SOCKET"] = f"tcp:127.0.0.1:{server.port}"
+        Adb(server, phone)
+        yield phone
+
+
+def test_on_a_phone(melt: Melt, quick: tuple[str, ...], phone: VirtualPhone, tmp_path: Path) -> None:
+    asked = ("quants", "tiny-pydoc", "-q", "q8_0,q2_k", "--device", phone.address, "--sustained", "4s", *quick)
+    done = melt(*asked, "-o", "json", "--picture", str(tmp_path / "phone.html"), timeout_s=300)
+    document = json.loads(done.stdout)
+    assert document["device"]["name"] == "Google Pixel 8"
+    loss_rises(document, "Q8_0", "Q2_K")
+    for level in levels_of(document).values():
+        assert level["outcome"] == "ok", level
+        assert level["evaluated_on"] != "Google Pixel 8"
+        assert level["figures"]["temperature_rise_c"]["value"] is not None
+    assert (tmp_path / "phone.html").is_file()
+    table = melt.here(*asked, "--from-store", "--max-quality-loss", "0.5%").stdout
+    assert "Q8_0: the only level that meets your limit" in table
