@@ -99,7 +99,11 @@ def test_pareto_front_passes_over_levels_that_another_beats() -> None:
 
 @pytest.mark.parametrize("points", [[], levels()[:1], levels()[-1:]])
 def test_pareto_of_few_points_is_drawn(points: list[ParetoPoint]) -> None:
-    assert "Levels" in drawn(pareto_spec(points, RATE, LOSS, title="Levels"), "symbol")[0]
+    spec = pareto_spec(points, RATE, LOSS, title="Levels")
+    texts, n = drawn(spec, "symbol")
+    assert "Levels" in texts
+    assert any(text.startswith("Nothing to draw") for text in texts) is (n == 0)
+    assert png_bytes(spec).startswith(b"\x89PNG"), "a picture without a size can be SVG, but no PNG"
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,8 @@ def pareto_spec(
     if absent:
         names = ", ".join(f"{shortened(p.label, _LABEL_CHARACTERS)} ({_why_absent(p, x, y)})" for p in absent)
         subtitle = f"{subtitle}\nNot drawn: {names}" if subtitle else f"Not drawn: {names}"
+    if not drawn:
+        return _nothing(_title(title, subtitle, width), width)
     scales = (_scale(x, drawn, "x"), _scale(y, drawn, "y"))
     front = _front(drawn, x, y)
     places = _places(drawn, front, scales, (width, height))
@@ -94,6 +96,19 @@ def pareto_spec(
             _label_layer(halo=True),
             _label_layer(halo=False),
         ],
+    }
+
+
+def _nothing(title: Spec, width: int) -> Spec:
+    """Say in words that there is nothing to draw: axes without a point have no size."""
+    return {
+        "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
+        "title": title,
+        "width": width,
+        "height": 60,
+        "data": {"values": [{}]},
+        "mark": {"type": "text", "fontSize": 14, "color": {"expr": "muted"}},
+        "encoding": {"text": {"value": "Nothing to draw: no level has both figures."}},
     }
 
 
