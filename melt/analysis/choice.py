@@ -10,13 +10,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from statistics import fmean, median, stdev
+from statistics import fmean, median
 from types import MappingProxyType
 
 from melt.analysis.figures import Figure as RunFigure
 from melt.analysis.judgement import Judgement, judge_difference
 from melt.analysis.quality_compare import Difference, Told, differences
-from melt.analysis.statistics import MIN_SESSIONS
+from melt.analysis.statistics import MIN_SESSIONS, mean_reach
 from melt.records import Artifact
 from melt.records.quality import Quality
 
@@ -179,10 +179,7 @@ def over_sessions(values: Sequence[float], uncertainty: float | None = None) -> 
         return Figure(middle, values=tuple(values), uncertainty=off)
     positive = min(values) > 0
     scaled = [math.log(value) for value in values] if positive else list(values)
-    from scipy.special import stdtrit
-
-    mean = fmean(scaled)
-    half = float(stdtrit(len(values) - 1, 0.975)) * stdev(scaled) / math.sqrt(len(values))
+    mean, half = fmean(scaled), mean_reach(scaled)
     low, high = mean - half, mean + half
     if positive:
         low, high = math.exp(low), math.exp(high)
@@ -208,13 +205,7 @@ def quality_loss(quality: Quality) -> Figure | None:
     if text.kl_mean is None:
         is_reference = quality.method.reference_sha256 == quality.artifact.sha256
         return Figure(0.0, exact=True) if is_reference else None
-    n = len(text.chunk_kl)
-    if n < 2:
-        half = _Z * (text.kl_se or 0.0)
-    else:
-        from scipy.special import stdtrit
-
-        half = float(stdtrit(n - 1, 0.975)) * stdev(text.chunk_kl) / math.sqrt(n)
+    half = _Z * (text.kl_se or 0.0) if len(text.chunk_kl) < 2 else mean_reach(text.chunk_kl)
     low, high = max(0.0, text.kl_mean - half), text.kl_mean + half
     # A rounding below nothing is nothing: a divergence has no other side.
     return Figure(math.expm1(max(0.0, text.kl_mean)), math.expm1(low), math.expm1(high))

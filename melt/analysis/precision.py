@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
 
-from melt.analysis.statistics import measured
+from melt.analysis.statistics import mean_reach, measured
 from melt.records import Repeat
 
 CONFIDENCE = 0.95
@@ -51,9 +50,5 @@ def half_width(rates: Sequence[float]) -> float | None:
     """
     if len(rates) < 2:
         return None
-    logs = [math.log(rate) for rate in rates]
-    # Loaded here: it takes half a second, and most sweeps never ask.
-    from scipy.special import stdtrit
-
-    reach = float(stdtrit(len(logs) - 1, (1 + CONFIDENCE) / 2)) * stdev(logs, fmean(logs)) / math.sqrt(len(logs))
+    reach = mean_reach([math.log(rate) for rate in rates], CONFIDENCE)
     return math.expm1(min(reach, _FARTHEST))

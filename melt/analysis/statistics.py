@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist, median
+from statistics import NormalDist, fmean, median, stdev
 
 MIN_SESSIONS = 6
 """Fewer sessions cannot be judged: with 2 % between sessions and 1.5 % between repetitions, pooling the repetitions of
@@ -43,6 +43,15 @@ def median_of(values: Iterable[float | None]) -> float | None:
     """Return the median of what was measured, None when nothing was."""
     kept = measured(values)
     return median(kept) if kept else None
+
+
+def mean_reach(values: Sequence[float], confidence: float = 0.95) -> float:
+    """Return how far the interval of Student's t reaches to each side of the mean. `values` must be two or more."""
+    # Loaded here: it takes half a second, and most commands never ask.
+    from scipy.special import stdtrit
+
+    n = len(values)
+    return float(stdtrit(n - 1, (1 + confidence) / 2)) * stdev(values, fmean(values)) / math.sqrt(n)
 
 
 def quantile(values: Sequence[float], q: float) -> float:
