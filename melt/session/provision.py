@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +18,7 @@ from melt._layout import agents_dir
 from melt.errors import DeviceError, TransportError, UsageError
 from melt.session.collect import Collected, collect
 from melt.session.connect import Reached, reach
+from melt.session.detached import begin, job_folder
 from melt.session.occupied import JOBS, running_jobs
 from melt.session.patience import BOOT_S
 from melt.targets.blobs import Blobs
@@ -136,19 +136,9 @@ class _Following:
         digests = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
         folder = Blobs(device.transport, device.agent, device.root).ensure_together(digests)
         name = JOB_PREFIX + secrets.token_hex(4)
-        job_dir = f"{device.root}/{JOBS}/{name}"
+        job_dir = job_folder(device, name)
         job = Job(run_id=name, runner=(self._python, f"{folder}/{_PROGRAM}", f"{job_dir}/wish.json"))
-        with TemporaryDirectory() as scratch:
-            for file, data in {
-                "wish.json": write_wish(device.root, job_dir, gpu=gpu, fresh=fresh),
-                "job": job.render(),
-            }.items():
-                (Path(scratch) / file).write_bytes(data)
-                device.transport.push(Path(scratch) / file, f"{job_dir}/{file}")
-        # When the link breaks here it may have begun: following finds out.
-        with suppress(TransportError):
-            device.agent.start(job_dir)
-        return job_dir
+        return begin(device, job, {"wish.json": write_wish(device.root, job_dir, gpu=gpu, fresh=fresh)})
 
     def follow(self, job_dir: str, *, other: bool = False) -> Said:
         """Return the last word of the program of a job: `done` or `busy`. Raises ProvisionError for any other end.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +21,7 @@ from melt.errors import DeviceError, TransportError
 from melt.records import Artifact, DeviceFacts
 from melt.session.collect import Collected, collect
 from melt.session.connect import Reached
+from melt.session.detached import begin, job_folder
 from melt.session.execute import clean_up
 from melt.session.occupied import EVALUATION_PREFIX, JOBS, running_jobs
 from melt.session.patience import BOOT_S
@@ -117,7 +117,7 @@ def score_there(
     Returns why the program ended without a last word, None where it had one. What was begun stays there only while
     it goes on; `stop` ends it. Raises DeviceError, TransportError (after which it goes on there), what `see` raises.
     """
-    job_dir = f"{device.root}/{JOBS}/{EVALUATION_PREFIX}{work.key}"
+    job_dir = job_folder(device, f"{EVALUATION_PREFIX}{work.key}")
     _refuse_if_occupied(device, job_dir)
     following = _Following(device, job_dir, see, say, stop, lost_after_s)
     if device.agent.status(job_dir).state != "absent":
@@ -125,7 +125,7 @@ def score_there(
         why = following.follow()
         if why is None or stop.is_set():
             return why
-    _start(device, program, work, job_dir, pushed)
+    _start(device, program, work, pushed)
     return following.follow()
 
 
@@ -214,7 +214,9 @@ class _Reader:
         return f"ended there: {self._complaint or 'it said nothing'}"
 
 
-def _start(device: Reached, program: Program, work: Work, job_dir: str, pushed: Pushed) -> None:
+def _start(device: Reached, program: Program, work: Work, pushed: Pushed) -> None:
+    name = f"{EVALUATION_PREFIX}{work.key}"
+    job_dir = job_folder(device, name)
     blobs = Blobs(device.transport, device.agent, device.root)
     # The program first: it is small, and what is wrong with it is found out before gigabytes travel.
     folder = blobs.ensure_together({path: hashlib.sha256(path.read_bytes()).hexdigest() for path in program.files})
@@ -229,18 +231,7 @@ def _start(device: Reached, program: Program, work: Work, job_dir: str, pushed: 
     job["models"] = [{**model, "path": path} for model, path in zip(job["models"], paths, strict=True)]
     job["data"] = f"{job_dir}/{_DATA}"
     words = (word.replace("{folder}", folder).replace("{job}", f"{job_dir}/{_JOB}") for word in program.argv)
-    files = {
-        _DATA: work.data,
-        _JOB: json.dumps(job).encode(),
-        "job": Job(run_id=f"{EVALUATION_PREFIX}{work.key}", runner=tuple(words)).render(),
-    }
-    with TemporaryDirectory() as scratch:
-        for name, data in files.items():
-            (Path(scratch) / name).write_bytes(data)
-            device.transport.push(Path(scratch) / name, f"{job_dir}/{name}")
-    # When the link breaks here it may have begun: following finds out.
-    with suppress(TransportError):
-        device.agent.start(job_dir)
+    begin(device, Job(run_id=name, runner=tuple(words)), {_DATA: work.data, _JOB: json.dumps(job).encode()})
 
 
 def _refuse_if_occupied(device: Reached, own: str) -> None:
