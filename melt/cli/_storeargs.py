@@ -96,3 +96,14 @@ def number_of(what: str) -> Callable[[str], int]:
         return int(text)
 
     return read
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """Return the type of a flag that takes whole numbers from `least` on."""
+
+    def read(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"expected a whole number from {least} on, found {text!r}")
+        return int(text)
+
+    return read

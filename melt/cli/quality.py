@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from melt.cli._adbargs import add_adb_argument
 from melt.cli._bars import progress_bars
-from melt.cli._storeargs import add_store_argument, store_root
+from melt.cli._storeargs import add_store_argument, at_least, store_root
 
 if TYPE_CHECKING:
     from melt.models.files import Progress
@@ -54,9 +54,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="questions as JSON lines, in lm-evaluation-harness's form (may be repeated)",
     )
-    parser.add_argument("--ctx", metavar="N", type=_at_least(8), default=512, help="tokens of a chunk (default: 512)")
-    parser.add_argument("--chunks", metavar="N", type=_at_least(1), help="only the first N chunks of the text")
-    parser.add_argument("--threads", metavar="N", type=_at_least(1), help="threads (default: by the model's size)")
+    parser.add_argument("--ctx", metavar="N", type=at_least(8), default=512, help="tokens of a chunk (default: 512)")
+    parser.add_argument("--chunks", metavar="N", type=at_least(1), help="only the first N chunks of the text")
+    parser.add_argument("--threads", metavar="N", type=at_least(1), help="threads (default: by the model's size)")
     parser.add_argument("-o", "--output", choices=_FORMATS, default="table", help="form (default: table)")
     add_adb_argument(parser)
     add_store_argument(parser)
@@ -174,12 +174,3 @@ def _files(
             lacking.append(Lacking(args.model, level, None, str(error)))
     wanted = files if reference is None else [reference, *files]
     return reference, list({artifact.sha256: artifact for artifact in wanted}.values())
-
-
-def _at_least(least: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"expected a whole number from {least} on, found {text!r}")
-        return int(text)
-
-    return read

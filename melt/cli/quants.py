@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 
 from melt.cli._adbargs import add_adb_argument
 from melt.cli._bars import progress_bars
 from melt.cli._limits import add_limit_arguments, limits_from_args
 from melt.cli._quants_plan import add_quants_plan_arguments, asked_runs
-from melt.cli._storeargs import add_store_argument
+from melt.cli._storeargs import add_store_argument, at_least
 
 NAME = "quants"
 HELP = "which quantization level to take on a device: speed, memory, energy, heat and quality side by side"
@@ -37,10 +36,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     quality = parser.add_argument_group("quality", "Evaluated on this machine, against the file as it was published.")
     quality.add_argument("--text", metavar="FILE", help="UTF-8 text to score (default: one that travels with melt)")
     quality.add_argument("--tasks", metavar="FILE", help="questions as JSON lines (default: 50 that travel with melt)")
-    quality.add_argument("--ctx", metavar="N", type=_at_least(8), default=512, help="tokens of a chunk (default: 512)")
-    quality.add_argument("--chunks", metavar="N", type=_at_least(1), help="only the first N chunks of the text")
+    quality.add_argument("--ctx", metavar="N", type=at_least(8), default=512, help="tokens of a chunk (default: 512)")
+    quality.add_argument("--chunks", metavar="N", type=at_least(1), help="only the first N chunks of the text")
     quality.add_argument(
-        "--quality-threads", metavar="N", type=_at_least(1), help="threads here (default: by the model's size)"
+        "--quality-threads", metavar="N", type=at_least(1), help="threads here (default: by the model's size)"
     )
     parser.add_argument(
         "--from-store", action="store_true", help="only with what the store has: run and evaluate nothing"
@@ -84,12 +83,3 @@ def run(args: argparse.Namespace) -> int:
         draw(table, args.picture)
     print(render_levels(table, args.output), end="")
     return measured.status
-
-
-def _at_least(least: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"expected a whole number from {least} on, found {text!r}")
-        return int(text)
-
-    return read
