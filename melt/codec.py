@@ -66,8 +66,8 @@ def _builder(kind: Any) -> _Builder:
     """Return what rebuilds a value of a type hint: worked out once per hint, because a store reads many documents."""
     origin = typing.get_origin(kind)
     if origin in (typing.Union, types.UnionType):
-        inner = _builder(next(a for a in typing.get_args(kind) if a is not type(None)))
-        return lambda data: None if data is None else inner(data)
+        inner = _either(tuple(a for a in typing.get_args(kind) if a is not type(None)))
+        return inner if type(None) not in typing.get_args(kind) else lambda data: None if data is None else inner(data)
     if origin is tuple:
         item = _builder(typing.get_args(kind)[0])
         return lambda data: tuple([item(v) for v in _expect(list, data)])
@@ -81,6 +81,19 @@ def _builder(kind: Any) -> _Builder:
     if isinstance(kind, type) and issubclass(kind, Enum):
         return kind
     return functools.partial(_plain, kind)
+
+
+def _either(kinds: tuple[Any, ...]) -> _Builder:
+    """Return what rebuilds a value of one kind, or leaves one of several plain ones as it is."""
+    if len(kinds) == 1:
+        return _builder(kinds[0])
+
+    def build(data: Any) -> Any:
+        if type(data) not in kinds:
+            raise TypeError(f"expected {' or '.join(kind.__name__ for kind in kinds)}, found {data!r}")
+        return data
+
+    return build
 
 
 def _record_builder(kind: type) -> _Builder:

@@ -6,6 +6,20 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModelTensor:
+    """An input or output of an ONNX model. `shape` None: the model does not say how many dimensions it has.
+
+    `type` is ONNX's word in lower case (`float`, `int64`, `float16`). A dimension is a length or, where it is not fixed,
+    a name that `dims` of a workload may give a length: the model's own (`batch`), else `INPUT.AXIS` (`x.2`), axes
+    counted from 0.
+    """
+
+    name: str
+    type: str
+    shape: tuple[int | str, ...] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Artifact:
     """A model file, known by what is in it. `sha256` is its identity; the path only says where it lies now.
 
@@ -19,6 +33,10 @@ class Artifact:
     `recipe` names what made a level: equal recipes of one origin make equal files. `imatrix_sha256` is the importance
     matrix that it was made with, `calibration_sha256` the text that the matrix was computed on; None: made without.
     `weights_sha256` is of the tensors alone: levels that differ only in their label have the same.
+    ONNX models have `inputs` and `outputs`, `dims` that their symbolic dimensions usually have, where the catalogue says
+    so, the version of each operator set (`opsets`, "" written `ai.onnx`), how many nodes of each operator, bodies of
+    branches and loops included; `generative` is whether they keep a KV cache (past and present). Their `tensor_types`
+    are FP32, FP16, INT8, UINT8, INT4, INT64, ...; `fallbacks` counts by type the matrices that the level left alone.
     `size_bytes` is None where only somebody else saw the file: melt knows it of all others.
     `notes` are sentences a reader must see: a lossy origin, K-quants that fell back.
     """
@@ -50,4 +68,11 @@ class Artifact:
     weights_sha256: str | None = None
     lossy_origin: bool | None = None
     license: str | None = None
+    inputs: tuple[ModelTensor, ...] = ()
+    outputs: tuple[ModelTensor, ...] = ()
+    dims: dict[str, int] = field(default_factory=dict)
+    opsets: dict[str, int] = field(default_factory=dict)
+    producer: str | None = None
+    operators: dict[str, int] = field(default_factory=dict)
+    generative: bool | None = None
     notes: tuple[str, ...] = ()
