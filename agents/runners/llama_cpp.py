@@ -22,33 +22,12 @@ import llama_facts  # noqa: E402
 import page_cache  # noqa: E402
 from llama_api import Engine, import_bindings  # noqa: E402
 from llama_work import Worker  # noqa: E402
-from runner_io import Events, Failure, Stop, read_job, stay_awake  # noqa: E402
-
-_TOLD_TO_END = 143
-
-
-def main(argv):
-    """Run the job named on the command line and return the exit code."""
-    if len(argv) != 2:
-        print("usage: %s JOB.json" % argv[0], file=sys.stderr)
-        return 2
-    events, stop = Events(), Stop()
-    stay_awake()
-    try:
-        return _run(read_job(argv[1]), events, stop)
-    except Failure as failure:
-        events.fail(failure)
-    except MemoryError:
-        events.fail(Failure("out_of_memory", "Python ran out of memory"))
-    except BrokenPipeError:
-        print("nobody reads the events any more", file=sys.stderr)
-    except Exception as error:
-        sys.excepthook(*sys.exc_info())
-        events.fail(Failure("internal", "%s: %s" % (type(error).__name__, error)))
-    return 1
+from runner_io import Failure, peak_rss_bytes, repetitions, run_job  # noqa: E402
 
 
 def _run(job, events, stop):
+    if job.workload.kind == "inference":
+        raise Failure("bad_request", "llama.cpp runs workloads of tokens (pp512, tg128), not single-shot inference")
     _check_context(job, job.n_ctx_train, _asked_tokens(job.workload))
     api, version = import_bindings()
     events.say(
@@ -69,13 +48,13 @@ def _run(job, events, stop):
     gc.freeze()
     work = _prompts if job.workload.kind == "prompts" else _synthetic
     worker = Worker(engine, job.settings, stop)
-    for repetition, warmup in _repetitions(job.repeat):
+    for repetition, warmup in repetitions(job.repeat):
         for generation in work(job, engine, worker, stop, events, repetition, warmup):
             events.say("generation", repetition=repetition, warmup=warmup, depth=job.workload.n_depth, **generation)
         if stop.told:
-            return _TOLD_TO_END
-    events.say("finish", t_ns=time.monotonic_ns(), peak_rss_bytes=llama_facts.peak_rss_bytes())
-    return 0
+            return False
+    events.say("finish", t_ns=time.monotonic_ns(), peak_rss_bytes=peak_rss_bytes())
+    return True
 
 
 def _load(job, engine, events, n_ctx, cache):
@@ -92,11 +71,6 @@ def _load(job, engine, events, n_ctx, cache):
         used=llama_facts.used(engine, job.settings),
         memory=llama_facts.memory(engine, job.settings),
     )
-
-
-def _repetitions(repeat):
-    yield from ((number, True) for number in range(repeat.warmup))
-    yield from ((number, False) for number in range(repeat.repetitions))
 
 
 def _synthetic(job, engine, worker, stop, _events, _repetition, warmup):
@@ -166,6 +140,6 @@ def _check_context(job, n_ctx_train, n_ctx):
 
 if __name__ == "__main__":
     # Freeing a model takes time and gives nothing: the process ends here.
-    code = main(sys.argv)
+    code = run_job(sys.argv, _run)
     sys.stderr.flush()
     os._exit(code)

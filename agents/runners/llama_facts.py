@@ -7,11 +7,9 @@ Runs on the device's own Python, 3.8 and later.
 from __future__ import annotations
 
 import ctypes
-import os
-import resource
-import sys
 
 from llama_api import CACHE_TYPES
+from runner_io import affinity
 
 _MIB = 1024 * 1024
 _KV_CACHE = r"size = +([\d.]+) MiB \( *(\d+) cells, +(\d+) layers[^)]*\), K "
@@ -41,7 +39,7 @@ def used(engine, settings):
         "backend": next((name for name, _ in devices if name not in _NO_GPU), "CPU") if layers else "CPU",
         "devices": ["%s (%s)" % device for device in devices],
         "cpu_features": (api.llama_print_system_info() or b"").decode("utf-8", "replace").strip(" |"),
-        "affinity": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "affinity": affinity(),
     }
 
 
@@ -55,19 +53,6 @@ def memory(engine, settings):
         "kv_cache_bytes": _kv_cache_bytes(engine, settings),
         "compute_bytes": round(sum(compute.values()) * _MIB) if compute else None,
     }
-
-
-def peak_rss_bytes():
-    """Return the most memory that this process ever had resident."""
-    try:
-        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
-            for line in file:
-                if line.startswith("VmHWM:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    # Kilobytes on Linux, bytes on macOS.
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _kv_cache_bytes(engine, settings):

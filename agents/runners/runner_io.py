@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -22,6 +23,9 @@ _JOB = {
         "n_depth": (int, 0),
         "duration_s": (_NUMBER, None),
         "prompts": (list, ()),
+        "n_infer": (int, 0),
+        "dims": (dict, {}),
+        "inputs": (str, None),
     },
     "settings": {
         "threads": (int, None),
@@ -37,17 +41,24 @@ _JOB = {
         "seed": (int, 0),
         "temperature": (_NUMBER, 0.0),
         "ignore_eos": (bool, True),
+        "providers": (list, ()),
+        "graph_optimization": (str, "all"),
+        "arena": (bool, True),
+        "io_binding": (bool, False),
+        "inter_op_threads": (int, None),
     },
     "repeat": {"warmup": (int, 1), "repetitions": (int, 5)},
 }
 _CHOICES = {
-    "kind": ("synthetic", "prompts", "sustained"),
+    "kind": ("synthetic", "prompts", "sustained", "inference"),
     "flash_attn": ("auto", "on", "off"),
     "page_cache": ("warm", "cold"),
+    "graph_optimization": ("disabled", "basic", "extended", "all"),
 }
-_AT_LEAST_ONE = ("threads", "threads_batch", "n_batch", "n_ubatch", "repetitions")
+_AT_LEAST_ONE = ("threads", "threads_batch", "inter_op_threads", "n_batch", "n_ubatch", "repetitions")
 _MAY_BE_NEGATIVE = ("n_gpu_layers", "seed")
 _NEVER_NS = 2**63
+_TOLD_TO_END = 143
 
 
 class Failure(Exception):
@@ -116,6 +127,30 @@ class Events:
         self.say("error", code=failure.code, message=failure.message)
 
 
+def run_job(argv, run):
+    """Run the job named on the command line with `run(job, events, stop)` and return the exit code.
+
+    0 when `run` says that it did all of it, 143 when it was told to end, 1 when it failed: that is the last event then.
+    """
+    if len(argv) != 2:
+        print("usage: %s JOB.json" % argv[0], file=sys.stderr)
+        return 2
+    events, stop = Events(), Stop()
+    stay_awake()
+    try:
+        return 0 if run(read_job(argv[1]), events, stop) else _TOLD_TO_END
+    except Failure as failure:
+        events.fail(failure)
+    except MemoryError:
+        events.fail(Failure("out_of_memory", "Python ran out of memory"))
+    except BrokenPipeError:
+        print("nobody reads the events any more", file=sys.stderr)
+    except Exception as error:
+        sys.excepthook(*sys.exc_info())
+        events.fail(Failure("internal", "%s: %s" % (type(error).__name__, error)))
+    return 1
+
+
 def read_job(path):
     """Read a job: `model`, `n_ctx_train` and the fields of a Workload, Settings and Repeat. Raises Failure bad_request.
 
@@ -142,6 +177,30 @@ def read_job(path):
     return job
 
 
+def repetitions(repeat):
+    """Yield the number of each repetition and whether it is a warm-up; both count from 0."""
+    yield from ((number, True) for number in range(repeat.warmup))
+    yield from ((number, False) for number in range(repeat.repetitions))
+
+
+def affinity():
+    """Return the CPUs that this process may run on, None where the system has no question for it."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+
+
+def peak_rss_bytes():
+    """Return the most memory that this process ever had resident."""
+    try:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+            for line in file:
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    # Kilobytes on Linux, bytes on macOS.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
 def _field(values, name, kind, default):
     value = values.get(name)
     if value is None:
@@ -161,6 +220,11 @@ def _check_together(workload):
     if workload.kind == "prompts":
         if not workload.prompts or not all(isinstance(text, str) and text for text in workload.prompts):
             raise Failure("bad_request", "a workload of prompts needs a list of texts that are not empty")
+    elif workload.kind == "inference":
+        if not workload.n_infer and not workload.duration_s:
+            raise Failure("bad_request", "an inference workload needs n_infer or duration_s")
+        if not all(isinstance(size, int) and size >= 1 for size in workload.dims.values()):
+            raise Failure("bad_request", "dims must be whole numbers from 1 on: %r" % workload.dims)
     elif workload.n_prompt + workload.n_gen == 0:
         raise Failure("bad_request", "the workload asks for no tokens: n_prompt and n_gen are both 0")
     if workload.kind == "sustained" and not workload.duration_s:
