@@ -1,7 +1,8 @@
 """Results of the MLPerf Mobile app, as it saves, shows and uploads them, as entries to import. Pure.
 
-docs/result-spec.md of mlcommons/mobile_app_open and flutter/lib/data describe the format; `loadgen` was `loadgen_info`
-until 2023. Tasks without tokens (images, questions) have a rate of samples and no throughput as melt means it.
+docs/result-spec.md of mlcommons/mobile_app_open and flutter/lib describe the format, the submissions in
+mlcommons/mobile_results_v5.0 show it; `loadgen` was `loadgen_info` until 2023. Tasks without tokens (images, questions)
+have a rate of samples and no throughput as melt means it.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from melt.records import Workload
 
 TOOL = "mlperf-mobile"
 
+_SOC = "ro.soc.model"
+_NOT_KNOWN = "Unknown"
 _WHOLE = ("meta", "environment_info", "build_info")
-_LATENCIES = (("latencyMean", "e2e_s", "query_s"), ("latencyFirstTokenMean", "ttft_s", None))
+_LATENCIES = (("latency_mean", "e2e_s", "query_s"), ("latency_first_token_mean", "ttft_s", None))
 """Fields of `loadgen`, in seconds: what each is where a sample is a request for tokens, and where it is not."""
 
 
@@ -47,10 +50,11 @@ def _entry(result: Mapping[str, Any], about: Mapping[str, Any]) -> Entry:
     loadgen = mapping(performance.get("loadgen")) or mapping(performance.get("loadgen_info"))
     name, device = _device(mapping(about.get("environment_info")))
     accelerator = text_of(backend.get("accelerator_name")) or text_of(asked.get("accelerator_desc"))
-    path = text_of(asked.get("model_path")) or ""
+    paths = _paths(asked.get("model_path"))
+    path = paths[0] if len(paths) == 1 else ""
     task = text_of(result.get("benchmark_id")) or text_of(result.get("benchmark_name")) or "unknown"
     threads = _threads(asked.get("extra_settings"))
-    valid = loadgen.get("isResultValid", loadgen.get("validity"))
+    valid = loadgen.get("is_result_valid", loadgen.get("validity"))
     return Entry(
         told={**about, "result": result},
         line=None,
@@ -63,7 +67,7 @@ def _entry(result: Mapping[str, Any], about: Mapping[str, Any]) -> Entry:
         ),
         device_name=name,
         device={**device, "accelerators": (accelerator,) if accelerator else ()},
-        artifact={"format": PurePosixPath(path).suffix.removeprefix(".") or None, "path": path},
+        artifact={"format": PurePosixPath(path).suffix.removeprefix(".") or None, "path": ", ".join(paths)},
         settings={} if threads is None else {"threads": threads},
         used={
             key: value
@@ -85,37 +89,50 @@ def _entry(result: Mapping[str, Any], about: Mapping[str, Any]) -> Entry:
 def _figures(
     result: Mapping[str, Any], performance: Mapping[str, Any], loadgen: Mapping[str, Any]
 ) -> dict[str, Figure]:
-    of_tokens = loadgen.get("isTokenBased") is True
-    count = finite(loadgen.get("queryCount")) or finite(performance.get("measured_samples"))
-    found: dict[str, float | None] = {}
+    of_tokens = loadgen.get("is_token_based") is True
+    count = finite(loadgen.get("query_count")) or finite(performance.get("measured_samples"))
+    queries = "all queries" if count is None else "one query" if count == 1 else f"{count:.0f} queries"
+    found: dict[str, Figure] = {}
+
+    def keep(name: str, value: object, note: str | None = None) -> None:
+        if (number := finite(value)) is not None:
+            found[name] = Figure(number, note=note, source=TOOL)
+
     for field, with_tokens, without in _LATENCIES:
-        name = with_tokens if of_tokens else without
-        if name is not None:
-            found[name] = finite(loadgen.get(field))
+        if (name := with_tokens if of_tokens else without) is not None:
+            keep(name, loadgen.get(field), f"the mean of {queries}")
     if of_tokens:
-        found["output_tps"] = finite(loadgen.get("tokenThroughput"))
+        keep("output_tps", loadgen.get("token_throughput"))
     else:
-        found["samples_per_s"] = finite(mapping(performance.get("throughput")).get("value"))
+        keep("samples_per_s", mapping(performance.get("throughput")).get("value"))
     for run in (performance, mapping(result.get("accuracy_run"))):
-        accuracy = finite(mapping(run.get("accuracy")).get("normalized"))
-        found["accuracy"] = found.get("accuracy") if accuracy is None else accuracy
-    note = "the mean of all queries" if count is None else f"the mean of {count:.0f} queries"
-    return {
-        name: Figure(value, note=note if name.endswith("_s") and name != "samples_per_s" else None, source=TOOL)
-        for name, value in found.items()
-        if value is not None
-    }
+        accuracy = mapping(run.get("accuracy"))
+        keep("accuracy", accuracy.get("normalized"), _as_written(accuracy))
+    return found
+
+
+def _as_written(accuracy: Mapping[str, Any]) -> str | None:
+    """Quote what the app shows where that is no share: the quality of pictures in dB, say."""
+    text = text_of(accuracy.get("formatted"))
+    return None if text is None or text.endswith("%") else f"shown as {text}"
+
+
+def _paths(value: object) -> tuple[str, ...]:
+    """Return the files of a model; since 2024 the app writes them as a list between brackets, also a single one."""
+    text = text_of(value) or ""
+    listed = text.startswith("[") and text.endswith("]")
+    return tuple(filter(None, (path.strip() for path in text[1:-1].split(",")))) if listed else (text,)
 
 
 def _device(environment: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Return a device's name and what is told of it."""
     system = text_of(environment.get("platform")) or "unknown"
     told = mapping(mapping(environment.get("value")).get(system))
-    props = {
-        prop.get("type"): text_of(prop.get("value")) for prop in told.get("props") or () if isinstance(prop, Mapping)
-    }
+    props = told.get("props")
+    named = [prop for prop in props if mapping(prop).get("name") == _SOC] if isinstance(props, list) else []
     maker, model = text_of(told.get("manufacturer")), text_of(told.get("model_name"))
-    soc = props.get("soc_model") or text_of(told.get("soc_name")) or text_of(told.get("proc_cpuinfo_soc_name"))
+    socs = [*(prop.get("value") for prop in named), told.get("soc_name"), told.get("proc_cpuinfo_soc_name")]
+    soc = next((text for text in map(text_of, socs) if text not in (None, _NOT_KNOWN)), None)
     name = " ".join(filter(None, (maker, model))) or text_of(told.get("cpu_full_name")) or "unknown"
     return name, {
         "os": system,

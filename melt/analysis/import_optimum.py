@@ -42,7 +42,7 @@ def _entry(line: int, whole: Mapping[str, Any]) -> Entry:
     backend, scenario = mapping(config.get("backend")), mapping(config.get("scenario"))
     environment = mapping(config.get("environment"))
     batch, n_prompt, n_gen = _shape(scenario)
-    name, device = _device(environment, text_of(backend.get("device")))
+    name, device = _device(environment, backend)
     engine, version = text_of(backend.get("name")) or "unknown", text_of(backend.get("version"))
     threads = finite(backend.get("intra_op_num_threads"))
     told = {
@@ -88,6 +88,7 @@ def _samples(report: Mapping[str, Any], batch: int, n_prompt: int, n_gen: int) -
     prefill, decode = _latencies(report, "prefill"), _latencies(report, "decode")
     found: dict[str, Sequence[float]] = {"ttft_s": prefill, "e2e_s": _latencies(report, "generate")}
     found["query_s"] = _latencies(report, "forward") or _latencies(report, "call")
+    found["samples_per_s"] = [batch / s for s in found["query_s"]]
     if n_prompt:
         found["prefill_tps"] = [batch * n_prompt / s for s in prefill]
     if n_gen > 1:
@@ -131,12 +132,13 @@ def _quant(backend: Mapping[str, Any]) -> str | None:
     return scheme if bits is None else f"{scheme}-{bits:.0f}bit"
 
 
-def _device(environment: Mapping[str, Any], kind: str | None) -> tuple[str, dict[str, Any]]:
+def _device(environment: Mapping[str, Any], backend: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the name of what the model ran on and what is told of the machine, whose GPUs all are listed."""
     cpu, gpus = text_of(environment.get("cpu")), environment.get("gpu")
     names = tuple(filter(None, map(text_of, gpus))) if isinstance(gpus, list) else ()
     memory = finite(environment.get("cpu_ram_mb"))
     system = text_of(environment.get("system"))
-    name = (names[0] if kind == "cuda" and names else None) or cpu or "unknown"
+    name = (_used_gpu(names, backend) if backend.get("device") == "cuda" else None) or cpu or "unknown"
     return name, {
         "os": None if system is None else system.lower(),
         "os_build": text_of(environment.get("platform")),
@@ -145,3 +147,10 @@ def _device(environment: Mapping[str, Any], kind: str | None) -> tuple[str, dict
         "memory_total_bytes": None if memory is None else int(memory * _MB),
         "accelerators": names,
     }
+
+
+def _used_gpu(names: Sequence[str], backend: Mapping[str, Any]) -> str | None:
+    """Return the first GPU that was asked for (`device_ids`: "1", "0,1"); without that, CUDA takes the first."""
+    first = str(backend.get("device_ids") or "0").partition(",")[0].strip()
+    place = int(first) if first.isdecimal() else 0
+    return names[place] if place < len(names) else None

@@ -26,7 +26,8 @@ from melt.traces import RunBundle
 
 DATA = Path(__file__).parents[1] / "data"
 BENCH = DATA / "llama_bench"
-MLPERF, OPTIMUM = (DATA / "imports" / f"{name}.json" for name in ("mlperf-mobile", "optimum-benchmark"))
+IMPORTS = DATA / "imports"
+MLPERF, OPTIMUM = (IMPORTS / f"{name}.json" for name in ("mlperf-mobile", "optimum-benchmark"))
 
 Melt = Callable[..., tuple[str, str]]
 
@@ -133,6 +134,53 @@ def test_optimum_benchmark(melt: Melt, tmp_path: Path) -> None:
     assert values(bundles(tmp_path)["unknown "], "ttft_s")[0] == 0.375
 
 
+def test_a_submission_to_mlperf_mobile(melt: Melt, tmp_path: Path) -> None:
+    melt("import", IMPORTS / "mlperf-mobile-v5.0.json")
+    found = bundles(tmp_path)
+    images = found["mobilenet_v4_htp image_classification_v2 SingleStream"]
+    assert {m.name: (m.value, m.note) for m in images.metrics} == {
+        "query_s": (0.000756143, "the mean of 79283 queries"),
+        "samples_per_s": (1277.104956316625, None),
+        "accuracy": (0.8213800191879272, None),
+    }
+    start = images.start
+    assert (start.device.name, start.device.soc) == ("OnePlus PJZ110", "SM8750")
+    assert (start.artifact.format, start.artifact.path) == ("dlc", "local:///mlperf_models/mobilenet_v4_htp.dlc")
+    assert (start.spec.engine, start.spec.settings.threads) == ("snpe", 4)
+    offline = found["mobilenet_v4_htp_batched_4 image_classification_offline_v2 Offline"]
+    assert [(m.value, m.note) for m in offline.metrics if m.name == "query_s"] == [
+        (12.331497965, "the mean of one query")
+    ]
+    (quality,) = (m for m in found["snusr_htp super_resolution SingleStream"].metrics if m.name == "accuracy")
+    assert quality.note == "shown as 33.39 dB"
+    # Six files are a model: none of them alone names it.
+    assert "stable_diffusion stable_diffusion SingleStream" in found
+
+
+def test_captured_results_of_optimum_benchmark(melt: Melt, tmp_path: Path) -> None:
+    melt("import", IMPORTS / "optimum-bert.json", IMPORTS / "optimum-llama-awq.json")
+    found = bundles(tmp_path)
+    bert = found["BAAI/bge-base-en-v1.5 64 x pp128"]
+    assert values(bert, "query_s")[1:3] == [11.477741526905447, 11.554612639942206]
+    # Its own mean over the ten is 5.649.
+    assert values(bert, "samples_per_s")[0] == pytest.approx(5.65, abs=0.02)
+    assert bert.start.device.name == "Intel(R) Xeon(R) Platinum 8259CL CPU @ 2.50GHz"
+    awq = found["hugging-quants/Meta-Llama-3.1-8B-Instruct-AWQ-INT4 pp64+tg64"]
+    assert values(awq, "decode_tps")[1] == pytest.approx(63 / 1.457540771484375)
+    assert (awq.start.spec.quant, values(awq, "peak_rss_bytes")) == ("awq-4bit", [5534.732288e6])
+    assert awq.start.device.name == "NVIDIA A100-SXM4-80GB"
+
+
+def test_the_gpu_that_was_asked_for_is_the_device(melt: Melt, tmp_path: Path) -> None:
+    whole = json.loads((IMPORTS / "optimum-llama-awq.json").read_text())
+    whole["config"]["backend"]["device_ids"] = "3"
+    other = tmp_path / "benchmark.json"
+    other.write_text(json.dumps(whole))
+    melt("import", other)
+    (run,) = bundles(tmp_path).values()
+    assert run.start.device.name == "NVIDIA DGX Display"
+
+
 def test_twice_changes_nothing(melt: Melt, tmp_path: Path) -> None:
     files = (BENCH / "2026-pinned.jsonl", MLPERF, OPTIMUM)
     melt("import", *files)
@@ -204,7 +252,10 @@ def test_files_that_cannot_be_read(melt: Melt, tmp_path: Path) -> None:
     assert "binary:2: not a text in UTF-8" in melt("import", tmp_path / "binary", status=2)[1]
 
 
-SAMPLES = [path.read_text() for path in (BENCH / "2026-pinned.json", BENCH / "2026-pinned.csv", MLPERF, OPTIMUM)]
+SAMPLES = [
+    path.read_text()
+    for path in (BENCH / "2026-pinned.json", BENCH / "2026-pinned.csv", *sorted(IMPORTS.glob("*.json")))
+]
 ODD = st.sampled_from([None, [], {}, "x", -1, 0, 1e400, float("nan"), True, [None], {"value": []}, 2**70, ""]).map(
     copy.deepcopy
 )
