@@ -14,7 +14,7 @@ from melt.traces import Values
 _RESAMPLES = 2000
 _MOST_DRAWS = 400_000
 _FEWEST_RESAMPLES = 500
-"""Of hundreds of sessions fewer resamples do, for their medians differ by less."""
+"""Of hundreds of sessions with repetitions fewer resamples do, for their medians differ by less."""
 
 CONFIDENCE = 0.95
 
@@ -57,7 +57,7 @@ def ratio_interval(a: Sample, b: Sample) -> tuple[float, float]:
     The order of sessions does not matter, and the interval of a to b is the inverse of that of b to a.
     """
     first, second = sorted((_in_order(a), _in_order(b)), key=_rank)
-    times = max(_FEWEST_RESAMPLES, min(_RESAMPLES, _MOST_DRAWS // max(a.n, b.n)))
+    times = min(map(_times, (a, b)))
     draws = np.log(_medians(second, times, _SEEDS[1])) - np.log(_medians(first, times, _SEEDS[0]))
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(draws, (tail, 1 - tail))
@@ -80,12 +80,26 @@ def _rank(sample: Sample) -> tuple[int, list[float]]:
     return sample.n, [float(value) for value in sample.values]
 
 
+def _times(sample: Sample) -> int:
+    """Return how many resamples a side can afford."""
+    if _within(sample) is None:
+        return _RESAMPLES
+    return max(_FEWEST_RESAMPLES, min(_RESAMPLES, _MOST_DRAWS // sample.n))
+
+
+def _within(sample: Sample) -> Values | None:
+    """Return the repetitions of a side where there is anything to draw among them."""
+    return None if sample.repetitions is None or sample.repetitions.shape[1] < 2 else sample.repetitions
+
+
 def _medians(sample: Sample, times: int, seed: int) -> Values:
-    """Return the median over sessions of each resample, shape (times,)."""
+    """Return the median over sessions of each resample, shape (times,). The values are in order."""
+    within = _within(sample)
+    if within is None:
+        medians: Values = np.take(sample.values, _middle_draws(sample.n, times, seed)).mean(axis=0)
+        return medians
     sessions, ways = _session_draws(sample.n, times, seed)
-    if sample.repetitions is None or sample.repetitions.shape[1] < 2:
-        return _middle(np.take(sample.values, sessions))
-    return _middle(np.take(_session_values(sample.values, sample.repetitions, seed), sessions * _ways(sample.n) + ways))
+    return _middle(np.take(_session_values(sample.values, within, seed), sessions * _ways(sample.n) + ways))
 
 
 def _middle(values: Values) -> Values:
@@ -118,6 +132,24 @@ def _session_values(values: Values, repetitions: Values, seed: int) -> Values:
 
 def _ways(n: int) -> int:
     return max(_FEWEST_INNER, math.ceil(_INNER_DRAWS / n))
+
+
+@lru_cache(maxsize=32)
+def _middle_draws(n: int, times: int, seed: int) -> Indices:
+    """Return which of n ordered values stand in the middle of each resample, shape (1 or 2, times).
+
+    Drawing n values with replacement is taking value floor(n u) for each of n uniform u, and the k-th smallest u is
+    distributed as Beta(k, n - k + 1); above it the others are uniform again, and the next one is the least of n - k.
+    So the two in the middle are drawn at once, whatever n: the same distribution as sorting all n draws has.
+    https://en.wikipedia.org/wiki/Order_statistic#Order_statistics_sampled_from_a_uniform_distribution
+    """
+    random = np.random.default_rng((seed, n))
+    k = (n + 1) // 2
+    below = random.beta(k, n - k + 1, times)
+    places = [below]
+    if n % 2 == 0:
+        places.append(below + (1 - below) * (1 - random.random(times) ** (1 / (n - k))))
+    return np.minimum((n * np.stack(places)).astype(np.intp), n - 1)
 
 
 @lru_cache(maxsize=32)
