@@ -32,6 +32,21 @@ class Generation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Inference:
+    """The requests of one repetition to a single-shot model: request i ran from `t0_ns[i]` to `t1_ns[i]`.
+
+    Times are on the device's monotonic clock, from handing over the inputs until the outputs are there. Each request
+    was of `batch` items.
+    """
+
+    repetition: int
+    warmup: bool
+    t0_ns: tuple[int, ...]
+    t1_ns: tuple[int, ...]
+    batch: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunnerReport:
     """Everything a runner said, typed. `failure` is set when it named its own failure; `complete` when it said finish.
 
@@ -41,6 +56,7 @@ class RunnerReport:
 
     windows: tuple[Window, ...] = ()
     generations: tuple[Generation, ...] = ()
+    inferences: tuple[Inference, ...] = ()
     used: Mapping[str, object] = field(default_factory=dict)
     memory: Mapping[str, int] = field(default_factory=dict)
     samples: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
@@ -87,8 +103,20 @@ class Engine(Protocol):
         """Say which program must be built and put beside the runner's files, None when there is nothing to build."""
         ...
 
-    def command(self, spec: RunSpec, artifact: Artifact, *, model_path: str, runner_dir: str, python: str) -> Command:
-        """Say how to start the runner on the device, given where the model and the runner files lie there."""
+    def command(
+        self,
+        spec: RunSpec,
+        artifact: Artifact,
+        *,
+        model_path: str,
+        runner_dir: str,
+        python: str,
+        inputs_path: str | None = None,
+    ) -> Command:
+        """Say how to start the runner on the device, given where the model and the runner files lie there.
+
+        `inputs_path` is where the workload's input tensors lie there, None where it has none of its own.
+        """
         ...
 
     def parse(self, lines: Iterable[bytes]) -> RunnerReport:

@@ -58,7 +58,16 @@ class LlamaBench:
         """Return the binary and the shared libraries beside it."""
         return (self._path.absolute(), *sorted(self._path.absolute().parent.glob("lib*.so*")))
 
-    def command(self, spec: RunSpec, artifact: Artifact, *, model_path: str, runner_dir: str, python: str) -> Command:
+    def command(
+        self,
+        spec: RunSpec,
+        artifact: Artifact,
+        *,
+        model_path: str,
+        runner_dir: str,
+        python: str,
+        inputs_path: str | None = None,
+    ) -> Command:
         """Say how to start it. Flags that not every version knows are only passed where they are needed.
 
         Behind a prompt melt decodes at that depth, llama-bench at none: so it is asked for both depths, and of each

@@ -36,7 +36,16 @@ class LlamaCpp:
         """Return the runner and the files that it imports; the runner itself first."""
         return tuple(agents_dir() / "runners" / name for name in (_RUNNER, *_BESIDE))
 
-    def command(self, spec: RunSpec, artifact: Artifact, *, model_path: str, runner_dir: str, python: str) -> Command:
+    def command(
+        self,
+        spec: RunSpec,
+        artifact: Artifact,
+        *,
+        model_path: str,
+        runner_dir: str,
+        python: str,
+        inputs_path: str | None = None,
+    ) -> Command:
         """Say how to start the runner: its job is `runner.json` in the job's folder."""
         return Command(
             argv=(python, f"{runner_dir}/{_RUNNER}", f"{{dir}}/{JOB}"),

@@ -65,7 +65,16 @@ class LlamaNative:
         """Return the user's own binary; the built one comes from melt/targets/runners.py."""
         return () if self._path is None else (Path(self._path).absolute(),)
 
-    def command(self, spec: RunSpec, artifact: Artifact, *, model_path: str, runner_dir: str, python: str) -> Command:
+    def command(
+        self,
+        spec: RunSpec,
+        artifact: Artifact,
+        *,
+        model_path: str,
+        runner_dir: str,
+        python: str,
+        inputs_path: str | None = None,
+    ) -> Command:
         """Say how to start the runner: its job is `runner.json` in the job's folder."""
         binary = _BINARY if self._path is None else Path(self._path).name
         return Command(

@@ -1,10 +1,11 @@
-"""The events of agents/PROTOCOL.md, "Runner events", to windows and generations; shared by every engine of ours.
+"""The events of agents/PROTOCOL.md, "Runner events", to windows and requests; shared by every engine of ours.
 
 The rules for windows:
 
 - `load` and `tokenize` are as the runner says, `prefill` too, with the prompt's tokens.
 - `decode` after a prefill begins when the first token was known and ends with the last one: n - 1 tokens.
 - `decode` without a prefill (tg128) begins at `submit_ns` and holds all n tokens.
+- `inference` lasts from the first request of a repetition to a single-shot model until its last answer.
 
 A torn last line, unknown events and unknown keys are passed over. Times that contradict each other make no window and
 no generation; the first of them becomes the report's failure.
@@ -13,12 +14,12 @@ no generation; the first of them becomes the report's failure.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any, TypeGuard
 
-from melt.engines.base import Generation, RunnerReport
+from melt.engines.base import Generation, Inference, RunnerReport
 from melt.records import Reason, Window
 
 
@@ -55,6 +56,7 @@ class _Reader:
     def __init__(self) -> None:
         self._windows: list[Window] = []
         self._generations: list[Generation] = []
+        self._inferences: list[Inference] = []
         self._used: dict[str, object] = {}
         self._memory: dict[str, int] = {}
         self._failure: Reason | None = None
@@ -64,6 +66,7 @@ class _Reader:
         return RunnerReport(
             windows=tuple(self._windows),
             generations=tuple(self._generations),
+            inferences=tuple(self._inferences),
             used=self._used,
             memory=self._memory,
             failure=self._failure,
@@ -115,6 +118,18 @@ class _Reader:
         self._windows += windows
         self._generations.append(generation)
 
+    def on_inferences(self, event: Mapping[str, Any]) -> None:
+        t0_ns, t1_ns, batch = _times(event, "t0_ns"), _times(event, "t1_ns"), _count(event, "batch")
+        if len(t0_ns) != len(t1_ns):
+            raise _Contradiction(f"{len(t0_ns)} requests began and {len(t1_ns)} ended")
+        if batch < 1:
+            raise _Contradiction("batch is 0")
+        _in_order([t for pair in zip(t0_ns, t1_ns, strict=True) for t in pair], "requests overlap or go backwards")
+        inference = Inference(**_repetition(event), t0_ns=t0_ns, t1_ns=t1_ns, batch=batch)
+        if t0_ns:
+            self._windows.append(_window("inference", {"t0_ns": t0_ns[0], "t1_ns": t1_ns[-1]}, event))
+        self._inferences.append(inference)
+
     def on_error(self, event: Mapping[str, Any]) -> None:
         code, message = event.get("code"), event.get("message")
         self.fail(str(code or "internal"), str(message or "the runner gave no reason"))
@@ -146,7 +161,7 @@ def _repetition(event: Mapping[str, Any]) -> dict[str, Any]:
     return {"repetition": _count(event, "repetition"), "warmup": event.get("warmup") is True}
 
 
-def _in_order(times_ns: tuple[int, ...], complaint: str) -> None:
+def _in_order(times_ns: Sequence[int], complaint: str) -> None:
     if any(later < earlier for earlier, later in pairwise(times_ns)):
         raise _Contradiction(complaint)
 

@@ -10,12 +10,15 @@ from melt.records import Artifact, RunSpec
 JOB = "runner.json"
 
 
-def job_file(spec: RunSpec, artifact: Artifact, model_path: str) -> bytes:
-    """Return the job for a run of a model that lies at `model_path` on the device."""
+def job_file(spec: RunSpec, artifact: Artifact, model_path: str, inputs_path: str | None = None) -> bytes:
+    """Return the job for a run of a model that lies at `model_path` on the device, its input tensors at `inputs_path`.
+
+    A runner passes over what is not for it: those of llama.cpp know no dims, that of ONNX Runtime no cache types.
+    """
     job = {
         "model": model_path,
         "n_ctx_train": artifact.n_ctx_train,
-        "workload": asdict(spec.workload),
+        "workload": {**asdict(spec.workload), "inputs": inputs_path},
         "settings": asdict(spec.settings),
         "repeat": {"warmup": spec.repeat.warmup, "repetitions": spec.repeat.repetitions},
     }

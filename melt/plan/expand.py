@@ -13,6 +13,18 @@ from melt.plan.ids import new_seed as draw_seed
 from melt.plan.model import Plan, Reference
 from melt.records import Conditions, RunSpec, Settings, Workload
 
+_LEARNT: Mapping[str, Mapping[str, object]] = {
+    "workload": {"n_infer": 0, "dims": {}, "inputs": None},
+    "settings": {
+        "providers": [],
+        "graph_optimization": "all",
+        "arena": True,
+        "io_binding": False,
+        "inter_op_threads": None,
+    },
+}
+"""What cells of llama.cpp alone had no fields for, and the values that ask for nothing."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
@@ -30,10 +42,14 @@ class Cell:
     def key(self) -> str:
         """A short hash of the content, the same on every machine."""
         content = codec.to_dict(self)
-        # What is not asked for is left out: a cell keeps its key when melt learns new conditions.
+        # What is not asked for is left out: a cell keeps its key when melt learns to ask for more.
         asked = {name: value for name, value in content.pop("conditions").items() if value is not None}
         if asked:
             content["conditions"] = asked
+        for part, learnt in _LEARNT.items():
+            content[part] = {key: value for key, value in content[part].items() if learnt.get(key, ...) != value}
+        if self.workload.inputs is not None:
+            content["workload"]["inputs"] = self.workload.inputs.sha256
         return hashlib.sha256(codec.dumps(content).encode()).hexdigest()[:12]
 
 

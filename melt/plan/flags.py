@@ -22,7 +22,7 @@ DEFAULT_WORKLOADS = (Workload(n_prompt=512), Workload(n_gen=128))
 """What is run when nothing is said: llama-bench's pp512 and tg128."""
 
 _MAX_RANGE = 10_000
-_INTEGERS = ("threads", "threads_batch", "n_batch", "n_ubatch", "n_gpu_layers", "seed")
+_INTEGERS = ("threads", "threads_batch", "n_batch", "n_ubatch", "n_gpu_layers", "seed", "inter_op_threads")
 _FLAG_OF = {"timeout_s": "--timeout", "trip_c": "--trip", "min": "--min-sessions", "max": "--max-sessions"}
 Texts = tuple[str, ...]
 
@@ -67,6 +67,7 @@ def plan_from_flags(
     base: Plan | None = None,
     *,
     load_prompts: workloads.LoadPrompts | None = None,
+    load_inputs: workloads.LoadInputs | None = None,
     load_grid: grids.LoadGrid | None = None,
 ) -> Plan:
     """Make a plan of flags; with `base`, replace the parts that the flags name. Raises UsageError naming the flag.
@@ -82,7 +83,11 @@ def plan_from_flags(
         "devices": _listed("--device", devices.device, flags.devices) or base.devices,
         "models": _models(flags, base.models),
         "engines": _listed("--engine", values.name, flags.engines) or base.engines,
-        "workloads": _workloads(flags, base.workloads, load_prompts),
+        "workloads": _workloads(
+            flags,
+            base.workloads,
+            partial(workloads.read_workload, load=load_prompts, load_inputs=load_inputs),
+        ),
         "settings": _settings(flags.settings, base.settings),
         "repeat": _repeat(flags.repeat, base.repeat),
         "sampling": replace(base.sampling, **_single(flags.sampling, values.SAMPLING)),
@@ -153,14 +158,12 @@ def _models(flags: PlanFlags, base: tuple[ModelChoice, ...]) -> tuple[ModelChoic
     return tuple(ModelChoice(model=name, quants=quants or known.get(name, every_quant)) for name in names)
 
 
-def _workloads(
-    flags: PlanFlags, base: tuple[Workload, ...], load_prompts: workloads.LoadPrompts | None
-) -> tuple[Workload, ...]:
+def _workloads(flags: PlanFlags, base: tuple[Workload, ...], read: Callable[[str], Workload]) -> tuple[Workload, ...]:
     asked = [
         *(Workload(n_prompt=n) for n in _numbers("-p", flags.n_prompt) if n),
         *(Workload(n_gen=n) for n in _numbers("-n", flags.n_gen) if n),
         *(_read("-pg", _pair, text) for text in flags.prompt_gen),
-        *_listed("--workload", lambda text: workloads.read_workload(text, load_prompts), flags.workloads),
+        *_listed("--workload", read, flags.workloads),
     ]
     if not asked and (flags.n_prompt or flags.n_gen):
         raise UsageError("-p 0 and -n 0 leave nothing to run: give one of them a length")
@@ -170,6 +173,8 @@ def _workloads(
     for workload in asked:
         if workload.n_depth:
             raise UsageError(f"-d: the workload '{workload.name}' names its depth already: leave out one of them")
+        if workload.kind == "inference":
+            raise UsageError(f"-d: the workload '{workload.name}' has no tokens, so no depth: leave out one of them")
     check_size(len(asked or base) * len(depths))
     at_depths = (replace(workload, n_depth=depth) for workload in asked or base for depth in depths)
     return tuple(dict.fromkeys(at_depths))

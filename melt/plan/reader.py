@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 _MODEL_KEYS = ("model", "quants")
 _DEVICE_KEYS = ("device", "model", "count", "conditions")
-_WORKLOAD_KEYS = ("prompt", "gen", "depth", "prompts", "sustained")
+_WORKLOAD_KEYS = ("prompt", "gen", "depth", "prompts", "sustained", "infer", "dims", "inputs")
 _NULL_TAG = "tag:yaml.org,2002:null"
 
 
@@ -32,18 +32,21 @@ def read_plan(
     filename: str,
     *,
     load_prompts: workloads.LoadPrompts | None = None,
+    load_inputs: workloads.LoadInputs | None = None,
     load_grid: grids.LoadGrid | None = None,
 ) -> Plan:
     """Read a plan. `filename` stands in the messages; `load_prompts` gives the text of the prompt files it names.
 
-    `load_grid` looks up the electricity grid of a country.
+    `load_inputs` finds files of input tensors, `load_grid` looks up the electricity grid of a country.
 
     Raises PlanError with all problems, a line each; its `where` is that of the first.
     """
     node = compose(text, filename)
     problems = Problems(filename)
     try:
-        plan = _PlanReader(problems, load_prompts, load_grid).plan(node, default_name=PurePath(filename).stem)
+        plan = _PlanReader(problems, load_prompts, load_inputs, load_grid).plan(
+            node, default_name=PurePath(filename).stem
+        )
     except _NotedError:
         problems.raise_if_any()
         raise
@@ -67,10 +70,15 @@ class _PlanReader:
     """Walks the tree. Every method returns a valid part or notes a problem and raises `_NotedError`."""
 
     def __init__(
-        self, problems: Problems, load_prompts: workloads.LoadPrompts | None, load_grid: grids.LoadGrid | None
+        self,
+        problems: Problems,
+        load_prompts: workloads.LoadPrompts | None,
+        load_inputs: workloads.LoadInputs | None,
+        load_grid: grids.LoadGrid | None,
     ) -> None:
         self._problems = problems
         self._load_prompts = load_prompts
+        self._load_inputs = load_inputs
         self._load_grid = load_grid
 
     def plan(self, node: yaml.Node, default_name: str) -> Plan:
@@ -151,7 +159,8 @@ class _PlanReader:
 
     def _workload(self, node: yaml.Node) -> Workload:
         if isinstance(node, yaml.ScalarNode):
-            return self._value("workloads", lambda text: workloads.read_workload(text, self._load_prompts), node)
+            read = partial(workloads.read_workload, load=self._load_prompts, load_inputs=self._load_inputs)
+            return self._value("workloads", read, node)
         children = self._mapping("a workload", _WORKLOAD_KEYS, node)
         readers: dict[str, Callable[[yaml.Node], object]] = {
             "prompt": partial(self._value, "prompt", workloads.tokens),
@@ -159,11 +168,26 @@ class _PlanReader:
             "depth": partial(self._value, "depth", workloads.depth),
             "prompts": partial(self._value, "prompts", values.name),
             "sustained": partial(self._value, "sustained", values.duration),
+            "infer": partial(self._value, "infer", workloads.requests),
+            "dims": self._dims,
+            "inputs": partial(self._value, "inputs", values.name),
         }
         given = self._each(readers, children)
         if len(given) < len(children):
             raise _NotedError
-        return self._guard(node, "workloads", lambda: workloads.from_fields(given, self._load_prompts))
+        return self._guard(
+            node, "workloads", lambda: workloads.from_fields(given, self._load_prompts, self._load_inputs)
+        )
+
+    def _dims(self, node: yaml.Node) -> dict[str, int]:
+        """Read the sizes of symbolic dimensions, whose names are the model's."""
+        names = [key.value for key, _ in node.value] if isinstance(node, yaml.MappingNode) else []
+        children = self._mapping("dims", [name for name in names if isinstance(name, str)], node)
+        dims = {}
+        for name, child in children.items():
+            self._guard(child, "dims", partial(workloads.dimension, name))
+            dims[name] = self._value(f"dims: {name}", workloads.size, child)
+        return dims
 
     def _repeat(self, node: yaml.Node) -> Repeat:
         children = self._mapping("repeat", tuple(values.REPEAT), node)

@@ -172,8 +172,8 @@ def name(text: str) -> str:
 
 def quant(text: str) -> str:
     """Read a quantization in lower case, `+imatrix` behind it or not. Whether there is one is for the models to say."""
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,31}(\+imatrix)?", text, re.IGNORECASE):
-        raise UsageError(f"expected a quantization such as q8_0, q4_k_m or f16, found {shown(text)}")
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,31}(-[a-z]{1,16}|\+imatrix)?", text, re.IGNORECASE):
+        raise UsageError(f"expected a quantization such as q8_0, q4_k_m or int8-dynamic, found {shown(text)}")
     return text.lower()
 
 
@@ -197,6 +197,44 @@ def cpu_list(text: str) -> str:
     return text
 
 
+_PROVIDERS = (
+    "CPU",
+    "CUDA",
+    "CoreML",
+    "DML",
+    "MIGraphX",
+    "Nnapi",
+    "OpenVINO",
+    "QNN",
+    "ROCM",
+    "Tensorrt",
+    "WebGpu",
+    "Xnnpack",
+)
+_PROVIDER = "ExecutionProvider"
+
+
+def providers(text: str) -> tuple[str, ...]:
+    """Read execution providers in the order in which they may take nodes: `cuda+cpu`, by short or full names."""
+    if text.lower() == "default":
+        return ()
+    return tuple(dict.fromkeys(_provider(part.strip()) for part in text.split("+")))
+
+
+def _provider(text: str) -> str:
+    """Return a provider's full name; one that melt does not know may be of the user's own build."""
+    short = re.sub(f"{_PROVIDER}$", "", text, flags=re.IGNORECASE)
+    known = {name.lower(): name for name in _PROVIDERS}
+    if short.lower() in known:
+        return known[short.lower()] + _PROVIDER
+    if short != text and re.fullmatch(r"[A-Za-z0-9]{1,40}", short):
+        return short + _PROVIDER
+    raise UsageError(
+        f"expected execution providers such as cuda+cpu or CPUExecutionProvider, found {shown(text)}"
+        f"{nearest(short, known)}"
+    )
+
+
 _CACHE_TYPE = word("f16", "f32", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
 
 SETTINGS: Mapping[str, Reader[object]] = {
@@ -217,6 +255,11 @@ SETTINGS: Mapping[str, Reader[object]] = {
     "timeout_s": duration,
     "trip_c": number(1, 200),
     "trip_defaults": truth,
+    "providers": providers,
+    "graph_optimization": word("disabled", "basic", "extended", "all"),
+    "arena": truth,
+    "io_binding": truth,
+    "inter_op_threads": whole(1, 1024),
 }
 """How each field of `records.Settings` is read."""
 

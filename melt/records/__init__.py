@@ -8,7 +8,7 @@ None means "not measured"; 0 is a measurement.
 
 from __future__ import annotations
 
-from melt.records.artifact import Artifact
+from melt.records.artifact import Artifact, ModelTensor
 from melt.records.device import Battery, Compute, Cpu, DeviceFacts, Knob
 from melt.records.run import (
     FORMAT_VERSION,
@@ -22,7 +22,7 @@ from melt.records.run import (
     TripLimit,
     Verdict,
 )
-from melt.records.spec import Conditions, Gate, Grid, Repeat, RunSpec, Sampling, Settings, Workload
+from melt.records.spec import Conditions, Gate, Grid, Inputs, Repeat, RunSpec, Sampling, Settings, Workload
 from melt.records.thresholds import Thresholds
 from melt.records.trace import Calibration, Metric, Stream, Window
 
@@ -39,8 +39,10 @@ __all__ = [
     "Gate",
     "Grid",
     "Imported",
+    "Inputs",
     "Knob",
     "Metric",
+    "ModelTensor",
     "Outcome",
     "Reason",
     "Repeat",

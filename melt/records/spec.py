@@ -8,12 +8,25 @@ from melt.records.thresholds import Thresholds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """A file of input tensors (.npz), known by what is in it; `path` only says where it lies now."""
+
+    name: str
+    sha256: str
+    size_bytes: int
+    path: str = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
     """What is asked of the model in one repetition. Lengths are in tokens.
 
     kind `synthetic`: `n_prompt` made-up tokens are prefilled at `n_depth`, then `n_gen` are decoded.
     kind `prompts`: each of `prompts` is one request of up to `n_gen` tokens.
     kind `sustained`: the synthetic request is repeated until `duration_s` have passed.
+    kind `inference`: a single-shot model answers `n_infer` requests one after the other, or as many as fit into
+    `duration_s`. `dims` are the sizes of its symbolic dimensions; `inputs` None: made up from the declared shapes with
+    the seed, the same on every device.
     """
 
     kind: str = "synthetic"
@@ -23,10 +36,15 @@ class Workload:
     duration_s: float | None = None
     prompts: tuple[str, ...] = ()
     prompts_name: str | None = None
+    n_infer: int = 0
+    dims: dict[str, int] = field(default_factory=dict, hash=False)
+    inputs: Inputs | None = None
 
     @property
     def name(self) -> str:
-        """The workload as llama-bench would write it: `pp512`, `tg128 @ d512`, `pp512+tg128`."""
+        """The workload as llama-bench would write it: `pp512`, `tg128 @ d512`; single-shot: `infer50 batch=1`."""
+        if self.kind == "inference":
+            return self._inference_name()
         parts = []
         if self.kind == "prompts":
             parts.append(self.prompts_name or "prompts")
@@ -39,10 +57,19 @@ class Workload:
             name += f" for {self.duration_s:.12g}s"
         return f"{name} @ d{self.n_depth}" if self.n_depth else name
 
+    def _inference_name(self) -> str:
+        words = [f"infer{self.n_infer}" if self.duration_s is None else f"infer for {self.duration_s:.12g}s"]
+        words += [f"from {self.inputs.name}"] if self.inputs is not None else []
+        return " ".join((*words, *(f"{dimension}={size}" for dimension, size in self.dims.items())))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How the engine is asked to run. None leaves the choice to the session, which records what it chose."""
+    """How the engine is asked to run. None leaves the choice to the session, which records what it chose.
+
+    Of ONNX Runtime are `providers` (none: the engine's default), `graph_optimization` (disabled, basic, extended, all),
+    `arena`, `io_binding` and `inter_op_threads`; its intra-op threads are `threads`.
+    """
 
     threads: int | None = None
     threads_batch: int | None = None
@@ -61,6 +88,11 @@ class Settings:
     timeout_s: float = 3600.0
     trip_c: float | None = None
     trip_defaults: bool = True
+    providers: tuple[str, ...] = ()
+    graph_optimization: str = "all"
+    arena: bool = True
+    io_binding: bool = False
+    inter_op_threads: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,7 +43,8 @@ class Calibration:
 class Window:
     """A span of the device's monotonic clock with a meaning; `n_tokens` were processed inside it.
 
-    `phase` is load, tokenize, prefill or decode. `repetition` counts from 0, warm-ups apart from the measured ones.
+    `phase` is load, tokenize, prefill, decode or inference. `repetition` counts from 0, warm-ups apart from measured
+    ones.
     """
 
     phase: str

@@ -148,7 +148,7 @@ def facts(bundle: RunBundle) -> list[tuple[str, str]]:
                 (engine_name(spec.engine, _text(stop.used.get("engine_revision"))), _text(stop.used.get("backend")))
             ),
         ),
-        ("asked", _settings(spec.settings)),
+        ("asked", _settings(spec)),
         *([("conditions", joined(_knob(knob) for knob in start.knobs))] if start.knobs else []),
         *([("judged by", by)] if (by := changed(spec.thresholds)) else []),
         *(("calibration", _calibration(calibration)) for calibration in start.calibrations),
@@ -215,8 +215,20 @@ def _battery(battery: Battery) -> str:
     return f"{held} when full, {'as its gauge found' if battery.basis == 'measured' else 'by its design'}"
 
 
-def _settings(settings: Settings) -> str:
-    return joined(f"{key}={value}" for key, value in to_dict(settings).items() if value is not None)
+def _settings(spec: RunSpec) -> str:
+    """Write the settings, but those of another engine that nobody has touched."""
+    asked, default = to_dict(spec.settings), to_dict(Settings())
+    others = _OF_LLAMA_CPP if spec.engine == "onnxruntime" else _OF_ONNX_RUNTIME
+    shown = {
+        key: value for key, value in asked.items() if value is not None and (key not in others or value != default[key])
+    }
+    return joined(f"{key}={'+'.join(value) if isinstance(value, list) else value}" for key, value in shown.items())
+
+
+_OF_ONNX_RUNTIME = frozenset(("providers", "graph_optimization", "arena", "io_binding", "inter_op_threads"))
+_OF_LLAMA_CPP = frozenset(
+    ("threads_batch", "n_batch", "n_ubatch", "cache_type_k", "cache_type_v", "flash_attn", "n_gpu_layers", "mmap")
+)
 
 
 def _calibration(calibration: Calibration) -> str:

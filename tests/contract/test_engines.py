@@ -101,6 +101,47 @@ def test_times_that_contradict_each_other_are_a_failure_and_no_number(engine, ch
     assert {w.repetition for w in report.windows} == {1}
 
 
+def _inferences(**changed: object) -> bytes:
+    event = {
+        "event": "inferences",
+        "repetition": 0,
+        "warmup": False,
+        "batch": 2,
+        "t0_ns": [100, 210],
+        "t1_ns": [200, 300],
+    }
+    return json.dumps({**event, **changed}).encode()
+
+
+def test_single_shot_requests_are_one_window_and_keep_every_time(engine):
+    report = engine.parse([_inferences(), _inferences(repetition=1, t0_ns=[], t1_ns=[])])
+    (window,) = report.windows
+    assert (window.phase, window.t0_ns, window.t1_ns, window.n_tokens) == ("inference", 100, 300, None)
+    first, nothing = report.inferences
+    assert (first.repetition, first.warmup, first.batch) == (0, False, 2)
+    assert (first.t0_ns, first.t1_ns) == ((100, 210), (200, 300))
+    assert nothing.t0_ns == ()
+    assert report.failure is None
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"t1_ns": [200]},
+        {"t1_ns": [220, 300]},
+        {"t0_ns": [250, 210]},
+        {"t1_ns": [90, 300]},
+        {"batch": 0},
+        {"t0_ns": None},
+    ],
+)
+def test_single_shot_times_that_contradict_each_other_are_a_failure_and_no_number(engine, changed):
+    report = engine.parse([_inferences(**changed)])
+    assert report.failure is not None
+    assert report.failure.code == "contradictory_event"
+    assert (report.inferences, report.windows) == ((), ())
+
+
 def test_decode_only_begins_at_submission_and_counts_every_token(engine):
     report = engine.parse([_generation(prefill=None, n_prompt=0, depth=7)])
     (window,) = report.windows
@@ -121,7 +162,7 @@ _json = st.recursive(
     max_leaves=5,
 )
 _KEYS = sorted({key for line in _TRANSCRIPTS["pp32-tg4"].splitlines() for key in json.loads(line)})
-_EVENTS = ["hello", "load", "tokenize", "generation", "error", "finish", "new_in_a_later_version"]
+_EVENTS = ["hello", "load", "tokenize", "generation", "inferences", "error", "finish", "new_in_a_later_version"]
 
 
 @given(event=st.sampled_from(_EVENTS), fields=st.dictionaries(st.sampled_from(_KEYS), _json, max_size=8))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections import Counter
 from dataclasses import replace
@@ -11,11 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from melt import codec
 from melt.plan import ids
 from melt.plan.expand import cell_key, expand
 from melt.plan.model import MAX_ORDER_SEED, ORDERS, ModelChoice, Plan, Reference
-from melt.records import Conditions, Gate, Repeat, RunSpec, Settings, Workload
+from melt.records import Conditions, Gate, Inputs, Repeat, RunSpec, Settings, Workload
 
 
 def plan(n_cells: int, sessions: int, **parts: object) -> Plan:
@@ -203,12 +201,28 @@ def test_the_cell_is_what_repetitions_share(change: dict[str, object], same: boo
     assert (cell_key(replace(spec, **change)) == cell_key(spec)) is same  # type: ignore[arg-type]
 
 
-def test_a_cell_without_conditions_has_the_key_that_it_had_before_there_were_any() -> None:
+def test_a_cell_that_asks_for_nothing_new_keeps_the_key_that_stores_know_it_by() -> None:
     (spec,) = runs(plan(1, 1))
-    names = ("device", "model", "quant", "engine", "workload", "settings")
-    cell = {name: codec.to_dict(getattr(spec, name)) for name in names}
-    assert cell_key(spec) == hashlib.sha256(codec.dumps(cell).encode()).hexdigest()[:12]
-    assert cell_key(replace(spec, conditions=Conditions(screen="off"))) != cell_key(spec)
+    workload, settings = Workload(n_prompt=512), Settings(threads=4)
+    spec = replace(
+        spec, device="local", model="m", quant="q8_0", engine="llama.cpp", workload=workload, settings=settings
+    )
+    assert cell_key(spec) == "bd16a9764f0c"
+    one = Workload(kind="inference", n_infer=50, dims={"batch": 1})
+    file = Inputs(name="x.npz", sha256="a" * 64, size_bytes=3, path="/here/x.npz")
+    asked: list[dict[str, object]] = [
+        {"conditions": Conditions(screen="off")},
+        {"settings": replace(settings, providers=("CPUExecutionProvider",))},
+        {"settings": replace(settings, arena=False)},
+        {"workload": one},
+        {"workload": replace(one, dims={"batch": 2})},
+        {"workload": replace(one, inputs=file)},
+        {"workload": replace(one, inputs=replace(file, sha256="b" * 64))},
+    ]
+    keys = [cell_key(replace(spec, **change)) for change in asked]  # type: ignore[arg-type]
+    assert len({"bd16a9764f0c", *keys}) == len(asked) + 1
+    moved = replace(one, inputs=replace(file, path="/there/y.npz"))
+    assert cell_key(replace(spec, workload=moved)) == keys[-2]
 
 
 def test_ids_sort_in_the_order_they_were_made_even_when_the_clock_is_set_back(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -201,7 +201,10 @@ def test_depths_alone_are_given_to_the_workloads_of_the_plan(tmp_path: Path) -> 
         ((), "nothing to run: name a plan file, or a model with --model NAME"),
         (("-m", "m", "-t", "two"), "--threads: expected a whole number, found 'two'"),
         (("-m", "m", "-t", "0-2"), "--threads: expected a whole number from 1 to 1024, found '0'"),
-        (("-m", "m", "--quant", "q8_0,"), "--quant: expected a quantization such as q8_0, q4_k_m or f16, found ''"),
+        (
+            ("-m", "m", "--quant", "q8_0,"),
+            "--quant: expected a quantization such as q8_0, q4_k_m or int8-dynamic, found ''",
+        ),
         (("-m", "m", "-r", "0"), "--repetitions: expected a whole number from 1 to 100000, found '0'"),
         (("-m", "m", "-p", "0"), "-p 0 and -n 0 leave nothing to run: give one of them a length"),
         (("-m", "m", "-p", "8-4"), "-p: the range '8-4' never gets to its end"),

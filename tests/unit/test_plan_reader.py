@@ -20,7 +20,7 @@ from melt.plan import values
 from melt.plan.model import MAX_ORDER_SEED, ORDERS, ModelChoice, Plan, Reference
 from melt.plan.reader import read_plan
 from melt.plan.repeats import change_repeat
-from melt.records import Conditions, Gate, Grid, Repeat, Sampling, Settings, Thresholds, Workload
+from melt.records import Conditions, Gate, Grid, Inputs, Repeat, Sampling, Settings, Thresholds, Workload
 from melt.verdicts import DOUBTS
 
 GOLDEN = Path(__file__).parent / "golden" / "plan"
@@ -37,6 +37,10 @@ def load_from(folder: Path) -> Any:
     return load
 
 
+def found_inputs(name: str) -> Inputs:
+    return Inputs(name=Path(name).name, sha256="a" * 64, size_bytes=3, path=f"/here/{name}")
+
+
 @pytest.mark.parametrize("path", sorted((GOLDEN / "bad").glob("*.yaml")), ids=lambda path: path.stem)
 def test_a_wrong_plan_gets_the_sentences_beside_it(path: Path) -> None:
     expected = path.with_suffix(".expected.txt").read_text(encoding="utf-8").rstrip("\n")
@@ -48,7 +52,8 @@ def test_a_wrong_plan_gets_the_sentences_beside_it(path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted((GOLDEN / "good").glob("*.yaml")), ids=lambda path: path.stem)
 def test_a_right_plan_reads_as_the_document_beside_it(path: Path) -> None:
-    plan = read_plan(path.read_text(encoding="utf-8"), path.name, load_prompts=load_from(path.parent))
+    text = path.read_text(encoding="utf-8")
+    plan = read_plan(text, path.name, load_prompts=load_from(path.parent), load_inputs=found_inputs)
     assert codec.to_dict(plan) == json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
 
 
@@ -170,10 +175,13 @@ _NAMES = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), mi
 _QUANTS = st.none() | st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True)
 _SECONDS = st.integers(1, 10**8).map(lambda ms: ms / 1000)
 _TOKENS = st.integers(1, values.MAX_TOKENS)
+_DIMS = st.dictionaries(st.sampled_from(["batch", "x.2", "past+1", "\u5e8f"]), _TOKENS, max_size=2)
 _WORKLOADS = st.one_of(
     st.builds(Workload, n_prompt=_TOKENS, n_gen=_TOKENS | st.just(0), n_depth=_TOKENS | st.just(0)),
     st.builds(Workload, n_gen=_TOKENS, n_depth=_TOKENS | st.just(0)),
     st.builds(Workload, kind=st.just("sustained"), n_prompt=_TOKENS, n_gen=_TOKENS, duration_s=_SECONDS),
+    st.builds(Workload, kind=st.just("inference"), n_infer=_TOKENS, dims=_DIMS),
+    st.builds(Workload, kind=st.just("inference"), duration_s=_SECONDS, dims=_DIMS),
 )
 _THREADS = st.none() | st.integers(1, 1024)
 _CACHE = st.sampled_from(["f16", "q8_0", "q4_0"])
@@ -193,6 +201,10 @@ _SETTINGS = st.builds(
     timeout_s=_SECONDS,
     trip_c=st.none() | st.floats(1, 200),
     trip_defaults=st.booleans(),
+    providers=st.sampled_from([(), ("CPUExecutionProvider",), ("CUDAExecutionProvider", "CPUExecutionProvider")]),
+    graph_optimization=st.sampled_from(["disabled", "all"]),
+    io_binding=st.booleans(),
+    inter_op_threads=_THREADS,
 )
 _TRUTH = st.none() | st.booleans()
 _SWITCH = st.none() | st.sampled_from(["on", "off"])
@@ -271,6 +283,8 @@ _PLANS = st.builds(
 def test_a_plan_written_down_reads_back_equal(plan: Plan) -> None:
     document = codec.to_dict(plan)
     document["workloads"] = [workload.name for workload in plan.workloads]
+    for one in document["settings"]:
+        one["providers"] = "+".join(one["providers"]) or "default"
     document["grid"] = None if plan.grid is None else plan.grid.g_per_kwh
     document["verdict"] = {key: value for key, value in document.pop("thresholds").items() if value != []}
     own = document.pop("conditions_on")

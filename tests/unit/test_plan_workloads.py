@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from melt.errors import PlanError, UsageError
 from melt.plan.prompts import parse_prompts
 from melt.plan.values import MAX_TOKENS
 from melt.plan.workloads import parse_workload, read_workload
-from melt.records import Workload
+from melt.records import Inputs, Workload
 
 _TOKENS = st.integers(1, MAX_TOKENS)
 _MAYBE = st.just(0) | _TOKENS
@@ -35,7 +36,47 @@ def test_parsing_is_the_inverse_of_the_name(lengths: tuple[int, int], depth: int
     assert parse_workload(workload.name) == workload
 
 
-@given(st.text(alphabet="pgtdfor@+0159 .smh\n", max_size=24))
+@given(
+    asked=st.fixed_dictionaries({"n_infer": _TOKENS})
+    | st.fixed_dictionaries({"duration_s": st.integers(1, 30 * 86_400_000).map(lambda ms: ms / 1000)}),
+    dims=st.dictionaries(st.from_regex(r"[a-z_.+0-9=]{1,9}", fullmatch=True).filter(lambda d: "=" not in d), _TOKENS),
+    file=st.sampled_from([None, "one.npz", "a b from c.npz", "batch=1.npz"]),
+)
+def test_the_name_of_a_single_shot_workload_reads_back(asked: Any, dims: dict[str, int], file: str | None) -> None:
+    inputs = None if file is None else tensors(file)
+    workload = Workload(kind="inference", dims=dims, inputs=inputs, **asked)
+    read = read_workload(workload.name, None, tensors)
+    assert read == workload
+    assert list(read.dims) == list(dims)
+    assert hash(read) == hash(workload)
+
+
+def tensors(path: str) -> Inputs:
+    return Inputs(name=path, sha256="a" * 64, size_bytes=3, path=path)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("infer", "a single-shot model is asked either so many times, infer50, or for a time, infer for 10s"),
+        ("infer5 for 10s", "a single-shot model is asked either so many times, infer50, or for a time, infer for 10s"),
+        ("infer0", "expected a whole number from 1"),
+        ("infer5 batch", "'infer5 batch' is not a workload such as pp512"),
+        ("infer5 batch=", "expected a whole number, found ''"),
+        ("infer5 batch=0", "expected a whole number from 1 to 2147483647, found '0'"),
+        ("infer5 =3", "'infer5 =3' is not a workload such as"),
+        ("infer5 batch=1 batch=2", "the dimension 'batch' is given twice"),
+        ("infer5 from x.npz", "input tensors cannot be read here: 'x.npz'"),
+        ("infer5 from x.npy", "'infer5 from x.npy' is not a workload such as"),
+    ],
+)
+def test_a_wrong_single_shot_workload_gets_a_sentence(text: str, sentence: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        read_workload(text, None)
+    assert str(caught.value).startswith(sentence)
+
+
+@given(st.text(alphabet="pgtdfornie@+=0159 .smhxz\n", max_size=24))
 def test_any_word_is_a_workload_or_a_usage_error(text: str) -> None:
     with contextlib.suppress(UsageError):
         assert parse_workload(parse_workload(text).name) == parse_workload(text)
