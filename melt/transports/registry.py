@@ -1,4 +1,8 @@
-"""From what a user writes after --device to a transport."""
+"""From what a user writes after --device to a transport.
+
+Other packages add transports by entry points of the group `melt.transports`: a function or class that is called with
+the ADDRESS of `NAME:ADDRESS` and gives a Transport.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,8 @@ import difflib
 import re
 from collections.abc import Callable
 
-from melt.errors import TransportError, UsageError
+from melt import plugins
+from melt.errors import DeviceError, TransportError, UsageError
 from melt.transports.base import Transport
 
 
@@ -36,6 +41,11 @@ _KINDS: dict[str, Callable[[str], Transport]] = {"adb": _adb, "local": _local, "
 _WIFI_PHONE = re.compile(r"(\d{1,3}\.){3}\d{1,3}:\d{1,5}\Z")
 
 
+def reserved() -> frozenset[str]:
+    """Return the names that no plug-in can have."""
+    return frozenset(_KINDS)
+
+
 def resolve(selector: str) -> str:
     """Return the canonical selector for what a user wrote: `ssh:ALIAS` for an alias of ~/.ssh/config, `adb:SERIAL`
     for the bare serial of a phone.
@@ -44,8 +54,11 @@ def resolve(selector: str) -> str:
     kind a running adb server is asked. Raises UsageError with the nearest known kind, the aliases, and the serials that
     are connected.
     """
-    kind = selector.partition(":")[0]
+    kind, colon, _ = selector.partition(":")
     if kind in _KINDS:
+        return selector
+    # Only with a colon: whom a bare word means must not depend on what else is installed.
+    if colon and plugins.find(plugins.TRANSPORTS, kind) is not None:
         return selector
     if _WIFI_PHONE.match(selector):
         return f"adb:{selector}"
@@ -55,8 +68,9 @@ def resolve(selector: str) -> str:
     serials = _connected_phones() if selector else []
     if selector in serials:
         return f"adb:{selector}"
-    near = difflib.get_close_matches(kind, (*_KINDS, *hosts), n=1, cutoff=0.5)
-    hint = f"did you mean `{near[0]}`?" if near else f"known: {', '.join(sorted(_KINDS))}"
+    kinds = sorted({*_KINDS, *(plugin.name for plugin in plugins.plugins(plugins.TRANSPORTS))})
+    near = difflib.get_close_matches(kind, (*kinds, *hosts), n=1, cutoff=0.5)
+    hint = f"did you mean `{near[0]}`?" if near else f"known: {', '.join(kinds)}"
     phones = f"; connected phones: {', '.join(serials)}" if serials else ""
     aliases = f"; SSH hosts: {', '.join(hosts)}" if hosts else ""
     raise UsageError(f"unknown device {selector!r}: {hint}{phones}{aliases}")
@@ -65,6 +79,10 @@ def resolve(selector: str) -> str:
 def open_transport(selector: str) -> Transport:
     """Open the way to a device: `local`, `adb:SERIAL`, `ssh:DESTINATION`, a bare alias or serial. Raises UsageError."""
     kind, _, address = resolve(selector).partition(":")
+    plugin = None if kind in _KINDS else plugins.find(plugins.TRANSPORTS, kind)
+    if plugin is not None:
+        added: Transport = plugin.make(Transport, DeviceError, address, again=("open",))
+        return added
     return _KINDS[kind](address)
 
 

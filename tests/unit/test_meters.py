@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,6 @@ from hypothesis import strategies as st
 from melt.analysis import channels
 from melt.errors import UsageError
 from melt.targets.profiles import METER_COVERS, load_profiles
-from melt.telemetry import meters
 from melt.telemetry.meters import make_meter
 from melt.telemetry.meters.base import (
     AMPS,
@@ -365,17 +363,6 @@ def test_what_a_profile_says_wrongly_of_a_meter_is_named_with_its_place() -> Non
         make_meter("monson", {}, "shelf.yaml: meter")
     with pytest.raises(UsageError, match=r"shelf\.yaml: meter: unknown key 'voltage': did you mean voltage_v"):
         make_meter("monsoon", {"voltage": 4}, "shelf.yaml: meter")
-
-
-def test_other_packages_add_meters(monkeypatch: pytest.MonkeyPatch) -> None:
-    point = EntryPoint("mine", f"{__name__}:_make_mine", meters.GROUP)
-    monkeypatch.setattr(meters, "entry_points", lambda group: EntryPoints([point] if group == meters.GROUP else []))
-    monkeypatch.setitem(sys.modules, __name__, sys.modules[__name__])
-    assert make_meter("mine", {"a": 1}, "x") == ({"a": 1}, "x")
-
-
-def _make_mine(given: object, where: str) -> object:
-    return given, where
 
 
 def test_a_recording_comes_back_as_it_was_written(tmp_path: Path) -> None:

@@ -9,13 +9,12 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Callable, Mapping
-from importlib.metadata import entry_points
 from typing import cast
 
+from melt import plugins
 from melt.errors import UsageError
-from melt.telemetry.meters.base import PowerMeter
+from melt.telemetry.meters.base import MeterError, PowerMeter
 
-GROUP = "melt.power_meters"
 _SHIPPED = {
     "joulescope": "melt.telemetry.meters.joulescope",
     "lines": "melt.telemetry.meters.lines",
@@ -27,21 +26,24 @@ _SHIPPED = {
 Make = Callable[[Mapping[str, object], str], PowerMeter]
 
 
+def reserved() -> frozenset[str]:
+    """Return the kinds that no plug-in can have."""
+    return frozenset(_SHIPPED)
+
+
 def make_meter(kind: str, options: Mapping[str, object], where: str) -> PowerMeter:
     """Return the meter of a kind, not opened yet. Raises UsageError where the kind or an option is not known."""
     if kind in _SHIPPED:
         # A meter's own package is imported only when it is opened.
         return cast(Make, importlib.import_module(_SHIPPED[kind]).make)(options, where)
-    others = {point.name: point for point in entry_points(group=GROUP)}
-    if kind in others:
-        try:
-            make = cast(Make, others[kind].load())
-        except (ImportError, AttributeError) as error:
-            raise UsageError(
-                f"{where}: the meter {kind!r} of {others[kind].value} cannot be loaded: {error}"
-            ) from error
-        return make(options, where)
-    known = sorted({*_SHIPPED, *others})
+    try:
+        plugin = plugins.find(plugins.POWER_METERS, kind)
+        if plugin is not None:
+            added: PowerMeter = plugin.make(PowerMeter, MeterError, options, where)
+            return added
+    except plugins.PluginError as error:
+        raise UsageError(f"{where}: {error}") from error
+    known = sorted({*_SHIPPED, *(other.name for other in plugins.plugins(plugins.POWER_METERS))})
     near = difflib.get_close_matches(kind, known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
     raise UsageError(f"{where}: no meter is called {kind!r}: {hint}")
