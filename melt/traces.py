@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,3 +51,23 @@ class RunBundle:
     traces: tuple[Trace, ...] = ()
     journal: Path | None = None
     attachments: Mapping[str, str] = field(default_factory=dict)
+
+
+class Figures(Protocol):
+    """Figures of whole runs as columns: what all runs have of one metric, by run id.
+
+    Of documents in memory, or straight from a store: thousands of runs are compared without reading their documents.
+    A column may hold more runs than were asked about.
+    """
+
+    def values(self, name: str) -> Mapping[str, float]:
+        """Return what was measured, in the metric's unit; runs that did not measure it are left out."""
+
+    def uncertainties(self, name: str) -> Mapping[str, float]:
+        """Return what measured values may be off by, in the metric's unit; runs that do not know are left out."""
+
+    def metrics(self, name: str) -> Mapping[str, Metric]:
+        """Return what was measured with all that is known of it."""
+
+    def note(self, name: str, run_ids: Iterable[str]) -> str | None:
+        """Return the note of the first of these runs that has one; None where none has."""

@@ -233,14 +233,19 @@ def asked_of_device(start: RunStart) -> tuple[Settings, Conditions]:
     return settings, _asked(start)
 
 
-def check_alike(bundles: Iterable[RunBundle], by: str) -> None:
-    """Raise IncomparableError when conditions differ between the runs of a group. Unknown is no difference."""
+def grouped(bundles: Iterable[RunBundle], by: str) -> list[list[list[RunBundle]]]:
+    """Return the runs by group and within it by column, all in the order in which they are met."""
     groups: dict[tuple[Hashable, ...], dict[Hashable, list[RunBundle]]] = {}
     for bundle in bundles:
         columns = groups.setdefault(group_key(bundle.start, by), {})
         columns.setdefault(column_key(bundle, by), []).append(bundle)
-    for columns in groups.values():
-        for field, (a, first), (b, second) in unlike(list(columns.values()), by):
+    return [list(columns.values()) for columns in groups.values()]
+
+
+def check_alike(groups: Iterable[Sequence[Sequence[RunBundle]]], by: str) -> None:
+    """Raise IncomparableError when conditions differ between the runs of a group. Unknown is no difference."""
+    for columns in groups:
+        for field, (a, first), (b, second) in unlike(columns, by):
             raise IncomparableError(
                 f"these runs cannot be compared: the {FIELDS[field]} is {short(a)} in run {first.start.spec.run_id} "
                 f"and {short(b)} in run {second.start.spec.run_id}; narrow them down, with --sweep for example"

@@ -1,16 +1,18 @@
-"""What the runs of one column say of a metric: their figures, and whether these are of the same thing."""
+"""What runs that are compared say of a metric: their figures, and whether these are of the same thing."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
+from typing import TypeVar
 
 from melt.analysis.energy import covers
 from melt.analysis.names import METRICS, Info
 from melt.analysis.sessions import is_believed
-from melt.analysis.statistics import median_of
 from melt.records import Artifact, Metric, Outcome
-from melt.traces import RunBundle
+from melt.traces import Figures, RunBundle
+
+T = TypeVar("T")
 
 _OF_THE_FILE: Mapping[str, tuple[Info, Callable[[Artifact], float | None]]] = MappingProxyType(
     {
@@ -48,43 +50,89 @@ def is_electrical(unit: str) -> bool:
     return unit in _ELECTRICAL
 
 
-def uncertainty(metric: str, column: Iterable[RunBundle]) -> float | None:
-    """Return what a session's meter may be off by, in the metric's unit: the median over the runs."""
-    if is_exact(metric):
-        return None
-    found = (figure(metric, bundle) for bundle in column)
-    return median_of(one.uncertainty for one in found if one is not None)
+def of_file(metric: str, artifact: Artifact) -> float | None:
+    """Return a fact of a model file. Raises KeyError for a metric that is none."""
+    return _OF_THE_FILE[metric][1](artifact)
 
 
-def scopes_of(metric: str, column: Iterable[RunBundle]) -> frozenset[str]:
-    """Return what the meters of a column's runs cover; empty for a metric that is not electrical."""
-    if not is_electrical(info(metric).unit):
-        return frozenset()
-    found = (figure(metric, bundle) for bundle in column)
-    return frozenset(covers(one) for one in found if one is not None and one.value is not None)
+class DocumentFigures:
+    """Figures of runs whose documents are in memory."""
+
+    def __init__(self, bundles: Iterable[RunBundle]) -> None:
+        self._found: dict[str, dict[str, Metric]] = {}
+        for bundle in bundles:
+            for metric in bundle.metrics:
+                if metric.repetition is None:
+                    self._found.setdefault(metric.name, {}).setdefault(bundle.start.spec.run_id, metric)
+
+    def values(self, name: str) -> dict[str, float]:
+        """Return what was measured."""
+        return {run_id: m.value for run_id, m in self._of(name).items() if m.value is not None}
+
+    def uncertainties(self, name: str) -> dict[str, float]:
+        """Return what measured values may be off by."""
+        found = self.metrics(name).items()
+        return {run_id: m.uncertainty for run_id, m in found if m.uncertainty is not None}
+
+    def metrics(self, name: str) -> dict[str, Metric]:
+        """Return what was measured with all that is known of it."""
+        return {run_id: m for run_id, m in self._of(name).items() if m.value is not None}
+
+    def note(self, name: str, run_ids: Iterable[str]) -> str | None:
+        """Return the first note."""
+        found = self._of(name)
+        return next((m.note for run_id in run_ids if (m := found.get(run_id)) is not None and m.note), None)
+
+    def _of(self, name: str) -> dict[str, Metric]:
+        return self._found.get(name, {})
 
 
-def value(metric: str, bundle: RunBundle) -> float | None:
-    """Return a run's own figure: of its file whatever became of it, of its measurement only if it is believed."""
-    if metric in _OF_THE_FILE:
-        return _OF_THE_FILE[metric][1](bundle.start.artifact)
-    found = figure(metric, bundle)
-    return None if found is None else found.value
+class Columns:
+    """The figures of runs that are compared, metric by metric, each read once. Only believed runs have any.
 
+    Facts of a model file, which hold whatever became of a run, are among them.
+    """
 
-def figure(metric: str, bundle: RunBundle) -> Metric | None:
-    """Return a run's own figure, None of a run that did not end well or is invalid: no median may hold it."""
-    if not is_believed(bundle):
-        return None
-    return next((m for m in bundle.metrics if m.name == metric and m.repetition is None), None)
+    def __init__(self, bundles: Sequence[RunBundle], figures: Figures) -> None:
+        self._bundles = bundles
+        self._believed = {bundle.start.spec.run_id for bundle in bundles if is_believed(bundle)}
+        self._figures = figures
+        self._values: dict[str, Mapping[str, float]] = {}
+        self._uncertainties: dict[str, Mapping[str, float]] = {}
+        self._scopes: dict[str, Mapping[str, str]] = {}
 
+    def values(self, metric: str) -> Mapping[str, float]:
+        """Return the runs' own figures, in the metric's unit; runs without one are left out."""
+        if metric not in self._values:
+            self._values[metric] = self._facts(metric) if is_exact(metric) else self._own(self._figures.values(metric))
+        return self._values[metric]
 
-def why(metric: str, bundles: Sequence[RunBundle]) -> str:
-    """Return why nobody measured it, in the words of a run that ended well if there is one."""
-    if any(b.stop.outcome is Outcome.OK for b in bundles) and not any(map(is_believed, bundles)):
-        return "invalid runs only"
-    for bundle in sorted(bundles, key=lambda b: not is_believed(b)):
-        note = next((m.note for m in bundle.metrics if m.name == metric and m.repetition is None), None)
-        if note:
-            return note
-    return "not recorded"
+    def uncertainties(self, metric: str) -> Mapping[str, float]:
+        """Return what meters may be off by, in the metric's unit; runs that do not know are left out."""
+        if metric not in self._uncertainties:
+            self._uncertainties[metric] = {} if is_exact(metric) else self._own(self._figures.uncertainties(metric))
+        return self._uncertainties[metric]
+
+    def scopes(self, metric: str) -> Mapping[str, str]:
+        """Return what the runs' meters cover; nothing for a metric that is not electrical."""
+        if not is_electrical(info(metric).unit):
+            return {}
+        if metric not in self._scopes:
+            found = self._own(self._figures.metrics(metric)) if self.values(metric) else {}
+            self._scopes[metric] = {run_id: covers(one) for run_id, one in found.items()}
+        return self._scopes[metric]
+
+    def why(self, metric: str) -> str:
+        """Return why nobody measured it, in the words of a run that ended well if there is one."""
+        if not self._believed and any(b.stop.outcome is Outcome.OK for b in self._bundles):
+            return "invalid runs only"
+        ids = (bundle.start.spec.run_id for bundle in self._bundles)
+        ordered = sorted(ids, key=lambda run_id: run_id not in self._believed)
+        return self._figures.note(metric, ordered) or "not recorded"
+
+    def _facts(self, metric: str) -> dict[str, float]:
+        found = ((b.start.spec.run_id, of_file(metric, b.start.artifact)) for b in self._bundles)
+        return {run_id: value for run_id, value in found if value is not None}
+
+    def _own(self, column: Mapping[str, T]) -> dict[str, T]:
+        return {run_id: one for run_id, one in column.items() if run_id in self._believed}

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from melt.analysis import alike, derived, efficiency
-from melt.analysis.columns import NO_RATIO, RECKONED, info, is_exact, scopes_of, uncertainty, value, why
+from melt.analysis.columns import NO_RATIO, RECKONED, Columns, DocumentFigures, info, is_exact
 from melt.analysis.heat import ONLY_WHERE_TOLD
 from melt.analysis.judgement import Judgement, judge_difference
 from melt.analysis.names import Info
 from melt.analysis.order_effect import OrderEffect, order_effects, order_notes
 from melt.analysis.remarks import doubts, judged_by, without
-from melt.analysis.sessions import by_session, closeness, is_believed, outcome_of, session_values, verdict_of
-from melt.analysis.statistics import Summary, detectable_effect, summarize
+from melt.analysis.sessions import by_session, closeness, is_believed, outcome_of, verdict_of
+from melt.analysis.statistics import Summary, detectable_effect, median_of, summarize
 from melt.records import Outcome, RunStart, Verdict
-from melt.traces import RunBundle
+from melt.traces import Figures, RunBundle
 
 DEFAULT = (
     "prefill_tps",
@@ -45,6 +46,11 @@ DEFAULT = (
     "energy_delay_js",
     "carbon_response_g",
 )
+T = TypeVar("T")
+
+_Sessions = Sequence[Sequence[str]]
+"""The ids of the runs of each session of a column."""
+
 _WHERE_TOLD = frozenset((*derived.NAMES, *efficiency.NAMES)) | ONLY_WHERE_TOLD
 """Rows that nobody misses where no run has them: they are of some devices and of some workloads."""
 
@@ -127,29 +133,37 @@ class Comparison:
     order_effects: tuple[OrderEffect, ...] = ()
 
 
-def compare(bundles: Sequence[RunBundle], by: str = "quant", metrics: Sequence[str] = DEFAULT) -> Comparison:
+def compare(
+    bundles: Sequence[RunBundle],
+    by: str = "quant",
+    metrics: Sequence[str] = DEFAULT,
+    figures: Figures | None = None,
+) -> Comparison:
     """Set runs side by side, a column for each value of `by`, in the order of the plan; later sweeps come after.
 
-    Runs that differ in something else that was asked for (workload, threads, ...) form groups of their own.
+    Runs that differ in something else that was asked for (workload, threads, ...) form groups of their own. `figures`
+    None: those in the runs' documents.
     Raises UsageError for an unknown `by`, IncomparableError when conditions differ that were not asked for.
     """
     alike.check_by(by)
     # Reference runs are no sessions: their cell would have three more than the others, and at chosen times.
     sessions = [bundle for bundle in bundles if not bundle.start.spec.reference]
     ordered = _as_planned(sessions or bundles)
-    alike.check_alike(ordered, by)
-    members = _by_key(ordered, lambda b: alike.group_key(b.start, by))
-    labels = alike.group_labels([runs[0].start for runs in members], by)
-    groups = [_group(label, runs, by, metrics) for label, runs in zip(labels, members, strict=True)]
+    members = alike.grouped(ordered, by)
+    alike.check_alike(members, by)
+    labels = alike.group_labels([columns[0][0].start for columns in members], by)
+    figures = figures or DocumentFigures(bundles)
+    own = Columns(ordered, figures)
+    groups = [_group(label, columns, by, metrics, own) for label, columns in zip(labels, members, strict=True)]
     shown = {row.metric for group in groups for row in group.rows}
-    effects = order_effects(bundles)
+    effects = order_effects(bundles, figures)
     return Comparison(
         by=by,
         groups=tuple(groups),
-        unmeasured={name: why(name, ordered) for name in metrics if name not in shown and name not in _WHERE_TOLD},
+        unmeasured={name: own.why(name) for name in metrics if name not in shown and name not in _WHERE_TOLD},
         notes=(
-            *_unlike_meters(ordered, metrics, by),
-            *order_notes(bundles, effects),
+            *_unlike_meters(ordered, metrics, by, own),
+            *order_notes(bundles, effects, figures),
             *_closeness(groups, ordered),
             *judged_by(ordered),
             *doubts(without(effects, ordered), lambda bundle: alike.column_label(bundle, by)),
@@ -161,38 +175,34 @@ def compare(bundles: Sequence[RunBundle], by: str = "quant", metrics: Sequence[s
 def _as_planned(bundles: Iterable[RunBundle]) -> list[RunBundle]:
     """Sort runs by sweep, then by cell as the plan has them: the order in which they were run may be random."""
     ordered = sorted(bundles, key=lambda b: (b.start.started_utc_ns, b.start.spec.position))
-    sweeps = list(dict.fromkeys(b.start.spec.sweep_id for b in ordered))
+    sweeps = {sweep_id: i for i, sweep_id in enumerate(dict.fromkeys(b.start.spec.sweep_id for b in ordered))}
 
     def place(bundle: RunBundle) -> tuple[int, int]:
         spec = bundle.start.spec
-        return sweeps.index(spec.sweep_id), spec.position if spec.cell is None else spec.cell
+        return sweeps[spec.sweep_id], spec.position if spec.cell is None else spec.cell
 
     return sorted(ordered, key=place)
 
 
-def _by_key(bundles: Iterable[RunBundle], key: Callable[[RunBundle], Hashable]) -> list[list[RunBundle]]:
-    found: dict[Hashable, list[RunBundle]] = {}
-    for bundle in bundles:
-        found.setdefault(key(bundle), []).append(bundle)
-    return list(found.values())
-
-
-def _group(label: str, bundles: Sequence[RunBundle], by: str, metrics: Sequence[str]) -> Group:
-    columns = _by_key(bundles, lambda b: alike.column_key(b, by))
+def _group(
+    label: str, columns: Sequence[Sequence[RunBundle]], by: str, metrics: Sequence[str], figures: Columns
+) -> Group:
     base = next((i for i, runs in enumerate(columns) if any(map(is_believed, runs))), 0)
-    rows = (Row(name, info(name), _cells(name, columns, base)) for name in metrics)
+    sessions = [by_session(runs) for runs in columns]
+    ids = [[[bundle.start.spec.run_id for bundle in runs] for runs in column] for column in sessions]
+    rows = (Row(name, info(name), _cells(name, ids, base, figures)) for name in metrics)
+    bundles = [bundle for runs in columns for bundle in runs]
     return Group(
         label=label,
-        start=bundles[0].start,
+        start=columns[0][0].start,
         revision=next((str(r) for b in bundles if (r := b.stop.used.get("engine_revision"))), None),
         base=base,
-        columns=tuple(_column(runs, by) for runs in columns),
+        columns=tuple(_column(runs, own, by) for runs, own in zip(columns, sessions, strict=True)),
         rows=tuple(row for row in rows if any(cell.summary for cell in row.cells)),
     )
 
 
-def _column(bundles: Sequence[RunBundle], by: str) -> Column:
-    sessions = by_session(bundles)
+def _column(bundles: Sequence[RunBundle], sessions: Sequence[Sequence[RunBundle]], by: str) -> Column:
     return Column(
         label=alike.column_label(bundles[0], by),
         start=bundles[0].start,
@@ -202,33 +212,47 @@ def _column(bundles: Sequence[RunBundle], by: str) -> Column:
     )
 
 
-def _cells(metric: str, columns: Sequence[Sequence[RunBundle]], base: int) -> tuple[Cell, ...]:
+def _cells(metric: str, columns: Sequence[_Sessions], base: int, figures: Columns) -> tuple[Cell, ...]:
     exact = is_exact(metric)
-    scopes = [scopes_of(metric, column) for column in columns]
+    scopes = [_those_of(figures.scopes(metric), column) for column in columns]
     # The median of a board's watts and of its chip's would be those of neither.
     sessions = [
-        session_values(column, lambda bundle: value(metric, bundle)) if len(scope) < 2 else []
+        _session_values(column, figures.values(metric)) if len(set(scope)) < 2 else []
         for column, scope in zip(columns, scopes, strict=True)
     ]
     cells = (
         Cell(summarize(values))
-        if i == base or info(metric).unit in NO_RATIO or scopes[i] != scopes[base]
+        if i == base or info(metric).unit in NO_RATIO or set(scopes[i]) != set(scopes[base])
         else _cell(sessions[base], values, exact)
         for i, values in enumerate(sessions)
     )
     return tuple(
-        replace(cell, uncertainty=uncertainty(metric, columns[i])) if cell.summary else cell
+        replace(cell, uncertainty=median_of(_those_of(figures.uncertainties(metric), columns[i])))
+        if cell.summary
+        else cell
         for i, cell in enumerate(cells)
     )
 
 
-def _unlike_meters(bundles: Sequence[RunBundle], metrics: Sequence[str], by: str) -> list[str]:
+def _session_values(sessions: _Sessions, values: Mapping[str, float]) -> list[float]:
+    """Return one value for each session that has any: the median over its runs."""
+    medians = (median_of(values.get(run_id) for run_id in runs) for runs in sessions) if values else ()
+    return [median for median in medians if median is not None]
+
+
+def _those_of(figures: Mapping[str, T], sessions: _Sessions) -> list[T]:
+    """Return what a metric has for the runs of a column."""
+    return [figures[run_id] for runs in sessions for run_id in runs if run_id in figures] if figures else []
+
+
+def _unlike_meters(bundles: Sequence[RunBundle], metrics: Sequence[str], by: str, figures: Columns) -> list[str]:
     """Say which columns measured power over different scopes, or reckon with unlike capacities or grids."""
     told: dict[str, str] = {}
     for metric in metrics:
+        scopes = figures.scopes(metric)
         covers: dict[str, dict[str, None]] = {}
-        for bundle in bundles:
-            for scope in sorted(scopes_of(metric, [bundle])):
+        for bundle in bundles if scopes else ():
+            if (scope := scopes.get(bundle.start.spec.run_id)) is not None:
                 covers.setdefault(scope, {})[alike.column_label(bundle, by)] = None
         if len(covers) > 1:
             listed = "; ".join(f"{scope} ({', '.join(labels)})" for scope, labels in covers.items())

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from melt.analysis.columns import DocumentFigures
 from melt.analysis.sessions import is_believed
 from melt.analysis.trend import Point, block_trend
-from melt.plan.expand import cell_key
+from melt.plan.expand import Cell, cell_of
 from melt.records import Reason, RunSpec
-from melt.traces import RunBundle
+from melt.traces import Figures, RunBundle
 
 ORDER_P = 0.05
 """How often a chance order may be taken for an effect of it, over all devices and sweeps of a comparison together."""
@@ -57,31 +58,27 @@ def main_rate(spec: RunSpec) -> str:
 
 def session_rate(bundle: RunBundle) -> float | None:
     """Return a run's main rate in tokens a second; None where it has none or is not to be believed."""
-    if not is_believed(bundle):
-        return None
-    wanted = main_rate(bundle.start.spec)
-    values = (m.value for m in bundle.metrics if m.name == wanted and m.repetition is None)
-    return next((value for value in values if value is not None and value > 0), None)
+    return _rates([bundle]).get(bundle.start.spec.run_id)
 
 
-def order_effects(bundles: Iterable[RunBundle]) -> tuple[OrderEffect, ...]:
+def order_effects(bundles: Collection[RunBundle], figures: Figures | None = None) -> tuple[OrderEffect, ...]:
     """Return the effects that chance does not explain; none of a sweep with fewer than five blocks.
 
     Each rate is compared with those of its own cell on that device only: cells that are slower are no trend, wherever
     they stand. Changes are ratios (differences of logarithms), so that fast cells count no more than slow ones.
-    Reference runs count as a cell of their own.
+    Reference runs count as a cell of their own. `figures` None: those in the runs' documents.
     """
-    return tuple(effect for _, effect in _found(bundles))
+    return tuple(effect for _, effect in _found(bundles, _rates(bundles, figures)))
 
 
-def order_doubts(bundles: Iterable[RunBundle]) -> dict[str, Reason]:
+def order_doubts(bundles: Collection[RunBundle]) -> dict[str, Reason]:
     """Return the runs that an order effect makes suspect, by id, with the reason.
 
     In blocks that hold every cell none is favoured, and what the effect does to sessions is in their spread: it is a
     doubt from the threshold on only. In any other order it is part of the differences between cells, however small.
     """
     doubts: dict[str, Reason] = {}
-    for part, effect in _found(bundles):
+    for part, effect in _found(bundles, _rates(bundles)):
         least = part[0].start.spec.thresholds.order_effect_ratio
         if effect.favours_none and abs(effect.change) < least:
             continue
@@ -99,37 +96,56 @@ def order_doubts(bundles: Iterable[RunBundle]) -> dict[str, Reason]:
     return doubts
 
 
-def order_notes(bundles: Sequence[RunBundle], effects: Sequence[OrderEffect]) -> tuple[str, ...]:
+def order_notes(
+    bundles: Sequence[RunBundle], effects: Sequence[OrderEffect], figures: Figures | None = None
+) -> tuple[str, ...]:
     """Return what a reader must know of the order: a sentence for each effect, and what the reference cells said."""
     many = len({bundle.start.spec.sweep_id for bundle in bundles}) > 1
     said = [_sentence(effect, many) for effect in effects]
-    return (*said, *(note for part in _parts(bundles) if (note := _reference(part, many))))
+    if not any(bundle.start.spec.reference for bundle in bundles):
+        return tuple(said)
+    rates = _rates(bundles, figures)
+    return (*said, *(note for part in _parts(bundles, rates) if (note := _reference(part, rates, many))))
 
 
-def _found(bundles: Iterable[RunBundle]) -> list[tuple[list[RunBundle], OrderEffect]]:
+def _rates(bundles: Collection[RunBundle], figures: Figures | None = None) -> dict[str, float]:
+    """Return the main rates, in tokens a second, of the runs that have one and are to be believed, by run id."""
+    columns = figures or DocumentFigures(bundles)
+    named: dict[str, Mapping[str, float]] = {}
+    found = {}
+    for bundle in filter(is_believed, bundles):
+        spec = bundle.start.spec
+        name = main_rate(spec)
+        if name not in named:
+            named[name] = columns.values(name)
+        rate = named[name].get(spec.run_id)
+        if rate is not None and rate > 0:
+            found[spec.run_id] = rate
+    return found
+
+
+def _found(bundles: Iterable[RunBundle], rates: Mapping[str, float]) -> list[tuple[list[RunBundle], OrderEffect]]:
     """Return the runs of a device in a sweep with what became of it, where chance does not explain that."""
-    tested = [(part, effect) for part in _parts(bundles) if (effect := _effect(part)) is not None]
+    tested = [(part, effect) for part in _parts(bundles, rates) if (effect := _effect(part, rates)) is not None]
     return [(p, e) for p, e in tested if e.p <= ORDER_P / len(tested) and abs(e.change) >= ORDER_SHARE]
 
 
-def _parts(bundles: Iterable[RunBundle]) -> list[list[RunBundle]]:
+def _parts(bundles: Iterable[RunBundle], rates: Mapping[str, float]) -> list[list[RunBundle]]:
     """Return the runs that have a rate, by sweep and device, as they were run."""
     parts: dict[tuple[str, str], list[RunBundle]] = {}
     for bundle in sorted(bundles, key=lambda b: b.start.started_utc_ns):
-        if session_rate(bundle) is not None:
+        if bundle.start.spec.run_id in rates:
             parts.setdefault((bundle.start.spec.sweep_id, bundle.start.device.device_id), []).append(bundle)
     return list(parts.values())
 
 
-def _effect(part: Sequence[RunBundle]) -> OrderEffect | None:
+def _effect(part: Sequence[RunBundle], rates: Mapping[str, float]) -> OrderEffect | None:
     first_ns = part[0].start.started_utc_ns
-    cells: dict[tuple[str, bool], dict[int, Point]] = {}
+    cells: dict[tuple[Cell, bool], dict[int, Point]] = {}
     for bundle in part:
-        rate = session_rate(bundle)
-        if rate is not None:
-            after_s = (bundle.start.started_utc_ns - first_ns) / 1e9
-            spec = bundle.start.spec
-            cells.setdefault((cell_key(spec), spec.reference), {})[spec.block] = (after_s, math.log(rate))
+        after_s = (bundle.start.started_utc_ns - first_ns) / 1e9
+        spec = bundle.start.spec
+        cells.setdefault((cell_of(spec), spec.reference), {})[spec.block] = (after_s, math.log(rates[spec.run_id]))
     found = block_trend(list(cells.values()))
     if found is None:
         return None
@@ -169,10 +185,10 @@ def _told(effect: OrderEffect) -> str:
     )
 
 
-def _reference(part: Sequence[RunBundle], many: bool) -> str | None:
+def _reference(part: Sequence[RunBundle], rates_of: Mapping[str, float], many: bool) -> str | None:
     """Tell the rates of the reference runs on a device, in their order; they stand in no column."""
     runs = [bundle for bundle in part if bundle.start.spec.reference]
-    rates = [rate for bundle in runs if (rate := session_rate(bundle)) is not None]
+    rates = [rates_of[bundle.start.spec.run_id] for bundle in runs]
     if not runs or len(runs) == len(part):
         return None
     spec, device = runs[0].start.spec, runs[0].start.device.name

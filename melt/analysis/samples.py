@@ -8,7 +8,7 @@ from statistics import median
 
 import numpy as np
 
-from melt.analysis.columns import info, is_electrical, is_exact, value
+from melt.analysis.columns import info, is_electrical, is_exact, of_file
 from melt.analysis.energy import covers
 from melt.analysis.resample import Sample
 from melt.analysis.sessions import by_session, is_believed
@@ -46,7 +46,7 @@ def measured_by(bundles: Iterable[RunBundle], metrics: Collection[str]) -> dict[
     metered = frozenset(name for name in metrics if is_electrical(info(name).unit))
     for runs in by_session(bundles):
         for name in exact:
-            if values := measured(value(name, run) for run in runs):
+            if values := measured(of_file(name, run.start.artifact) for run in runs):
                 found[name].values.append(median(values))
         _add_session([run for run in runs if is_believed(run)], found, metered)
     return {

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from store_samples import make_bundle
 
-from melt.analysis.alike import IncomparableError, check_alike
+from melt.analysis.alike import IncomparableError, check_alike, grouped
 from melt.analysis.import_formats import READERS, read_entries
 from melt.analysis.import_json import NotImportableError
 from melt.analysis.imported import Source, bundles_of
@@ -214,8 +214,8 @@ def test_never_beside_what_melt_measured(melt: Melt, tmp_path: Path) -> None:
         with pytest.raises(
             IncomparableError, match=r"the provenance is '(measured by melt|imported from llama-bench)'"
         ):
-            check_alike(pair, "device")
-    check_alike([theirs, theirs], "device")
+            check_alike(grouped(pair, "device"), "device")
+    check_alike(grouped([theirs, theirs], "device"), "device")
     assert "provenance" not in ALLOWABLE
 
 
