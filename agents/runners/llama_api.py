@@ -180,8 +180,8 @@ class Engine:
         found = read(self.model, buffer.value + b".context_length", buffer, 64)
         return int(buffer.value) if found > 0 and buffer.value.isdigit() else 0
 
-    def open(self, n_ctx, settings):
-        """Make the context for `n_ctx` tokens, with its threads. Raises Failure."""
+    def open(self, n_ctx, settings, callback=None):
+        """Make the context for `n_ctx` tokens, with its threads; `callback` is called for each node. Raises Failure."""
         api = self.api
         params = api.llama_context_default_params()
         for name in (settings.cache_type_k, settings.cache_type_v):
@@ -201,6 +201,8 @@ class Engine:
             # Else a build with a GPU (Metal, CUDA) computes long prompts on it though no layer was to run there.
             op_offload=settings.n_gpu_layers != 0,
         )
+        if callback is not None:
+            _set(params, cb_eval=callback)
         if settings.threads is not None:
             _set(params, n_threads=settings.threads, n_threads_batch=settings.threads)
         if settings.threads_batch is not None:

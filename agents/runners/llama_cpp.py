@@ -21,6 +21,7 @@ sys.path[:] = [folder for folder in sys.path if os.path.abspath(folder or os.cur
 import llama_facts  # noqa: E402
 import page_cache  # noqa: E402
 from llama_api import Engine, import_bindings  # noqa: E402
+from llama_profile import ProfiledWorker, Profiler  # noqa: E402
 from llama_work import Worker  # noqa: E402
 from runner_io import Failure, peak_rss_bytes, repetitions, run_job  # noqa: E402
 
@@ -44,24 +45,29 @@ def _run(job, events, stop):
     n_ctx = _needed_context(job, engine)
     cache = page_cache.prepare(job.model, job.settings.page_cache)
     gc.disable()
-    _load(job, engine, events, n_ctx, cache)
+    profiler = Profiler(api) if job.profile else None
+    _load(job, engine, events, n_ctx, cache, profiler)
     gc.freeze()
     work = _prompts if job.workload.kind == "prompts" else _synthetic
-    worker = Worker(engine, job.settings, stop)
+    worker = (
+        Worker(engine, job.settings, stop) if profiler is None else ProfiledWorker(engine, job.settings, stop, profiler)
+    )
     for repetition, warmup in repetitions(job.repeat):
         for generation in work(job, engine, worker, stop, events, repetition, warmup):
             events.say("generation", repetition=repetition, warmup=warmup, depth=job.workload.n_depth, **generation)
+            for part in () if profiler is None else profiler.events():
+                events.say("operators", repetition=repetition, warmup=warmup, **part)
         if stop.told:
             return False
     events.say("finish", t_ns=time.monotonic_ns(), peak_rss_bytes=peak_rss_bytes())
     return True
 
 
-def _load(job, engine, events, n_ctx, cache):
+def _load(job, engine, events, n_ctx, cache, profiler):
     begun_ns = time.monotonic_ns()
     engine.load(job.model, job.settings)
     _check_context(job, engine.n_ctx_train, n_ctx)
-    engine.open(n_ctx, job.settings)
+    engine.open(n_ctx, job.settings, None if profiler is None else profiler.callback)
     done_ns = time.monotonic_ns()
     events.say(
         "load",

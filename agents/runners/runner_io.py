@@ -152,7 +152,7 @@ def run_job(argv, run):
 
 
 def read_job(path):
-    """Read a job: `model`, `n_ctx_train` and the fields of a Workload, Settings and Repeat. Raises Failure bad_request.
+    """Read a job: `model`, `n_ctx_train`, `profile`, the fields of a Workload, Settings and Repeat. Raises Failure.
 
     Returns a namespace of namespaces; what the job leaves out has the same default as in melt/records/spec.py.
     """
@@ -164,7 +164,10 @@ def read_job(path):
     if not isinstance(data, dict):
         raise Failure("bad_request", "the job %s is not a JSON object" % path)
     job = SimpleNamespace(
-        model=_field(data, "model", str, None), n_ctx_train=_field(data, "n_ctx_train", int, None), path=path
+        model=_field(data, "model", str, None),
+        n_ctx_train=_field(data, "n_ctx_train", int, None),
+        profile=_field(data, "profile", bool, False),
+        path=path,
     )
     if not job.model:
         raise Failure("bad_request", "the job %s names no model" % path)

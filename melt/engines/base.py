@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from melt.engines.profile import Profile
 from melt.records import Artifact, DeviceFacts, Reason, RunSpec, Window
 
 
@@ -52,6 +53,7 @@ class RunnerReport:
 
     `used` are the settings that were really in force; `memory` what the runner knows of its memory, in bytes. A runner
     that knows no token's time says in `samples` what it measured per repetition, by the metric's name (`decode_tps`).
+    `profile` is what a run under a profiler tells, None where none ran.
     """
 
     windows: tuple[Window, ...] = ()
@@ -60,6 +62,7 @@ class RunnerReport:
     used: Mapping[str, object] = field(default_factory=dict)
     memory: Mapping[str, int] = field(default_factory=dict)
     samples: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    profile: Profile | None = None
     failure: Reason | None = None
     complete: bool = False
 

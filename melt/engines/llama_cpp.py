@@ -13,13 +13,14 @@ from melt.engines.runner_job import JOB, job_file
 from melt.records import Artifact, DeviceFacts, RunSpec
 
 _RUNNER = "llama_cpp.py"
-_BESIDE = ("llama_api.py", "llama_facts.py", "llama_work.py", "page_cache.py", "runner_io.py")
+_BESIDE = ("llama_api.py", "llama_facts.py", "llama_profile.py", "llama_work.py", "page_cache.py", "runner_io.py")
 
 
 class LlamaCpp:
     """The engine `llama.cpp`: GGUF models on the CPU, and on the GPU that the device's build of it serves."""
 
     name = "llama.cpp"
+    profiles = True
     formats: tuple[str, ...] = ("gguf",)
 
     def for_device(self, device: DeviceFacts) -> Engine:

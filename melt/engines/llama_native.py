@@ -35,6 +35,7 @@ class LlamaNative:
     """The engine `llama.cpp-native`: GGUF models on the CPU, with no Python on the device."""
 
     name = "llama.cpp-native"
+    without_profile = "the native runner times no operators: profile the same llama.cpp where Python runs, as llama.cpp"
     formats: tuple[str, ...] = ("gguf",)
 
     def __init__(self, path: str | None = None, *, built: BuiltRunner | None = None) -> None:

@@ -20,6 +20,7 @@ from itertools import pairwise
 from typing import Any, TypeGuard
 
 from melt.engines.base import Generation, Inference, RunnerReport
+from melt.engines.profile import ProfileReader
 from melt.records import Reason, Window
 
 
@@ -59,6 +60,7 @@ class _Reader:
         self._inferences: list[Inference] = []
         self._used: dict[str, object] = {}
         self._memory: dict[str, int] = {}
+        self._profile = ProfileReader()
         self._failure: Reason | None = None
         self._complete = False
 
@@ -69,6 +71,7 @@ class _Reader:
             inferences=tuple(self._inferences),
             used=self._used,
             memory=self._memory,
+            profile=self._profile.profile(),
             failure=self._failure,
             complete=self._complete,
         )
@@ -129,6 +132,12 @@ class _Reader:
         if t0_ns:
             self._windows.append(_window("inference", {"t0_ns": t0_ns[0], "t1_ns": t1_ns[-1]}, event))
         self._inferences.append(inference)
+
+    def on_operators(self, event: Mapping[str, Any]) -> None:
+        try:
+            self._profile.read(event)
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
+            raise _Contradiction(str(error)) from error
 
     def on_error(self, event: Mapping[str, Any]) -> None:
         code, message = event.get("code"), event.get("message")

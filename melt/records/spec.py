@@ -197,7 +197,8 @@ class RunSpec:
 
     From 0 count `block`, the session's number, `position` in the whole order, and `cell`, the cell's place in the plan.
     `order_seed` is what a random `order` was drawn with. A `reference` run tells of the device; it is no session.
-    `thresholds` are what its verdict is by.
+    `thresholds` are what its verdict is by. `profile`: each operator is timed, which slows the run: it is compared with
+    none that is not.
     """
 
     run_id: str
@@ -221,6 +222,7 @@ class RunSpec:
     order_seed: int | None = None
     reference: bool = False
     grid: Grid | None = None
+    profile: bool = False
 
     @property
     def label(self) -> str:

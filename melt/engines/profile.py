@@ -1,0 +1,105 @@
+"""What a run under a profiler tells: which operators there are, and when each of them was computed, how long.
+
+The event `operators` of agents/PROTOCOL.md says it; everything is on the device's monotonic clock.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from melt.engines.base import Engine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operator:
+    """A node of a model's graph: what it computes, by the engine's own word, and its name there.
+
+    `detail` is the type of the weights that it reads, `place` the backend or provider that computed it. None: not told.
+    """
+
+    op: str
+    name: str
+    detail: str | None = None
+    place: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """Every node that was timed: of time i, `node[i]` counts in `operators`, it began at `t0_ns[i]` and took `ns[i]`.
+
+    `source` is what timed them. `left_out` nodes were computed and not kept, for want of room. By
+    `clock_uncertainty_ns` all begins together may be off the device's clock; 0: they were taken on it.
+    """
+
+    source: str
+    operators: tuple[Operator, ...]
+    node: array[int]
+    t0_ns: array[int]
+    ns: array[int]
+    repetition: array[int]
+    warmup: array[int]
+    left_out: int = 0
+    clock_uncertainty_ns: int = 0
+
+
+@dataclass(slots=True)
+class ProfileReader:
+    """Puts `operators` events together."""
+
+    source: str = ""
+    operators: list[Operator] = field(default_factory=list)
+    left_out: int = 0
+    clock_uncertainty_ns: int = 0
+    _columns: tuple[array[int], ...] = field(default_factory=lambda: tuple(array("q") for _ in range(5)))
+
+    def read(self, event: Mapping[str, Any]) -> None:
+        """Take one event. Raises ValueError, KeyError, TypeError, OverflowError where it contradicts itself."""
+        new = [Operator(op=op, name=name, detail=detail, place=place) for op, name, detail, place in event["new"]]
+        node, after_ns, ns = (array("q", event[key]) for key in ("node", "after_ns", "ns"))
+        if not len(node) == len(after_ns) == len(ns):
+            raise ValueError(f"{len(node)} nodes have {len(after_ns)} begins and {len(ns)} lengths")
+        if any(not 0 <= one < len(self.operators) + len(new) for one in set(node)):
+            raise ValueError("a node was not introduced")
+        if min(ns, default=0) < 0:
+            raise ValueError("a node ended before it began")
+        begin_ns = event["t0_ns"]
+        same = event["repetition"], event["warmup"]
+        columns = (node, [begin_ns + after for after in after_ns], ns, *([one] * len(node) for one in same))
+        for column, more in zip(self._columns, columns, strict=True):
+            column.extend(array("q", more))
+        self.operators += new
+        self.source = str(event["source"])
+        self.left_out += event.get("left_out", 0)
+        self.clock_uncertainty_ns = max(self.clock_uncertainty_ns, event.get("clock_uncertainty_ns", 0))
+
+    def profile(self) -> Profile | None:
+        """Return what was read, None where nothing was."""
+        if not self.source:
+            return None
+        node, t0_ns, ns, repetition, warmup = self._columns
+        return Profile(
+            source=self.source,
+            operators=tuple(self.operators),
+            node=node,
+            t0_ns=t0_ns,
+            ns=ns,
+            repetition=repetition,
+            warmup=warmup,
+            left_out=self.left_out,
+            clock_uncertainty_ns=self.clock_uncertainty_ns,
+        )
+
+
+def without_profiler(engine: Engine) -> str | None:
+    """Say in a sentence why an engine cannot be profiled, None where it can.
+
+    An engine whose runner times operators has `profiles` True; one that does not may say why in `without_profile`.
+    """
+    if getattr(engine, "profiles", False):
+        return None
+    why: str = getattr(engine, "without_profile", f"the engine {engine.name} times no operators")
+    return why
