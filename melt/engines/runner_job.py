@@ -18,6 +18,7 @@ def job_file(spec: RunSpec, artifact: Artifact, model_path: str, inputs_path: st
     job = {
         "model": model_path,
         "n_ctx_train": artifact.n_ctx_train,
+        "profile": spec.profile,
         "workload": {**asdict(spec.workload), "inputs": inputs_path},
         "settings": asdict(spec.settings),
         "repeat": {"warmup": spec.repeat.warmup, "repetitions": spec.repeat.repetitions},
