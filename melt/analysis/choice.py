@@ -23,11 +23,12 @@ from melt.records.quality import Quality
 LEAST_FOR_INTERVAL = 3
 """Two sessions that agree by chance look precise (plan/repeats.py)."""
 
+LEAST_CHUNKS = 2
+"""One chunk does not tell how chunks differ."""
+
 EVEN = 0.05
 """Of a few sessions, medians that differ by up to so much count as even, and a figure so near to a limit is not certain
 to be on its side of it: sessions vary by 2 %, so two of them differ by 5.5 % (1.96 * root of 2 * 2 %) by chance."""
-
-_Z = 1.96
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +76,8 @@ _PAIRED = {LOSS: "kl", ACCURACY: "accuracy"}
 class Figure:
     """A figure of a level; `low` and `high` bound it with 95 % confidence, None: not known. Exact ones have neither.
 
-    `values` are those of the sessions, one each. `uncertainty` is what a meter may be off by in all of them alike;
-    `low` and `high` hold it already.
+    `values` are those of the sessions, one each; none where nothing is known of how such figures vary. `uncertainty` is
+    what a meter may be off by in all of them alike; `low` and `high` hold it already.
     """
 
     value: float
@@ -88,12 +89,17 @@ class Figure:
 
     @property
     def reach(self) -> tuple[float, float]:
-        """Between what it lies: its interval, or where too few sessions give none a twentieth and the uncertainty."""
+        """Between what it lies: its interval, or where too few sessions give none a twentieth and the uncertainty.
+
+        It is without bounds where there is nothing to tell them by.
+        """
         if self.low is not None and self.high is not None:
             return self.low, self.high
         if self.exact:
             return self.value, self.value
-        ends = [(v, math.hypot(EVEN * v, self.uncertainty)) for v in self.values or (self.value,)]
+        if not self.values:
+            return -math.inf, math.inf
+        ends = [(v, math.hypot(EVEN * v, self.uncertainty)) for v in self.values]
         return min(v - off for v, off in ends), max(v + off for v, off in ends)
 
 
@@ -183,7 +189,8 @@ def over_sessions(values: Sequence[float], uncertainty: float | None = None) -> 
     low, high = mean - half, mean + half
     if positive:
         low, high = math.exp(low), math.exp(high)
-    low, high = (min(middle, low), max(middle, high))
+    # Equal values lie where they are, whatever their logarithms round to.
+    low, high = (middle, middle) if min(values) == max(values) else (min(middle, low), max(middle, high))
     return Figure(
         middle,
         middle - math.hypot(middle - low, off),
@@ -196,8 +203,8 @@ def over_sessions(values: Sequence[float], uncertainty: float | None = None) -> 
 def quality_loss(quality: Quality) -> Figure | None:
     """Return exp(KL) - 1: by what share a file's perplexity is above the reference's own, as the reference expects it.
 
-    Never negative, hence never better by luck; 0 for the reference. The interval is Student's t over the chunks. None
-    where there was no reference.
+    Never negative, hence never better by luck; 0 for the reference. The interval is Student's t over the chunks; of one
+    chunk there is none, since tokens of the same text vary together. None where there was no reference.
     """
     text = quality.text
     if text is None:
@@ -205,10 +212,12 @@ def quality_loss(quality: Quality) -> Figure | None:
     if text.kl_mean is None:
         is_reference = quality.method.reference_sha256 == quality.artifact.sha256
         return Figure(0.0, exact=True) if is_reference else None
-    half = _Z * (text.kl_se or 0.0) if len(text.chunk_kl) < 2 else mean_reach(text.chunk_kl)
-    low, high = max(0.0, text.kl_mean - half), text.kl_mean + half
     # A rounding below nothing is nothing: a divergence has no other side.
-    return Figure(math.expm1(max(0.0, text.kl_mean)), math.expm1(low), math.expm1(high))
+    loss = math.expm1(max(0.0, text.kl_mean))
+    if len(text.chunk_kl) < LEAST_CHUNKS:
+        return Figure(loss)
+    half = mean_reach(text.chunk_kl)
+    return Figure(loss, math.expm1(max(0.0, text.kl_mean - half)), math.expm1(text.kl_mean + half))
 
 
 def relation(first: Candidate, second: Candidate, name: str) -> Relation:
@@ -242,7 +251,8 @@ def _paired(first: Candidate, second: Candidate, name: str, a: Figure, b: Figure
         other = b if first.is_reference else a
         if first.is_reference and second.is_reference:
             return Relation.EVEN
-        told = Relation.BETTER if other.reach[0] > 0 else Relation.EVEN
+        sure = Relation.SEEMS_BETTER if other.low is None else Relation.BETTER
+        told = sure if (other.value if other.low is None else other.low) > 0 else Relation.EVEN
         return told if first.is_reference else _REVERSED.get(told, told)
     one, other_one = (first.text, second.text) if name == LOSS else (first.choices, second.choices)
     if one is None or other_one is None:

@@ -60,7 +60,7 @@ class PaperRow:
 
 @dataclass(frozen=True, slots=True)
 class PaperTable:
-    """Rows in the order in which their first runs were planned; `left_out` are runs without figures to be believed."""
+    """Rows in the order of the plan, whatever order they ran in; `left_out` are runs without figures to be believed."""
 
     rows: tuple[PaperRow, ...]
     left_out: int
@@ -70,7 +70,7 @@ def paper_table(bundles: Iterable[RunBundle], qualities: Iterable[Quality]) -> P
     """Boil runs down to a row for each device, file and workload; figures of invalid runs are in none."""
     cells: dict[tuple[str, ...], list[RunBundle]] = defaultdict(list)
     left_out = 0
-    for bundle in sorted(bundles, key=lambda one: (one.start.spec.block, one.start.spec.position)):
+    for bundle in sorted(bundles, key=_place):
         if bundle.stop.outcome is not Outcome.OK or bundle.stop.verdict is Verdict.INVALID:
             left_out += 1
             continue
@@ -79,6 +79,12 @@ def paper_table(bundles: Iterable[RunBundle], qualities: Iterable[Quality]) -> P
         cells[key].append(bundle)
     known = tuple(qualities)
     return PaperTable(tuple(_row(runs, known) for runs in cells.values()), left_out)
+
+
+def _place(bundle: RunBundle) -> tuple[int, int, int]:
+    """Return where a run stands in its plan; imported runs have no plan, but an order in their file."""
+    spec = bundle.start.spec
+    return (spec.position if spec.cell is None else spec.cell, spec.block, spec.position)
 
 
 def _row(runs: Sequence[RunBundle], qualities: Sequence[Quality]) -> PaperRow:

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from melt.analysis.recommend import Limit
 
 _UNITS_BYTES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30}
-_UNITS_J = {"": 1.0, "j": 1.0, "mj": 1e-3}
+_UNITS_J = {"": 1.0, "J": 1.0, "j": 1.0, "mJ": 1e-3, "mj": 1e-3}
+"""Megajoules are none: a token takes none, and who writes 400MJ may mean a billionth of it."""
 _GOALS = ("quality", "speed", "size", "energy")
 
 
@@ -76,7 +77,7 @@ def _with_unit(text: str, units: dict[str, float] | dict[str, int]) -> float:
     match = re.fullmatch(r"([0-9]*\.?[0-9]+) ?([A-Za-z]*)", text)
     if match is None:
         raise ValueError(text)
-    return float(match[1]) * units[match[2].lower()]
+    return float(match[1]) * units[match[2]]
 
 
 def _duration(text: str) -> float:
@@ -93,7 +94,7 @@ def _ratio(text: str) -> float:
 
 _number = _read(float, "10")
 _size = _read(
-    lambda text: _with_unit(re.sub(r"(?i)b$", "", text), _UNITS_BYTES),
+    lambda text: _with_unit(text.lower().removesuffix("b"), _UNITS_BYTES),
     "3GB (10^9 bytes), 800MB or 2GiB (2^30 bytes)",
 )
 _joules = _read(lambda text: _with_unit(text, _UNITS_J), "0.4 (joules per token) or 400mJ")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -14,10 +15,16 @@ from melt.errors import MeltError, UsageError
 
 if TYPE_CHECKING:
     from melt.analysis.candidates import AskedLevel
+    from melt.fleet.sweep import Sweep
     from melt.models.files import Progress
     from melt.models.library import Library
     from melt.records import Artifact, DeviceFacts, RunSpec
+    from melt.store.store import Store
     from melt.traces import RunBundle
+
+
+_STOPPED_LOOKED_AT = 20
+"""Of the newest sweeps: who comes back after more than these wants something else by now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +111,6 @@ def _todo(
 ) -> tuple[list[RunSpec], list[RunBundle]]:
     """Return the runs that are still to be made, under ids of their own, and those that the store has."""
     from melt.analysis.earlier import earlier, lacking
-    from melt.plan.ids import new_id
     from melt.store.selection import Selection
     from melt.store.store import Store
 
@@ -117,19 +123,47 @@ def _todo(
         _say(f"{n_asked - len(todo)} of {n_asked} runs are in the store; {len(todo) or 'none'} left to run")
     elif begun and todo:
         _say(f"{len(todo)} runs of the store were made under other conditions than those of now: they are made anew")
-    sweep_id = new_id()
-    return [replace(spec, sweep_id=sweep_id) for spec in todo], found
+    return todo, found
 
 
 def _conduct(args: argparse.Namespace, specs: Sequence[RunSpec], library: Library) -> bool:
     """Run, and say whether every run has an end that stays."""
     from melt.cli.run import conduct_sweep
-    from melt.fleet.sweep import MADE_ANEW, Sweep
+    from melt.fleet.sweep import MADE_ANEW, save
+    from melt.store.store import Store
 
+    with Store.open(store_root(args)) as store:
+        sweep = sweep_of(store, specs)
+    save(store.root, sweep)
     ended: list[RunBundle] = []
-    conduct_sweep(Sweep(specs[0].sweep_id, tuple(specs)), library, args, lambda bundles, _: ended.extend(bundles))
+    conduct_sweep(sweep, library, args, lambda bundles, _: ended.extend(bundles))
     done = {bundle.start.spec.run_id for bundle in ended if bundle.stop.outcome not in MADE_ANEW}
     return all(spec.run_id in done for spec in specs)
+
+
+def sweep_of(store: Store, specs: Sequence[RunSpec]) -> Sweep:
+    """Return the sweep that makes these runs: a stopped one that lacks some of them and nothing else, or a new one.
+
+    The stopped one keeps what it has; its lacking runs give way to `specs`, so that nothing of it is left to resume.
+    """
+    from melt.codec import dumps
+    from melt.fleet.sweep import Sweep, is_held, known_ids, load, missing, read_plain
+    from melt.plan.ids import new_id
+
+    def cell(spec: RunSpec) -> str:
+        return dumps(replace(spec, run_id="", sweep_id="", block=0, position=0, cell=None, order_seed=None))
+
+    wanted = Counter(map(cell, specs))
+    for sweep_id in reversed(known_ids(store.root)[-_STOPPED_LOOKED_AT:]):
+        if {spec.get("plan") for spec in read_plain(store.root, sweep_id).get("specs", ())} != {specs[0].plan}:
+            continue
+        stopped, lacking = missing(load(store.root, sweep_id), store)
+        if lacking and not Counter(map(cell, lacking)) - wanted and not is_held(store.root, sweep_id):
+            gone = {spec.run_id for spec in lacking}
+            kept = [spec for spec in stopped.specs if spec.run_id not in gone]
+            return replace(stopped, specs=(*kept, *(replace(spec, sweep_id=sweep_id) for spec in specs)))
+    sweep_id = new_id()
+    return Sweep(sweep_id, tuple(replace(spec, sweep_id=sweep_id) for spec in specs))
 
 
 def _status(found: Sequence[RunBundle], begun: Sequence[RunSpec]) -> int:

@@ -136,7 +136,7 @@ class _Line:
             return ""
         median = self._scale.write(summary.median)
         half = math.hypot((summary.high - summary.low) / 2, cell.uncertainty or 0.0)
-        return f"{median} ±{self._scale.write(half)}" if half > 0 else median
+        return f"{median} {self._scale.spread(half)}".rstrip()
 
 
 def _difference(cell: Cell) -> str:

@@ -149,7 +149,7 @@ def _quantity_row(name: str, candidates: Sequence[Candidate]) -> list[str]:
         figure = candidate.figures.get(name)
         spread = None if figure is None else spread_of(figure)
         text = _NONE if figure is None else scale.write(figure.value)
-        cells.append(text if spread is None else f"{text} ±{scale.write(spread)}")
+        cells.append(f"{text} {scale.spread(spread or 0.0)}".rstrip())
     return [quantity.title, scale.symbol, *cells]
 
 
@@ -160,7 +160,7 @@ def _answers_row(name: str, candidates: Sequence[Candidate]) -> list[str]:
     for figure in figures:
         text = _NONE if figure is None or figure.value is None else scale.write(figure.value)
         off = None if figure is None else figure.uncertainty
-        cells.append(text if off is None else f"{text} ±{scale.write(off)}")
+        cells.append(f"{text} {scale.spread(off or 0.0)}".rstrip())
     return [ANSWERS[name].title, scale.symbol, *cells]
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 from melt.analysis.choice import LOSS, QUANTITIES, Candidate, Figure
 from melt.analysis.recommend import GOALS, Limit, Met, Recommendation
-from melt.report.scale import scale_for
+from melt.report.scale import Scale, scale_for
 from melt.report.words import counted
 
 _BEST = {
@@ -20,6 +21,19 @@ _VERBS = (
     ("is not certain for", Met.NOT_CERTAIN),
     ("was not measured for", Met.NOT_MEASURED),
 )
+_UNITS = MappingProxyType(
+    {
+        "bytes": {"": (1.0, "B"), "k": (1e3, "kB"), "m": (1e6, "MB"), "g": (1e9, "GB"), "t": (1e12, "TB")}
+        | {"ki": (2.0**10, "KiB"), "mi": (2.0**20, "MiB"), "gi": (2.0**30, "GiB")},
+        "s": {"ms": (1e-3, "ms"), "s": (1.0, "s")},
+        "j/tok": {"": (1.0, "J/tok"), "j": (1.0, "J/tok"), "mj": (1e-3, "mJ/tok")},
+    }
+)
+"""Stored unit -> unit of a limit as it is written, in lower case -> how large one is, and its symbol."""
+
+_DIGITS = 3
+_MOST_NAMED = 4
+"""Levels that are passed over and named with their reason; more make a sentence that nobody reads."""
 _MOST_PLACES = 5
 _SHOWN_PAIRS = 6
 """More pairs than these are counted instead of named."""
@@ -41,11 +55,11 @@ def reason(candidates: Sequence[Candidate], advice: Recommendation, dominated: M
             "with --min-tps, --max-memory or --max-quality-loss for some."
         )
     if advice.level is not None:
-        return _recommended(by, advice)
+        return _recommended(by, able, advice)
     return _none(by, able, advice)
 
 
-def _recommended(by: Mapping[str, Candidate], advice: Recommendation) -> str:
+def _recommended(by: Mapping[str, Candidate], able: Sequence[Candidate], advice: Recommendation) -> str:
     chosen = by[str(advice.level)]
     goal = str(advice.goal)
     n = len(advice.eligible)
@@ -60,7 +74,13 @@ def _recommended(by: Mapping[str, Candidate], advice: Recommendation) -> str:
         text = f"{chosen.level}: {_BEST[goal]} of the {n} that meet your {limits} ({', '.join((*met, *own))})"
     if advice.ties:
         text += f", together with {joined_and(advice.ties)}, which the data cannot tell from it in that"
-    return text + "".join(f"; {_passed(by[level], advice)}" for level in advice.passed_over) + "."
+    alone = n == 1 and bool(met)
+    refused = [c.level for c in able if c.level not in advice.eligible] if alone else list(advice.passed_over)
+    parts = [_passed(by[level], advice) for level in refused[:_MOST_NAMED]]
+    if len(refused) > _MOST_NAMED:
+        more = len(refused) - _MOST_NAMED
+        parts.append(f"{counted(more, 'level')} more {'does' if more == 1 else 'do'} not meet the {limits} for certain")
+    return "; ".join((text, *parts)) + "."
 
 
 def _passed(candidate: Candidate, advice: Recommendation) -> str:
@@ -69,7 +89,7 @@ def _passed(candidate: Candidate, advice: Recommendation) -> str:
     for verb, state in (("misses", Met.MISSED), ("may miss", Met.NOT_CERTAIN)):
         found = [limit for limit, s in zip(advice.limits, advice.met[candidate.level], strict=True) if s is state]
         if found:
-            parts.append(f"{verb} {' and '.join(f'{one.flag} ({_figure(candidate, one.quantity)})' for one in found)}")
+            parts.append(f"{verb} {' and '.join(f'{one.flag} ({_in_its_unit(candidate, one)})' for one in found)}")
     unknown = [
         limit.flag for limit, s in zip(advice.limits, advice.met[candidate.level], strict=True) if s is Met.NOT_MEASURED
     ]
@@ -96,10 +116,9 @@ def _none(by: Mapping[str, Candidate], able: Sequence[Candidate], advice: Recomm
         return text + "."
     states = zip(advice.limits, advice.met[near.level], strict=True)
     doubts = {limit: state for limit, state in states if state is not Met.MET}
-    open_ = [_shown(near, limit) for limit in doubts]
+    open_ = [_shown(near, limit, state) for limit, state in doubts.items()]
     more = f"; {_more(doubts)} would tell" if set(doubts.values()) == {Met.NOT_CERTAIN} else ""
-    short = f", {float(f'{100 * advice.short:.2g}'):g} % short" if advice.short and not more else ""
-    return f"{text}; {near.level} comes nearest ({', '.join(open_)}{short}{more})."
+    return f"{text}; {near.level} comes nearest ({', '.join(open_)}{more})."
 
 
 def _more(doubted: Iterable[Limit]) -> str:
@@ -107,11 +126,17 @@ def _more(doubted: Iterable[Limit]) -> str:
     return joined_and(dict.fromkeys("more text" if limit.quantity == LOSS else "more sessions" for limit in doubted))
 
 
-def _shown(candidate: Candidate, limit: Limit) -> str:
-    if limit.quantity not in candidate.figures:
+def _shown(candidate: Candidate, limit: Limit, state: Met) -> str:
+    """Write how a figure stands to a bound that it does not meet: `file size 106 MB is over 90MB by 18 %`."""
+    figure = candidate.figures.get(limit.quantity)
+    if figure is None:
         why = candidate.missing.get(limit.quantity)
         return f"{QUANTITIES[limit.quantity].title} not measured" + (f": {why}" if why else "")
-    return _against(candidate, limit)
+    if state is Met.NOT_CERTAIN:
+        return f"{_in_its_unit(candidate, limit)}, which may miss {limit.said}"
+    share = float(f"{100 * abs(figure.value - limit.bound) / limit.bound:.2g}")
+    side = "under" if limit.at_least else "over"
+    return f"{_in_its_unit(candidate, limit)} is {side} {limit.said} by {share:g} %"
 
 
 def _all_of(levels: Sequence[str], able: Sequence[Candidate]) -> str:
@@ -123,7 +148,19 @@ def _all_of(levels: Sequence[str], able: Sequence[Candidate]) -> str:
 def _against(candidate: Candidate, limit: Limit) -> str:
     """Write a figure beside its bound: `12.3 ±0.2 tok/s >= 10`."""
     sign = ">=" if limit.at_least else "<="
-    return f"{_figure(candidate, limit.quantity)} {sign} {limit.said}"
+    return f"{_in_its_unit(candidate, limit)} {sign} {limit.said}"
+
+
+def _in_its_unit(candidate: Candidate, limit: Limit) -> str:
+    """Write a figure in the unit of its bound: 101 MiB and 120MB cannot be set side by side at a glance."""
+    figure, quantity = candidate.figures.get(limit.quantity), QUANTITIES[limit.quantity]
+    written = limit.said.lstrip("0123456789. ").lower()
+    unit = _UNITS.get(quantity.unit, {}).get(written.removesuffix("b") if quantity.unit == "bytes" else written)
+    if figure is None or unit is None:
+        return _figure(candidate, limit.quantity)
+    factor, symbol = unit
+    places = max(0, _DIGITS - len(f"{abs(figure.value) / factor:.0f}"))
+    return f"{quantity.title} {_written(figure, Scale(factor, symbol, min(_MOST_PLACES, places)))}"
 
 
 def _bound(limit: Limit) -> str:
@@ -143,9 +180,12 @@ def figure_text(figure: Figure, unit: str) -> str:
     if unit == "ratio" and spread:
         places = min(_MOST_PLACES, max(0, -int(f"{100 * spread:.0e}".partition("e")[2])))
         return f"{100 * figure.value:.{places}f} ±{100 * spread:.{places}f} %"
-    scale = scale_for([figure.value], unit)
-    shown = scale.write(figure.value) + (f" ±{scale.write(spread)}" if spread is not None else "")
-    return f"{shown} {scale.symbol}".rstrip()
+    return _written(figure, scale_for([figure.value], unit))
+
+
+def _written(figure: Figure, scale: Scale) -> str:
+    parts = (scale.write(figure.value), scale.spread(spread_of(figure) or 0.0), scale.symbol)
+    return " ".join(part for part in parts if part)
 
 
 def spread_of(figure: Figure) -> float | None:
@@ -186,7 +226,7 @@ def loss_note(candidates: Sequence[Candidate]) -> Iterator[str]:
     assert first is not None
     yield (
         "Quality loss is exp(KL divergence) - 1: by how much the perplexity is above the original's on text as the "
-        "original would write it; its ± is the 95 % interval over chunks, that of KL divergence and perplexity one "
-        f"standard error. Evaluated on {first.device.name} ({first.method.engine_version}), on {first.method.dataset}, "
-        "with the very files that were timed."
+        "original would write it; its ± is the 95 % interval over chunks, which of one chunk is not known, that of KL "
+        f"divergence and perplexity one standard error. Evaluated on {first.device.name} "
+        f"({first.method.engine_version}), on {first.method.dataset}, with the very files that were timed."
     )

@@ -45,6 +45,13 @@ class Scale:
         """Write a stored value without its unit."""
         return f"{value / self.factor:.{self.decimals}f}"
 
+    def spread(self, half: float) -> str:
+        """Write what a value may be off by: `±0.4`, `±<0.1` below what the digits can show, nothing where it is 0."""
+        if half <= 0:
+            return ""
+        text = self.write(half)
+        return f"±{text}" if float(text) else f"±<{10**-self.decimals:.{self.decimals}f}"
+
 
 def scale_for(values: Iterable[float], unit: str) -> Scale:
     """Choose a prefix by the largest value, and decimals so that the smallest has three digits."""

@@ -178,3 +178,9 @@ def test_hundreds_of_figures_are_judged_in_a_moment():
     for _ in range(10):
         judge_ab(samples)
     assert time.process_time() - begun < 2.0, "80 figures; a second on the slowest machine this ran on"
+
+
+def test_values_beyond_all_measure_have_an_interval_too():
+    least, most = (Sample(np.array([value] * 6)) for value in (1e-300, 1e300))
+    assert ratio_interval(least, most)[1] > 1e300
+    assert ratio_interval(most, least)[0] >= 0

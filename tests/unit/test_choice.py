@@ -109,8 +109,43 @@ def test_the_reason_names_what_was_met_and_what_better_levels_miss():
     none = said(levels, recommend(levels, [tps(60)]))
     assert none == (
         "No level meets all limits for certain: --min-tps 60 excludes all; Q2 comes nearest "
-        "(decode 30.0 ±0.0 tok/s >= 60, 50 % short)."
+        "(decode 30.0 tok/s is under 60 by 50 %)."
     )
+
+
+def test_a_figure_stands_beside_its_bound_in_the_same_unit():
+    size, energy = Figure(101 * 2.0**20, exact=True), over_sessions((0.412, 0.41, 0.414))
+    assert energy is not None
+    one = level("Q8", **{SIZE: size, ENERGY: energy})
+    over = Limit("--max-size", SIZE, 90e6, "90MB")
+    assert said([one], recommend([one], [over])).endswith("(file size 106 MB is over 90MB by 18 %).")
+    kept = [Limit("--max-size", SIZE, 120 * 2.0**20, "120MiB"), Limit("--max-energy", ENERGY, 0.5, "500mJ")]
+    assert "(file size 101 MiB <= 120MiB, energy per token 412 ±5 mJ/tok <= 500mJ)" in said(
+        [one], recommend([one], kept)
+    )
+
+
+def test_the_only_level_that_is_left_names_what_each_other_one_misses():
+    levels = [level("Q8", SLOW, 200, 0.001), level("Q4", FAST, 100, 0.02), level("Q2", (30.0,) * 6, 50, 0.3)]
+    text = said(levels, recommend(levels, [tps(15), loss(0.05)]))
+    assert text.startswith("Q4: the only level")
+    assert "; Q8 misses --min-tps (decode 10.0 ±0.1 tok/s); Q2 misses --max-quality-loss (quality loss 3" in text
+
+
+def test_one_chunk_tells_a_loss_but_not_how_sure_it_is():
+    quality = text_quality("one", 0.02, kl=0.02)
+    assert quality.text is not None
+    quality = replace(quality, text=replace(quality.text, chunk_kl=quality.text.chunk_kl[:1], chunk_nll=(3.0,)))
+    found = quality_loss(quality)
+    assert found is not None
+    assert (found.low, found.high) == (None, None)
+    one = replace(level("one", kl=None), text=quality, figures={LOSS: found})
+    assert state_of(one, loss(0.5)) is Met.NOT_CERTAIN
+    reference = level("origin", kl=None)
+    method = replace(quality.method, reference_sha256=quality.artifact.sha256)
+    own = replace(quality, method=method, text=replace(quality.text, kl_mean=None, chunk_kl=()))
+    reference = replace(reference, text=own, figures={LOSS: Figure(0.0, exact=True)})
+    assert relation(reference, one, LOSS) is Relation.SEEMS_BETTER
 
 
 def test_a_limit_within_the_interval_is_not_certain():
@@ -123,7 +158,7 @@ def test_a_limit_within_the_interval_is_not_certain():
     doubtful = replace(wide, figures={**wide.figures, LOSS: Figure(0.02, 0.01, 0.03)})
     for limits, what in (([loss(0.02)], "text"), ([loss(0.02), tps(10)], "text and more sessions")):
         assert f"; more {what} would tell" in said([doubtful], recommend([doubtful], limits))
-    assert ", 1200 % short)" in said([doubtful], recommend([doubtful], [loss(0.0015385)]))
+    assert " by 1200 %)" in said([doubtful], recommend([doubtful], [loss(0.0015385)]))
     one = level("one", (10.2,))
     assert state_of(one, tps(10)) is Met.NOT_CERTAIN, "one session gives no interval: a twentieth is not certain"
     assert state_of(one, tps(9)) is Met.MET

@@ -15,6 +15,7 @@ from melt.cli.compare import _BY
 from melt.errors import UsageError
 from melt.records import Apart, Conditions, Knob, Metric, Outcome, Reason, Session, Verdict
 from melt.report.comparison import render
+from melt.report.scale import scale_for
 
 
 def test_a_column_is_the_median_of_its_sessions():
@@ -358,3 +359,8 @@ def test_threads_that_melt_chose_for_each_device_keep_devices_side_by_side():
         compare([on(phone, "phone", 4, chosen=True), on(board, "board", 6, chosen=True)], by="device"), "table"
     )
     assert "threads: phone 4, board 6" in text
+
+
+def test_a_spread_below_the_last_digit_is_not_written_as_none():
+    scale = scale_for([43.1], "tok/s")
+    assert [scale.spread(half) for half in (0.0, 0.04, 0.06, 3.0)] == ["", "±<0.1", "±0.1", "±3.0"]

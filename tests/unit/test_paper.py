@@ -59,6 +59,18 @@ def test_repetitions_of_all_sessions_are_pooled() -> None:
     assert row.decode_tps.std == pytest.approx((4 * 25**2 / 3) ** 0.5)
 
 
+def test_rows_stand_in_the_order_of_the_plan() -> None:
+    def at(cell: int, position: int, words: str) -> RunBundle:
+        one = bundle(words)
+        spec = replace(
+            one.start.spec, cell=cell, position=position, workload=replace(one.start.spec.workload, n_gen=cell)
+        )
+        return replace(one, start=replace(one.start, spec=spec))
+
+    ran = [at(2, 0, "first"), at(1, 1, "second"), at(3, 2, "third")]
+    assert [row.workload for row in paper_table(ran, []).rows] == ["pp512+tg1", "pp512+tg2", "pp512+tg3"]
+
+
 def test_what_may_not_be_believed_is_left_out_and_counted() -> None:
     good, bad = bundle(), bundle("r1")
     invalid = replace(bad, stop=replace(bad.stop, verdict=Verdict.INVALID))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import io
 import json
@@ -15,11 +16,15 @@ from melt.analysis.candidates import AskedLevel, Evidence, Workloads, make_candi
 from melt.analysis.choice import DECODE, ENERGY, LOSS, dominated
 from melt.analysis.earlier import earlier, lacking
 from melt.analysis.recommend import Limit, recommend
+from melt.cli._limits import add_limit_arguments, limits_from_args
 from melt.cli._quants_quality import alike_of
+from melt.cli._quants_work import sweep_of
 from melt.errors import UsageError
+from melt.fleet.sweep import Sweep, save
 from melt.records import Outcome, RunSpec, Workload
 from melt.report.quants import render_levels
 from melt.report.quants_data import LevelTable
+from melt.store.store import Store
 
 REQUEST, LOAD = Workload(n_prompt=512, n_gen=128), Workload(kind="sustained", n_gen=32, duration_s=60.0)
 RATES = {"q8_0": 10.0, "q4_k_m": 20.0, "q3_k_m": 15.0, "q2_k": 30.0}
@@ -156,6 +161,33 @@ def test_runs_of_before_answer_as_far_as_they_are_of_the_same():
 
     failed = [replace(b, stop=replace(b.stop, outcome=Outcome.FAILED)) for b in bundles]
     assert len(lacking(specs, failed, files)) == len(specs), "what failed is tried again"
+
+
+def test_the_same_command_goes_on_with_the_sweep_that_it_left(tmp_path):
+    ran = [replace(b.start.spec, sweep_id="20260101-000000-stopped", plan="quants") for b in runs(2)]
+    with Store.open(tmp_path) as store:
+        save(tmp_path, Sweep("20260101-000000-stopped", tuple(ran)))
+        for one in runs(2)[:5]:
+            spec = replace(one.start.spec, sweep_id="20260101-000000-stopped", plan="quants")
+            store.publish(replace(one, start=replace(one.start, spec=spec)))
+        asked = [replace(spec, run_id=f"anew-{i}", sweep_id="x", position=i) for i, spec in enumerate(ran[5:])]
+        found = sweep_of(store, asked)
+        assert found.sweep_id == "20260101-000000-stopped"
+        assert [spec.run_id for spec in found.specs] == [spec.run_id for spec in (*ran[:5], *asked)]
+        assert {spec.sweep_id for spec in found.specs} == {found.sweep_id}
+        # What lacks something that is not asked for now is somebody else's.
+        assert sweep_of(store, asked[1:]).sweep_id != found.sweep_id
+        assert sweep_of(store, [replace(spec, plan="nightly") for spec in asked]).sweep_id != found.sweep_id
+
+
+@pytest.mark.parametrize("word", ["400MJ", "1kJ", "400 watts"])
+def test_joules_of_a_token_are_no_megajoules(word, capsys):
+    parser = argparse.ArgumentParser()
+    add_limit_arguments(parser)
+    assert limits_from_args(parser.parse_args(["--max-energy", "400mJ"]))[0].bound == pytest.approx(0.4)
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--max-energy", word])
+    assert f"such as 0.4 (joules per token) or 400mJ, found '{word}'" in capsys.readouterr().err
 
 
 def test_threads_that_melt_chose_then_are_those_that_nobody_asks_for_now():
