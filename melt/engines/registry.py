@@ -17,6 +17,7 @@ from melt.errors import EngineError, UsageError
 _ENGINES = {
     "llama.cpp": ("melt.engines.llama_cpp", "LlamaCpp"),
     "llama.cpp-native": ("melt.engines.llama_native", "LlamaNative"),
+    "onnxruntime": ("melt.engines.onnx_runtime", "OnnxRuntime"),
 }
 _WITH_PATH = {
     "llama-bench": ("melt.engines.llama_bench", "LlamaBench"),
