@@ -7,7 +7,7 @@ import re
 import time
 from dataclasses import asdict, dataclass, replace
 
-from melt.analysis import kernel_log
+from melt.analysis import kernel_log, operators
 from melt.analysis.evaluate import evaluate
 from melt.analysis.metered import Metered
 from melt.codec import loads
@@ -60,9 +60,11 @@ def assemble(folder: RunFolder) -> RunBundle:
     schedule = make_schedule(discovery)
     understood = _was_sampled_by(schedule, folder.read_document(docs.JOB) or b"")
     recording = _recording(folder)
+    report = get_engine(start.spec.engine).parse(line.data for line in lines if line.source == _STDOUT)
+    profile = report.profile
     evaluation = evaluate(
         start,
-        get_engine(start.spec.engine).parse(line.data for line in lines if line.source == _STDOUT),
+        report,
         decode(journal, schedule) if understood else [],
         [r for r in journal.records if isinstance(r, Event)],
         torn=journal.torn,
@@ -94,11 +96,16 @@ def assemble(folder: RunFolder) -> RunBundle:
         stop=stop,
         windows=evaluation.windows,
         metrics=evaluation.metrics,
-        traces=(*evaluation.traces, evaluation.token_trace),
+        traces=(
+            *evaluation.traces,
+            evaluation.token_trace,
+            *(() if profile is None else (operators.operator_trace(profile),)),
+        ),
         journal=folder.journal_path if _has_journal(folder) else None,
         attachments={
             "snapshot.json": raw_snapshot.decode(),
             **({"stderr.txt": stderr} if stderr else {}),
+            **({} if profile is None else {operators.DOCUMENT: operators.document_of(profile)}),
             **_of_the_meter(recording, evaluation.metered),
         },
     )
