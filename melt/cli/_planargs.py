@@ -72,6 +72,12 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="run the first cell also at the start, in the middle and at the end, to see a device drift",
     )
+    repeat.add_argument(
+        "--profile",
+        dest="plan_profile",
+        action="store_true",
+        help="time each operator instead: one slowed session of each cell, compared with nothing (docs/profile.md)",
+    )
     _single(repeat, ("--sensors-hz",), "sensors_hz", "HZ", "how often sensors are read (default: 10)")
     _single(repeat, ("--process-hz",), "process_hz", "HZ", "how often the runner's memory and CPU time are read")
     state = parser.add_argument_group("state of the device", "docs/plans.md lists what can be asked for.")
@@ -118,6 +124,7 @@ def plan_from_args(args: argparse.Namespace) -> Plan:
         order=given["plan_order"],
         order_seed=given["plan_order_seed"],
         reference=given["plan_reference"],
+        profile=given["plan_profile"],
         grid=given["plan_grid"],
     )
     return plan_from_flags(flags, base, load_prompts=_prompts_beside(Path()), load_grid=load_grid)

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from melt import codec
 from melt.plan.ids import new_seed as draw_seed
@@ -25,6 +25,9 @@ _LEARNT: Mapping[str, Mapping[str, object]] = {
 }
 """What cells of llama.cpp alone had no fields for, and the values that ask for nothing."""
 
+PROFILED = "profile-"
+"""How the key of a cell under the profiler begins; then comes the key of the same cell without it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
@@ -37,6 +40,7 @@ class Cell:
     workload: Workload
     settings: Settings
     conditions: Conditions
+    profile: bool = False
 
     @property
     def key(self) -> str:
@@ -50,7 +54,8 @@ class Cell:
             content[part] = {key: value for key, value in content[part].items() if learnt.get(key, ...) != value}
         if self.workload.inputs is not None:
             content["workload"]["inputs"] = self.workload.inputs.sha256
-        return hashlib.sha256(codec.dumps(content).encode()).hexdigest()[:12]
+        begin = PROFILED if content.pop("profile") else ""
+        return begin + hashlib.sha256(codec.dumps(content).encode()).hexdigest()[:12]
 
 
 def cell_of(spec: RunSpec) -> Cell:
@@ -79,10 +84,12 @@ def expand(
     the same mean position; each further pair begins at another cell. `sequential`: all sessions of a cell, then the
     next. With several devices each has an order of its own.
     Where the plan has a reference, that cell is also run before the first, in the middle and after the last run of each
-    device, marked as `reference`.
+    device, marked as `reference`. A plan under the profiler has neither: one session, for it tells not how fast a cell is.
     `note` is told when cells that the plan asks for twice are taken once.
     """
     by_device = {device: _cells(plan, device, note) for device in dict.fromkeys(plan.devices)}
+    if plan.profile:
+        plan = replace(plan, repeat=replace(plan.repeat, sessions=1, until_ci=None, min_sessions=None), reference=None)
     place = {cell: i for i, cell in enumerate(itertools.chain.from_iterable(by_device.values()))}
     seed = plan.order_seed
     if plan.order == "random" and seed is None:
@@ -135,6 +142,7 @@ def _cells(plan: Plan, device: str, note: Callable[[str], None]) -> list[Cell]:
             workload=workload,
             settings=settings,
             conditions=conditions,
+            profile=plan.profile,
         )
         for conditions, settings, (model, quant), engine, workload in itertools.product(
             plan.conditions_of(device), plan.settings, artifacts, plan.engines, plan.workloads

@@ -60,6 +60,7 @@ class PlanFlags:
     order_seed: str | None = None
     reference: bool = False
     grid: str | None = None
+    profile: bool = False
 
 
 def plan_from_flags(
@@ -97,6 +98,7 @@ def plan_from_flags(
         "thresholds": _thresholds(flags, base.thresholds),
         **_order(flags, base),
         "reference": base.reference or (Reference() if flags.reference else None),
+        "profile": flags.profile or base.profile,
         "grid": base.grid
         if flags.grid is None
         else _read("--grid", partial(grids.read_grid, load_grid=load_grid), flags.grid),

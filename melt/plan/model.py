@@ -55,7 +55,7 @@ class Plan:
     and each is judged by `thresholds`.
     `conditions_on` maps a device, as it stands in `devices`, to conditions of its own in the place of the plan's.
     `order_seed` belongs to the order `random`; None: one is drawn when the plan is expanded. `grid` is what carbon is
-    reckoned with.
+    reckoned with. `profile`: its runs are made under the profiler.
     """
 
     name: str
@@ -74,6 +74,7 @@ class Plan:
     order_seed: int | None = None
     reference: Reference | None = None
     grid: Grid | None = None
+    profile: bool = False
 
     @property
     def n_runs(self) -> int:

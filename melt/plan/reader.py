@@ -98,6 +98,7 @@ class _PlanReader:
             "order": partial(self._value, "order", values.order),
             "order_seed": partial(self._optional, "order_seed", values.order_seed),
             "reference": self._reference,
+            "profile": partial(self._value, "profile", values.truth),
             "grid": partial(self._optional, "grid", partial(grids.read_grid, load_grid=self._load_grid)),
         }
         children = self._mapping("a plan", tuple(readers), node)
