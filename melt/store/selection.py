@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, or_, select
+from sqlalchemy import ColumnElement, Select, and_, not_, or_, select
 
 from melt.errors import UsageError
+from melt.plan.expand import PROFILED
 from melt.records import Outcome, Verdict
 from melt.store.schema import runs, tags
 
@@ -27,7 +28,7 @@ class Selection:
 
     `sweep` and `runs` are full ids: `Store.resolve` finds them. `device` is an id or a name. `quant` "none" means
     models without one. `engine` is a name or a revision, `commit` the beginning of what follows `commit:` in a tag.
-    `since_utc_ns` compares with the start. `only_valid`: what ended well and has no reason against
+    `since_utc_ns` compares with the start. `profiled`: only runs under the profiler, or none of them. `only_valid`: what ended well and has no reason against
     it, of a review neither. `limit` keeps the newest so many.
     """
 
@@ -46,6 +47,8 @@ class Selection:
     melt_version: str | None = None
     plan: str | None = None
     since_utc_ns: int | None = None
+    cell_key: str | None = None
+    profiled: bool | None = None
     only_valid: bool = False
     limit: int | None = None
 
@@ -99,11 +102,15 @@ def _conditions(selection: Selection) -> list[ColumnElement[bool]]:
         (table.os_build, selection.os_build),
         (table.melt_version, selection.melt_version),
         (table.plan, selection.plan),
+        (table.cell_key, selection.cell_key),
         (table.outcome, selection.outcome),
         (table.verdict, selection.verdict),
     ):
         if wanted is not None:
             asked.append(column == wanted)
+    if selection.profiled is not None:
+        profiled = begins_with(table.cell_key, PROFILED)
+        asked.append(profiled if selection.profiled else not_(profiled))
     if selection.only_valid:
         asked += [table.outcome == Outcome.OK.value, table.verdict == Verdict.VALID.value]
     if selection.quant is not None:
