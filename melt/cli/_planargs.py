@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from melt.cli._grid import HELP, load_grid
+from melt.cli._inputs import inputs_beside
 from melt.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ _MAX_BYTES = 16 * 2**20
 
 # (flags, field of records.Settings, placeholder, help)
 _SETTINGS: tuple[tuple[tuple[str, ...], str, str, str], ...] = (
-    (("-t", "--threads"), "threads", "N", "threads for decode"),
+    (("-t", "--threads"), "threads", "N", "threads for decode, of ONNX Runtime within a node (intra-op)"),
     (("-tb", "--threads-batch"), "threads_batch", "N", "threads for prefill"),
     (("-b", "--n-batch", "--batch-size"), "n_batch", "N", "tokens of a logical batch"),
     (("-ub", "--n-ubatch", "--ubatch-size"), "n_ubatch", "N", "tokens of a physical batch"),
@@ -31,6 +32,11 @@ _SETTINGS: tuple[tuple[tuple[str, ...], str, str, str], ...] = (
     (("--seed",), "seed", "N", "seed of the sampler and of made-up prompts"),
     (("--temperature",), "temperature", "X", "sampling temperature; 0 is greedy"),
     (("--ignore-eos",), "ignore_eos", "BOOL", "generate the full length whatever the model says"),
+    (("--providers",), "providers", "NAMES", "execution providers of ONNX Runtime by preference, such as cuda+cpu"),
+    (("--graph-optimization",), "graph_optimization", "WORD", "of ONNX Runtime: disabled, basic, extended or all"),
+    (("--arena",), "arena", "BOOL", "let ONNX Runtime keep memory between requests"),
+    (("--io-binding",), "io_binding", "BOOL", "bind inputs and outputs of ONNX Runtime once, not at each request"),
+    (("--inter-op-threads",), "inter_op_threads", "N", "threads of ONNX Runtime for nodes side by side"),
     (("--affinity",), "affinity", "CPUS", "CPUs for the runner, such as 0-3,6; repeat the flag to try several"),
     (("--timeout",), "timeout_s", "TIME", "longest time for a run, such as 10m"),
     (("--trip",), "trip_c", "CELSIUS", "end a run above this temperature"),
@@ -49,13 +55,17 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
         what, ("-m", "--model"), "models", "MODEL", "name from the catalogue, path of a file, or hf://owner/repo/file"
     )
     _several(what, ("--quant",), "quants", "TYPE", "quantization, such as q8_0,q4_k_m (default: the file as it is)")
-    _several(what, ("--engine",), "engines", "NAME", "inference engine (default: llama.cpp)")
+    _several(what, ("--engine",), "engines", "NAME", "inference engine (default: by the model's format)")
     _several(what, ("-p", "--n-prompt"), "n_prompt", "N", "prefill N tokens: ppN (default with nothing else: 512)")
     _several(what, ("-n", "--n-gen"), "n_gen", "N", "decode N tokens: tgN (default with nothing else: 128)")
     _several(what, ("-pg",), "prompt_gen", "PP,TG", "prefill, then decode in one request: ppN+tgN")
     _several(what, ("-d", "--n-depth"), "depth", "N", "tokens in the context beforehand: @ dN")
     _several(
-        what, ("--workload",), "workloads", "WORD", "workload, such as 'pp128+tg64 for 60s' or questions.jsonl+tg64"
+        what,
+        ("-w", "--workload"),
+        "workloads",
+        "WORD",
+        "workload, such as 'pp128+tg64 for 60s', questions.jsonl+tg64 or 'infer50 batch=1'",
     )
     repeat = parser.add_argument_group("how often")
     _single(repeat, ("-r", "--repetitions"), "repetitions", "N", "measured repetitions in a run (default: 5)")
@@ -102,7 +112,13 @@ def plan_from_args(args: argparse.Namespace) -> Plan:
     if args.plan_file is not None:
         path = Path(args.plan_file)
         prompts = _prompts_beside(path.parent)
-        base = read_plan(_read_plan_file(path), args.plan_file, load_prompts=prompts, load_grid=load_grid)
+        base = read_plan(
+            _read_plan_file(path),
+            args.plan_file,
+            load_prompts=prompts,
+            load_inputs=inputs_beside(path.parent),
+            load_grid=load_grid,
+        )
     given = vars(args)
     flags = PlanFlags(
         devices=_texts(given, "devices"),
@@ -127,7 +143,13 @@ def plan_from_args(args: argparse.Namespace) -> Plan:
         profile=given["plan_profile"],
         grid=given["plan_grid"],
     )
-    return plan_from_flags(flags, base, load_prompts=_prompts_beside(Path()), load_grid=load_grid)
+    return plan_from_flags(
+        flags,
+        base,
+        load_prompts=_prompts_beside(Path()),
+        load_inputs=inputs_beside(Path()),
+        load_grid=load_grid,
+    )
 
 
 def _several(group: argparse._ArgumentGroup, flags: tuple[str, ...], name: str, metavar: str, text: str) -> None:

@@ -62,8 +62,10 @@ def add_quants_plan_arguments(parser: argparse.ArgumentParser) -> None:
 def asked_runs(args: argparse.Namespace) -> Asked:
     """Return the runs that the flags ask for. Raises UsageError, ModelError for an unknown model, level or device."""
     from melt.analysis.candidates import Workloads
+    from melt.fleet.fitting import fitting
     from melt.fleet.names import check_names, resolve_devices
     from melt.models.levels import select_levels
+    from melt.models.library import Library
     from melt.plan.devices import by_model
     from melt.plan.expand import expand
     from melt.plan.flags import PlanFlags, plan_from_flags
@@ -94,7 +96,7 @@ def asked_runs(args: argparse.Namespace) -> Asked:
     if not args.from_store:
         plan = resolve_devices(plan)
     sweep_id = new_id()
-    specs = expand(plan, sweep_id=sweep_id, new_run_id=new_id)
+    specs = expand(plan, sweep_id=sweep_id, new_run_id=new_id, fitting=fitting(Library(), fetch=False))
     check_names(specs)
     # One stretch of load is one measurement, however many requests it holds.
     specs = tuple(

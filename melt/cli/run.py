@@ -50,7 +50,9 @@ def add_output_argument(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Expand the plan and conduct it. Returns 1 when a run did not end as asked."""
+    from melt.fleet.fitting import check_inputs, fitting
     from melt.fleet.names import check_names, resolve_devices
+    from melt.models.library import Library
     from melt.plan.expand import expand
     from melt.plan.ids import new_id
 
@@ -59,14 +61,14 @@ def run(args: argparse.Namespace) -> int:
 
     plan = resolve_devices(plan_from_args(args))
     sweep_id = new_id()
-    specs = expand(plan, sweep_id=sweep_id, new_run_id=new_id, note=note)
+    library, fetch = Library(), not args.dry_run
+    specs = expand(plan, sweep_id=sweep_id, new_run_id=new_id, fitting=fitting(library, fetch=fetch), note=note)
     check_names(specs)
+    check_inputs(specs, library, fetch=fetch)
 
     from melt.fleet.pools import assign
     from melt.fleet.sweep import Sweep
-    from melt.models.library import Library
 
-    library = Library()
     if args.dry_run:
         return print_dry_run(specs, library, args)
     specs, pools = assign(plan.devices, specs, note)

@@ -15,11 +15,15 @@ def job_file(spec: RunSpec, artifact: Artifact, model_path: str, inputs_path: st
 
     A runner passes over what is not for it: those of llama.cpp know no dims, that of ONNX Runtime no cache types.
     """
+    workload = spec.workload
+    symbolic = {length for tensor in artifact.inputs for length in tensor.shape or () if isinstance(length, str)}
+    # What the plan says wins over what is usual for the model; a plan's other models have dimensions of their own.
+    dims = {name: size for name, size in {**artifact.dims, **workload.dims}.items() if name in symbolic}
     job = {
         "model": model_path,
         "n_ctx_train": artifact.n_ctx_train,
         "profile": spec.profile,
-        "workload": {**asdict(spec.workload), "inputs": inputs_path},
+        "workload": {**asdict(workload), "dims": dims, "inputs": inputs_path},
         "settings": asdict(spec.settings),
         "repeat": {"warmup": spec.repeat.warmup, "repetitions": spec.repeat.repetitions},
     }

@@ -103,7 +103,9 @@ def _guess_run_s(spec: RunSpec, size_bytes: int) -> float:
 
 
 def _guess_request_s(workload: Workload, prefill_s: float, decode_s: float) -> float:
-    """Guess one request, or all of a prompt file, from the seconds a token takes."""
+    """Guess one request, or all of a repetition's, from the seconds a token takes."""
+    if workload.kind == "inference":
+        return max(1, workload.n_infer) * max(prefill_s, decode_s)
     if workload.kind != "prompts":
         return workload.n_prompt * prefill_s + workload.n_gen * decode_s
     n_prefill = sum(math.ceil(len(prompt) / _CHARACTERS_PER_TOKEN) for prompt in workload.prompts)

@@ -9,8 +9,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 from melt import codec
+from melt.errors import UsageError
+from melt.plan.fitting import ANYTHING, Fitting, own_settings
 from melt.plan.ids import new_seed as draw_seed
 from melt.plan.model import Plan, Reference
+from melt.plan.workloads import DEFAULT
 from melt.records import Conditions, RunSpec, Settings, Workload
 
 _LEARNT: Mapping[str, Mapping[str, object]] = {
@@ -74,6 +77,7 @@ def expand(
     sweep_id: str,
     new_run_id: Callable[[], str],
     new_seed: Callable[[], int] = draw_seed,
+    fitting: Fitting = ANYTHING,
     note: Callable[[str], None] = lambda _: None,
 ) -> tuple[RunSpec, ...]:
     """List the plan's runs in the order in which they are to be made.
@@ -85,9 +89,12 @@ def expand(
     next. With several devices each has an order of its own.
     Where the plan has a reference, that cell is also run before the first, in the middle and after the last run of each
     device, marked as `reference`. A plan under the profiler has neither: one session, for it tells not how fast a cell is.
+    `fitting` says which engines and workloads are for which model; those that are for another model are left out.
     `note` is told when cells that the plan asks for twice are taken once.
+    Raises UsageError where nothing of the plan is for one of its models, or no model for one of its workloads.
     """
-    by_device = {device: _cells(plan, device, note) for device in dict.fromkeys(plan.devices)}
+    artifacts = _fitting_artifacts(plan, fitting)
+    by_device = {device: _cells(plan, device, artifacts, note) for device in dict.fromkeys(plan.devices)}
     if plan.profile:
         plan = replace(plan, repeat=replace(plan.repeat, sessions=1, until_ci=None, min_sessions=None), reference=None)
     place = {cell: i for i, cell in enumerate(itertools.chain.from_iterable(by_device.values()))}
@@ -131,22 +138,49 @@ class _Entry:
     reference: bool = False
 
 
-def _cells(plan: Plan, device: str, note: Callable[[str], None]) -> list[Cell]:
-    artifacts = [(choice.model, quant) for choice in plan.models for quant in choice.quants]
+@dataclass(frozen=True, slots=True)
+class _Artifact:
+    """A model's file with the engines and workloads of the plan that are for it."""
+
+    model: str
+    quant: str | None
+    engines: tuple[str, ...]
+    workloads: tuple[Workload, ...]
+
+
+def _fitting_artifacts(plan: Plan, fitting: Fitting) -> list[_Artifact]:
+    found = [
+        _Artifact(
+            choice.model,
+            quant,
+            fitting.engines(choice.model, plan.engines),
+            fitting.workloads(choice.model, plan.workloads),
+        )
+        for choice in plan.models
+        for quant in choice.quants
+    ]
+    for workload in () if plan.workloads == DEFAULT else plan.workloads:
+        if found and not any(workload in artifact.workloads for artifact in found):
+            names = ", ".join(dict.fromkeys(artifact.model for artifact in found))
+            kind = "single-shot (ONNX)" if workload.kind == "inference" else "one that generates tokens"
+            raise UsageError(f"workload '{workload.name}': no model of the plan is {kind}: {names}")
+    return found
+
+
+def _cells(plan: Plan, device: str, artifacts: Sequence[_Artifact], note: Callable[[str], None]) -> list[Cell]:
     cells = [
         Cell(
             device=device,
-            model=model,
-            quant=quant,
+            model=artifact.model,
+            quant=artifact.quant,
             engine=engine,
             workload=workload,
-            settings=settings,
+            settings=own_settings(engine, settings),
             conditions=conditions,
             profile=plan.profile,
         )
-        for conditions, settings, (model, quant), engine, workload in itertools.product(
-            plan.conditions_of(device), plan.settings, artifacts, plan.engines, plan.workloads
-        )
+        for conditions, settings, artifact in itertools.product(plan.conditions_of(device), plan.settings, artifacts)
+        for engine, workload in itertools.product(artifact.engines, artifact.workloads)
     ]
     unique = list({cell.key: cell for cell in cells}.values())
     if len(unique) < len(cells):
@@ -158,7 +192,9 @@ def _with_reference(wanted: Reference | None, cells: Sequence[Cell], entries: li
     """Put the reference cell's runs among those of a device; each belongs to the block that it stands in or before."""
     if wanted is None:
         return entries
-    cell = next(cell for cell in cells if wanted.fits(cell.model, cell.quant, cell.workload))
+    cell = next((cell for cell in cells if wanted.fits(cell.model, cell.quant, cell.workload)), None)
+    if cell is None:
+        raise UsageError("the reference: its workload is not one for its model")
     last = len(entries)
     # From the end, so that the places before stay; a single run has no middle.
     for place in sorted({0, last // 2, last}, reverse=True):

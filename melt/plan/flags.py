@@ -18,9 +18,6 @@ from melt.records import Conditions, Repeat, Settings, Thresholds, Workload
 
 T = TypeVar("T")
 
-DEFAULT_WORKLOADS = (Workload(n_prompt=512), Workload(n_gen=128))
-"""What is run when nothing is said: llama-bench's pp512 and tg128."""
-
 _MAX_RANGE = 10_000
 _INTEGERS = ("threads", "threads_batch", "n_batch", "n_ubatch", "n_gpu_layers", "seed", "inter_op_threads")
 _FLAG_OF = {"timeout_s": "--timeout", "trip_c": "--trip", "min": "--min-sessions", "max": "--max-sessions"}
@@ -78,7 +75,7 @@ def plan_from_flags(
     if base is None:
         if not flags.models:
             raise UsageError("nothing to run: name a plan file, or a model with --model NAME")
-        base = Plan(name=NO_FILE, models=(), workloads=DEFAULT_WORKLOADS)
+        base = Plan(name=NO_FILE, models=(), workloads=workloads.DEFAULT)
     given: dict[str, Any] = {
         "name": _read("--name", values.name, flags.name) if flags.name is not None else base.name,
         "devices": _listed("--device", devices.device, flags.devices) or base.devices,

@@ -53,6 +53,7 @@ class Plan:
 
     `settings` and `conditions` hold one entry per combination that is to be tried; `gate` stands before every run,
     and each is judged by `thresholds`.
+    Without `engines` the format of each model chooses.
     `conditions_on` maps a device, as it stands in `devices`, to conditions of its own in the place of the plan's.
     `order_seed` belongs to the order `random`; None: one is drawn when the plan is expanded. `grid` is what carbon is
     reckoned with. `profile`: its runs are made under the profiler.
@@ -62,7 +63,7 @@ class Plan:
     models: tuple[ModelChoice, ...]
     workloads: tuple[Workload, ...]
     devices: tuple[str, ...] = ("local",)
-    engines: tuple[str, ...] = ("llama.cpp",)
+    engines: tuple[str, ...] = ()
     settings: tuple[Settings, ...] = (Settings(),)
     conditions: tuple[Conditions, ...] = (Conditions(),)
     conditions_on: Mapping[str, tuple[Conditions, ...]] = field(default_factory=dict)
@@ -83,7 +84,7 @@ class Plan:
         n_ways = len(self.workloads) * len(self.settings)
         n_conditions = sum(len(self.conditions_of(device)) for device in self.devices)
         n_references = N_REFERENCE_RUNS * len(self.devices) if self.reference else 0
-        return n_artifacts * len(self.engines) * n_ways * n_conditions * self.repeat.sessions + n_references
+        return n_artifacts * max(1, len(self.engines)) * n_ways * n_conditions * self.repeat.sessions + n_references
 
     @property
     def all_conditions(self) -> tuple[Conditions, ...]:

@@ -29,6 +29,11 @@ requests = whole(1, MAX_TOKENS)
 size = whole(1, 2**31 - 1)
 """Of a symbolic dimension."""
 
+DEFAULT = (Workload(n_prompt=512), Workload(n_gen=128))
+"""What is run when nothing is said: llama-bench's pp512 and tg128."""
+DEFAULT_INFERENCE = Workload(kind="inference", n_infer=50)
+"""The same of a single-shot model."""
+
 _WORD = re.compile(
     r"(?:pp(?P<prompt>[0-9]+))?(?P<plus>\+)?(?:tg(?P<gen>[0-9]+))?"
     r"(?:\s+for\s+(?P<seconds>[0-9.]+\s?[a-z]*))?"

@@ -14,6 +14,7 @@ from melt.analysis.last_samples import last_samples
 from melt.analysis.names import METRICS
 from melt.codec import to_dict
 from melt.errors import UsageError
+from melt.plan.fitting import OF_LLAMA_CPP, OF_ONNX_RUNTIME
 from melt.records import (
     Apart,
     Battery,
@@ -218,17 +219,11 @@ def _battery(battery: Battery) -> str:
 def _settings(spec: RunSpec) -> str:
     """Write the settings, but those of another engine that nobody has touched."""
     asked, default = to_dict(spec.settings), to_dict(Settings())
-    others = _OF_LLAMA_CPP if spec.engine == "onnxruntime" else _OF_ONNX_RUNTIME
+    others = OF_LLAMA_CPP if spec.engine == "onnxruntime" else OF_ONNX_RUNTIME
     shown = {
         key: value for key, value in asked.items() if value is not None and (key not in others or value != default[key])
     }
     return joined(f"{key}={'+'.join(value) if isinstance(value, list) else value}" for key, value in shown.items())
-
-
-_OF_ONNX_RUNTIME = frozenset(("providers", "graph_optimization", "arena", "io_binding", "inter_op_threads"))
-_OF_LLAMA_CPP = frozenset(
-    ("threads_batch", "n_batch", "n_ubatch", "cache_type_k", "cache_type_v", "flash_attn", "n_gpu_layers", "mmap")
-)
 
 
 def _calibration(calibration: Calibration) -> str:

@@ -70,9 +70,22 @@ def prepare(
             "nothing that the agent can watch tells how hot this device's processor is: `trip_c` cannot end the run, "
             "watch it yourself"
         )
-    placement = deploy(target, artifact, engine, progress, with_streams=brings_programs(schedule), say=say)
+    placement = deploy(
+        target,
+        artifact,
+        engine,
+        progress,
+        with_streams=brings_programs(schedule),
+        inputs=spec.workload.inputs,
+        say=say,
+    )
     command = engine.command(
-        spec, artifact, model_path=placement.model_path, runner_dir=placement.runner_dir, python=target.python
+        spec,
+        artifact,
+        model_path=placement.model_path,
+        runner_dir=placement.runner_dir,
+        python=target.python,
+        inputs_path=placement.inputs_path,
     )
     job = Job(
         run_id=spec.run_id,

@@ -1,0 +1,121 @@
+"""Which engine runs a model, and which workloads and settings are for it: a plan may mix models of several kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from melt.errors import UsageError
+from melt.plan import workloads
+from melt.plan.values import nearest
+from melt.records import Artifact, Settings, Workload
+
+ENGINES = {"gguf": "llama.cpp", "onnx": "onnxruntime"}
+"""What runs a model of a format where the plan names no engine."""
+
+OF_LLAMA_CPP = frozenset(
+    ("threads_batch", "n_batch", "n_ubatch", "cache_type_k", "cache_type_v", "flash_attn", "n_gpu_layers", "mmap")
+)
+OF_ONNX_RUNTIME = frozenset(("providers", "graph_optimization", "arena", "io_binding", "inter_op_threads"))
+"""Settings that the other engine does not know."""
+
+_FOREIGN = {"llama.cpp": OF_ONNX_RUNTIME, "llama.cpp-native": OF_ONNX_RUNTIME, "onnxruntime": OF_LLAMA_CPP}
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a model is: the format of its file, and whether it generates tokens; None: both or not known."""
+
+    format: str = "gguf"
+    generates: bool | None = None
+
+    @property
+    def told(self) -> str:
+        """What it is, in words."""
+        return f"{self.format.upper()}, " + ("generates tokens" if self.generates else "single-shot")
+
+
+@dataclass(frozen=True, slots=True)
+class Fitting:
+    """What is known of the models and engines of a plan: the kind of a model, the formats that an engine takes.
+
+    No formats: any.
+    """
+
+    kind: Callable[[str], Kind] = lambda _: Kind()
+    formats: Callable[[str], tuple[str, ...]] = lambda _: ()
+
+    def engines(self, model: str, asked: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the engines that run a model: of those asked for, else the one for its format. Raises UsageError."""
+        kind = self.kind(model)
+        if not asked:
+            return (ENGINES[kind.format],)
+        found = tuple(engine for engine in asked if kind.format in (self.formats(engine) or (kind.format,)))
+        if not found:
+            raise UsageError(
+                f"no engine of the plan runs '{model}' ({kind.format.upper()}): {', '.join(asked)}; "
+                f"leave the engine out, or ask for {ENGINES[kind.format]}"
+            )
+        return found
+
+    def takes(self, model: str, workload: Workload) -> bool:
+        """Return whether a workload is one for this kind of model."""
+        generates = self.kind(model).generates
+        return generates is None or generates != (workload.kind == "inference")
+
+    def workloads(self, model: str, asked: Iterable[Workload]) -> tuple[Workload, ...]:
+        """Return the workloads that are for a model. Raises UsageError where none is."""
+        asked = tuple(asked)
+        if asked == workloads.DEFAULT and self.kind(model).generates is False:
+            return (workloads.DEFAULT_INFERENCE,)
+        found = tuple(workload for workload in asked if self.takes(model, workload))
+        if not found:
+            kind = self.kind(model)
+            names = ", ".join(workload.name for workload in asked)
+            other = "infer50" if kind.generates is False else "pp512"
+            raise UsageError(f"no workload of the plan is for '{model}' ({kind.told}): {names}; ask for {other}")
+        return found
+
+
+ANYTHING = Fitting()
+"""Nothing is known, so nothing is left out."""
+
+
+def own_settings(engine: str, settings: Settings) -> Settings:
+    """Return settings as an engine of ours knows them: those of another engine as nobody has touched them."""
+    default = Settings()
+    return replace(settings, **{name: getattr(default, name) for name in _FOREIGN.get(engine, ())})
+
+
+def open_dimensions(artifact: Artifact) -> dict[str, str]:
+    """Return the symbolic dimensions of a model's inputs, each with the first input that has it."""
+    found: dict[str, str] = {}
+    for tensor in artifact.inputs:
+        for length in tensor.shape or ():
+            if isinstance(length, str):
+                found.setdefault(length, tensor.name)
+    return found
+
+
+def check_dims(workload: Workload, artifacts: Iterable[Artifact]) -> None:
+    """Raise UsageError where a workload's dimensions do not make the shapes of single-shot models whole.
+
+    A plan has one workload for several models: a dimension that only some of them have is no slip.
+    """
+    artifacts = [artifact for artifact in artifacts if artifact.format == "onnx" and artifact.generative is False]
+    known = {dimension for artifact in artifacts for dimension in open_dimensions(artifact)}
+    for dimension in workload.dims:
+        if artifacts and dimension not in known:
+            has = f"they have {', '.join(sorted(known))}" if known else "all of their shapes are fixed"
+            names = ", ".join(dict.fromkeys(artifact.name for artifact in artifacts))
+            hint = nearest(dimension, known) or f"; {has}"
+            raise UsageError(f"workload '{workload.name}': {names} has no dimension '{dimension}'{hint}")
+    if workload.inputs is not None:
+        return
+    for artifact in artifacts:
+        for dimension, tensor in open_dimensions(artifact).items():
+            if dimension not in workload.dims and dimension not in artifact.dims:
+                raise UsageError(
+                    f"workload '{workload.name}': {artifact.name} leaves the dimension '{dimension}' of its input "
+                    f"'{tensor}' open: say how long it is, infer50 {dimension}=1, or give the inputs in an .npz file"
+                )
