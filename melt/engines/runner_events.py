@@ -45,7 +45,8 @@ def parse_events(lines: Iterable[bytes]) -> RunnerReport:
 
 def _event(line: bytes) -> dict[str, Any]:
     try:
-        event = json.loads(line)
+        # NaN and infinity, which Python's JSON knows, are no measurements, and no document could hold them.
+        event = json.loads(line, parse_constant=lambda _: None)
     except (ValueError, RecursionError):
         return {}
     return event if isinstance(event, dict) and isinstance(event.get("event"), str) else {}
