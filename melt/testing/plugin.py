@@ -1,18 +1,36 @@
 """pytest's way to measure: the fixture `melt_run`, and the options that say where and into which store.
 
+And its way to hold plug-ins of melt to what they must do: `pytest --pyargs melt.testing`. docs/extending.md tells how.
 pytest loads this in every project where melt is installed: nothing of melt is imported until a test measures.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
+    from melt.testing.cases import Case
     from melt.testing.measured import Measured
+
+_SUITES = ("engines", "transports", "power_meters", "telemetry")
+pytest.register_assert_rewrite(*(f"melt.testing.test_{suite}" for suite in _SUITES))
+
+
+class _Hooks:
+    """What a plug-in's author may write into a conftest.py."""
+
+    @pytest.hookspec
+    def pytest_melt_cases(self) -> Sequence[Case]:  # type: ignore[empty-body]
+        """Return what the suites of `pytest --pyargs melt.testing` need to know: see melt.testing.cases."""
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Add the hook."""
+    pluginmanager.add_hookspecs(_Hooks)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -24,6 +42,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="results folder of melt_run, which judges by the nights in it (default: one that is thrown away)",
     )
     group.addoption("--melt-device", metavar="NAME", help="device of every melt_run that names none")
+    suites = parser.getgroup("melt plug-ins", "what `pytest --pyargs melt.testing` is to be held against")
+    for option, metavar, what in (
+        ("--melt-engine", "NAME[:…]", "an engine, as after --engine"),
+        ("--melt-transport", "NAME:ADDRESS", "a way to a device, as after --device"),
+        ("--melt-meter", "KIND[:OPTIONS]", "a power meter, with options in YAML"),
+        ("--melt-telemetry", "NAME", "a plug-in that adds channels to devices"),
+    ):
+        suites.addoption(option, metavar=metavar, action="append", default=[], help=what)
+
+
+def pytest_report_collectionfinish(config: pytest.Config, items: Sequence[pytest.Item]) -> list[str]:
+    """Say what the suites are held against where they were asked for."""
+    if not any(word.startswith("melt.testing") for word in config.args):
+        return []
+    from melt.testing.cases import OPTIONS, cases
+
+    said = []
+    for kind, option in OPTIONS.items():
+        found = ", ".join(case.name for case in cases(config, kind))
+        said.append(f"melt: --{option.replace('_', '-')}: {found or 'none asked for, and no plug-in is installed'}")
+    return said
 
 
 @pytest.fixture(scope="session")

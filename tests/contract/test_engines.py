@@ -1,6 +1,6 @@
-"""What every engine adapter must do with the events of agents/PROTOCOL.md: golden/runner/ holds what runners said.
+"""melt's own engines, held against what melt.testing asks of every one, and against the events of agents/PROTOCOL.md.
 
-The transcripts were captured from agents/runners/llama_cpp.py with the embedded model; `torn` is one cut short.
+golden/runner/ holds what agents/runners/llama_cpp.py said with the embedded model; `torn` was cut short.
 expected.json has, per transcript, the windows as [phase, warmup, repetition, n_tokens, depth, nanoseconds].
 """
 
@@ -15,10 +15,25 @@ from hypothesis import strategies as st
 
 from melt.engines import registry
 from melt.engines.base import Engine
+from melt.testing.cases import EngineCase
+from melt.testing.test_engines import TestEngine
 
 _GOLDEN = Path(__file__).parent / "golden" / "runner"
 _TRANSCRIPTS = {path.stem: path.read_bytes() for path in sorted(_GOLDEN.glob("*.jsonl"))}
 _EXPECTED = json.loads((_GOLDEN / "expected.json").read_bytes())
+_WHOLE = {name: text for name, text in _TRANSCRIPTS.items() if _EXPECTED[name]["complete"]}
+_BENCH = Path(__file__).parents[1] / "data" / "llama_bench"
+
+__all__ = ["TestEngine"]
+
+
+@pytest.fixture(params=[*registry.names(), "llama-bench"])
+def engine_case(request: pytest.FixtureRequest, tmp_path: Path) -> EngineCase:
+    if request.param != "llama-bench":
+        return EngineCase(name=request.param, said=_WHOLE)
+    (tmp_path / "llama-bench").touch()
+    said = {path.stem: path.read_bytes() for path in sorted(_BENCH.glob("20*.json"))}
+    return EngineCase(name=f"llama-bench:{tmp_path / 'llama-bench'}", said=said)
 
 
 @pytest.fixture(params=registry.names())
