@@ -33,6 +33,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="draw it instead: throughput, temperatures, clocks, power and throttling over time",
     )
     parser.add_argument(
+        "--profile",
+        action="store_true",
+        help="where the time of a run under the profiler went (`melt run --profile`), by operator and part of the model",
+    )
+    parser.add_argument(
+        "--by",
+        choices=("operator", "weights", "part", "node", "backend"),
+        help="with --profile: what the rows are, all of them",
+    )
+    parser.add_argument(
         "-o", "--output", choices=("table", "md", "json"), default="table", help="form (default: table)"
     )
     add_only_valid_argument(parser)
@@ -47,9 +57,17 @@ def run(args: argparse.Namespace) -> int:
 
     if args.plot and (args.output != "table" or args.evidence):
         raise UsageError("--plot draws a run instead of telling it: leave out -o and --evidence")
+    if args.profile and (args.plot or args.evidence):
+        raise UsageError("--profile shows the operators alone: leave out --plot and --evidence")
+    if args.by and not args.profile:
+        raise UsageError("--by is for the rows of a profile: give --profile too")
     with open_store(args) as store:
         (bundle,) = reckoned(args, [store.bundle(_valid_run(store, args.run_id) if args.only_valid else args.run_id)])
         run_id = bundle.start.spec.run_id
+        if args.profile:
+            from melt.cli._profile import print_profile
+
+            return print_profile(store, bundle, args.output, args.by)
         if METER_DOCUMENT in store.attachments(run_id):
             document = store.attachment(run_id, METER_DOCUMENT).decode()
             bundle = replace(bundle, attachments={METER_DOCUMENT: document})

@@ -28,8 +28,8 @@ class Selection:
 
     `sweep` and `runs` are full ids: `Store.resolve` finds them. `device` is an id or a name. `quant` "none" means
     models without one. `engine` is a name or a revision, `commit` the beginning of what follows `commit:` in a tag.
-    `since_utc_ns` compares with the start. `profiled`: only runs under the profiler, or none of them. `only_valid`: what ended well and has no reason against
-    it, of a review neither. `limit` keeps the newest so many.
+    `since_utc_ns` compares with the start. `profiled`: only runs under the profiler, or none of them. `only_valid`:
+    what ended well and has no reason against it, of a review neither. `limit` keeps the newest so many.
     """
 
     sweep: str | None = None

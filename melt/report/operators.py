@@ -1,0 +1,153 @@
+"""Where the time of a run under the profiler went, as tables: by phase, most time first, and what it cost to know."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from melt.analysis.operators import KEYS, Cost, Phase, Profiler
+from melt.errors import UsageError
+from melt.report.table import render_table
+from melt.report.words import counted, joined
+from melt.traces import RunBundle
+from melt.units import human
+
+BY = tuple(KEYS)
+"""What the rows may be."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """A profile to be shown: phases by each of the ways asked for. `costs` empty: there is nothing to compare with."""
+
+    bundle: RunBundle
+    profiler: Profiler
+    phases: dict[str, Sequence[Phase]]
+    costs: Sequence[Cost]
+
+
+def render_profile(told: Told, fmt: str, *, top: int | None = None) -> str:
+    """Write a profile as `table`, `md` or `json`; the text ends a line. Raises UsageError.
+
+    `top` rows of each table at most; JSON has all.
+    """
+    if fmt == "json":
+        return json.dumps(_document(told), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    if fmt not in ("table", "md"):
+        raise UsageError(f"a profile cannot be written as {fmt!r}: choose table, md or json")
+    return "\n".join((*(_table(by, p, fmt, top) for by, ps in _by_phase(told) for p in ps), _remarks(told, fmt)))
+
+
+def _by_phase(told: Told) -> Iterator[tuple[str, Sequence[Phase]]]:
+    """Give the ways phase by phase: who reads of the decode wants all of it together."""
+    n_phases = max(map(len, told.phases.values()), default=0)
+    for i in range(n_phases):
+        for by, phases in told.phases.items():
+            yield by, phases[i : i + 1]
+
+
+def _table(by: str, phase: Phase, fmt: str, top: int | None) -> str:
+    names, _ = KEYS[by]
+    per_token = phase.name == "decode" and phase.n_tokens
+    headers = (*names, "share", "per token" if per_token else "total", "count", "mean")
+    n_each = phase.n_tokens if per_token else 1
+    shown = phase.rows if top is None else phase.rows[:top]
+    rows = [
+        [*(word or "-" for word in row.key), human(row.share, "ratio"), human(row.total_s / (n_each or 1), "s")]
+        + [str(row.count), human(row.mean_s, "s")]
+        for row in shown
+    ]
+    left = phase.rows[len(shown) :]
+    if left:
+        share, total_s, count = (sum(getattr(row, name) for row in left) for name in ("share", "total_s", "count"))
+        rest = [f"{len(left)} more", *[""] * (len(names) - 1), human(share, "ratio"), human(total_s / (n_each or 1), "s")]
+        rows.append([*rest, str(count), human(total_s / count, "s")])
+    first = len(names)
+    return render_table(f"{phase.name.capitalize()} by {by}", headers, rows, fmt, numeric=range(first, first + 4))
+
+
+def _remarks(told: Told, fmt: str) -> str:
+    lines = [*_inside(told), *_cost(told), *_doubts(told.profiler)]
+    bullet = "- " if fmt == "md" else "  "
+    return "\n".join(("What to know of these times:", "", *(f"{bullet}{line}" for line in lines))) + "\n"
+
+
+def _inside(told: Told) -> Iterator[str]:
+    for phase in next(iter(told.phases.values()), ()):
+        tokens = None if phase.n_tokens is None else counted(phase.n_tokens, "token")
+        share = phase.nodes_s / phase.wall_s if phase.wall_s else None
+        rest = (
+            "nodes ran beside each other, so their shares are of more time than passed"
+            if share is not None and share > 1
+            else "the rest lies between them: the profiler itself, building graphs, sampling"
+        )
+        took = f"{joined((tokens, human(phase.wall_s, 's')))}, {human(share, 'ratio')} of it in nodes"
+        yield f"{phase.name}: {took}; {rest}"
+
+
+def _cost(told: Told) -> Iterator[str]:
+    known = {cost.phase for cost in told.costs}
+    for cost in told.costs:
+        times = f"{cost.slowdown:.2f} times" if cost.slowdown < 10 else f"{cost.slowdown:.0f} times"
+        rates = f"{human(cost.profiled, cost.unit)} with it, {human(cost.unprofiled, cost.unit)} without"
+        yield f"{cost.phase}: the profiler made it {times} slower ({rates}, run {cost.run_id})"
+    unknown = [phase.name for phase in next(iter(told.phases.values()), ()) if phase.name not in known]
+    if unknown:
+        yield (
+            f"{' and '.join(unknown)}: what the profiler cost is not known, for this store has no believable run of "
+            "the same cell without it: make one without --profile"
+        )
+
+
+def _doubts(profiler: Profiler) -> Iterator[str]:
+    yield f"timed by {profiler.source}; a node's time holds the start of its computation and the wait for its end"
+    if profiler.clock_uncertainty_ns:
+        off = human(profiler.clock_uncertainty_ns / 1e9, "s")
+        yield f"all begins together may be off the device's clock by {off}"
+    if profiler.left_out:
+        yield f"{profiler.left_out} nodes at the end were not kept, for want of room: run fewer repetitions or tokens"
+
+
+def _document(told: Told) -> dict[str, Any]:
+    spec = told.bundle.start.spec
+    return {
+        "run_id": spec.run_id,
+        "source": told.profiler.source,
+        "clock_uncertainty_ns": told.profiler.clock_uncertainty_ns,
+        "left_out": told.profiler.left_out,
+        "phases": [
+            {
+                "phase": phase.name,
+                "by": by,
+                "windows": phase.windows,
+                "n_tokens": phase.n_tokens,
+                "wall_s": phase.wall_s,
+                "nodes_s": phase.nodes_s,
+                "rows": [
+                    {
+                        **dict(zip(KEYS[by][0], row.key, strict=True)),
+                        "share": row.share,
+                        "total_s": row.total_s,
+                        "count": row.count,
+                        "mean_s": row.mean_s,
+                    }
+                    for row in phase.rows
+                ],
+            }
+            for by, phases in told.phases.items()
+            for phase in phases
+        ],
+        "costs": [
+            {
+                "phase": cost.phase,
+                "profiled": cost.profiled,
+                "unprofiled": cost.unprofiled,
+                "unit": cost.unit,
+                "slowdown": cost.slowdown,
+                "run_id": cost.run_id,
+            }
+            for cost in told.costs
+        ],
+    }
