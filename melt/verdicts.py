@@ -49,7 +49,7 @@ def _vague(meaning: str) -> Doubt:
 DOUBTS: Mapping[str, Doubt] = MappingProxyType(
     {
         "wrong_threads": _wrong("the engine used another number of threads than asked for"),
-        "wrong_backend": _wrong("layers ran on another processor than asked for"),
+        "wrong_backend": _wrong("layers or nodes ran on another processor than asked for"),
         "wrong_settings": _wrong("the engine did not take a setting that changes what is computed"),
         "affinity_not_applied": _wrong("the runner got other CPUs than asked for, or nobody can tell"),
         "knob_not_applied": _wrong("a condition that was asked for reads back as something else"),

@@ -19,6 +19,8 @@ to matter: where repetitions vary by 1.5 %, at most 5 % of steady runs are said 
 LIKENESS = 0.3
 """How much of its luck a repetition is taken to share with the one before: heat and neighbours outlast one."""
 
+_CPU = "CPUExecutionProvider"
+
 Check = Callable[[Evidence], Reason | None]
 
 
@@ -32,13 +34,27 @@ def wrong_threads(seen: Evidence) -> Reason | None:
 
 
 def wrong_backend(seen: Evidence) -> Reason | None:
-    """Layers run on another processor than asked."""
+    """Layers run on another processor than asked, or an execution provider that was asked for runs nothing."""
+    ran = seen.used.get("nodes_by_provider")
+    if isinstance(ran, Mapping):
+        return _idle_providers(seen.used.get("providers_asked"), ran)
     asked, used = seen.start.spec.settings.n_gpu_layers, seen.used.get("n_gpu_layers")
     if not isinstance(used, int) or (asked != 0) == (used != 0):
         return None
     where = f"{used} layers ran on {seen.used.get('backend', 'a GPU')}" if used else "all layers ran on the CPU"
     message = f"{asked if asked >= 0 else 'all'} layers were asked to run on a GPU, {where}"
     return Reason(code="wrong_backend", message=message, figures={"asked": asked, "used": used})
+
+
+def _idle_providers(asked: object, ran: Mapping[str, object]) -> Reason | None:
+    """Name the providers that took no node: the engine falls back to the next one without a word."""
+    # The CPU is behind all others in any case, for what they leave.
+    idle = [name for name in asked if name not in ran and name != _CPU] if isinstance(asked, list) else []
+    if not idle:
+        return None
+    where = ", ".join(f"{nodes} on {name}" for name, nodes in ran.items())
+    message = f"{' and '.join(idle)} ran none of the model's nodes, though asked to: they ran {where}"
+    return Reason(code="wrong_backend", message=message)
 
 
 def wrong_settings(seen: Evidence) -> Reason | None:

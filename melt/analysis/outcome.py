@@ -19,6 +19,7 @@ _FAILURES = {
     "unsupported_cpu": Outcome.UNSUPPORTED,
     "unsupported_model": Outcome.UNSUPPORTED,
     "context_too_long": Outcome.UNSUPPORTED,
+    "provider_missing": Outcome.UNSUPPORTED,
 }
 """Outcome of a failure that the runner named itself; all others are `failed`."""
 
@@ -102,7 +103,8 @@ def _with_remedy(reason: Reason, device: str) -> Reason:
     if reason.code != _NO_ENGINE:
         return reason
     kind, _, host = device.partition(":")
-    way = f"`melt provision {host}`" if kind == "ssh" else "`pip install 'melt[llama]'`"
+    extra = "onnx" if "onnxruntime" in reason.message else "llama"
+    way = f"`melt provision {host}`" if kind == "ssh" else f"`pip install 'melt[{extra}]'`"
     return replace(reason, message=f"{reason.message}: {way} installs the engine")
 
 

@@ -10,7 +10,11 @@ if TYPE_CHECKING:
     from melt.targets.base import Target
 
 _LLAMA = "llama.cpp"
-_PACKAGES = {_LLAMA: ("llama-cpp-python", "pip install 'melt[llama]'")}
+_ONNX = "onnxruntime"
+_PACKAGES = {
+    _LLAMA: ("llama-cpp-python", "pip install 'melt[llama]'"),
+    _ONNX: ("onnxruntime", "pip install 'melt[onnx]'"),
+}
 _NATIVE = "llama.cpp-native"
 
 
@@ -50,15 +54,15 @@ def _provisioned(target: Target) -> Engines:
     if found is None:
         lacking = f"no engine is on the device: {remedy} makes a Python of melt's own there, with the engines in it"
         return Engines((Engine(_LLAMA, None, lacking),), f"{target.python}, the device's own")
-    version = found.llama_cpp_version
     built_for = f" for {found.backend}" if found.backend else ""
-    lacking = ", ".join(found.lacking)
-    engine = Engine(
-        _LLAMA,
-        f"{_PACKAGES[_LLAMA][0]} {version}{built_for}" if version else None,
-        f"the device's {VENV} is without {lacking}: {remedy} brings it up to date" if lacking else None,
-    )
-    return Engines((engine,), f"{found.python} in {target.root}/{VENV}")
+    versions = {_LLAMA: (found.llama_cpp_version, built_for), _ONNX: (found.onnxruntime_version, "")}
+    engines = []
+    for name, (version, suffix) in versions.items():
+        package = _PACKAGES[name][0]
+        pin = next((pin for pin in found.lacking if pin.startswith(f"{package}==")), None)
+        behind = f"the device's {VENV} is without {pin}: {remedy} brings it up to date" if pin else None
+        engines.append(Engine(name, f"{package} {version}{suffix}" if version else None, behind))
+    return Engines(tuple(engines), f"{found.python} in {target.root}/{VENV}")
 
 
 def _native(facts: DeviceFacts) -> Engine:

@@ -139,6 +139,7 @@ def test_what_happens_outside_the_measured_span_does_not_count(changed):
         ("wrong_backend", {"n_gpu_layers": 99}, {"n_gpu_layers": 0}),
         ("wrong_backend", {"n_gpu_layers": -1}, {"n_gpu_layers": 0}),
         ("wrong_backend", {}, {"n_gpu_layers": 31, "backend": "CUDA"}),
+        ("wrong_backend", {}, {"providers_asked": ["CUDA", "CPU"], "nodes_by_provider": {"CPU": 3}}),
         ("wrong_settings", {"cache_type_k": "q8_0"}, {}),
         ("wrong_settings", {"flash_attn": "off"}, {}),
     ],
