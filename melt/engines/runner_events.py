@@ -129,10 +129,17 @@ class _Reader:
         if batch < 1:
             raise _Contradiction("batch is 0")
         _in_order([t for pair in zip(t0_ns, t1_ns, strict=True) for t in pair], "requests overlap or go backwards")
-        inference = Inference(**_repetition(event), t0_ns=t0_ns, t1_ns=t1_ns, batch=batch)
-        if t0_ns:
-            self._windows.append(_window("inference", {"t0_ns": t0_ns[0], "t1_ns": t1_ns[-1]}, event))
-        self._inferences.append(inference)
+        found = Inference(**_repetition(event), t0_ns=t0_ns, t1_ns=t1_ns, batch=batch)
+        before = self._inferences[-1] if self._inferences else None
+        if before is not None and _key(before) == _key(found):
+            # A line holds so many times and no more: this one goes on with the repetition.
+            _in_order((*before.t1_ns[-1:], *t0_ns[:1]), "requests overlap or go backwards")
+            found = replace(found, t0_ns=before.t0_ns + t0_ns, t1_ns=before.t1_ns + t1_ns)
+            self._inferences.pop()
+            self._windows = [w for w in self._windows if w.phase != "inference" or _key(w) != _key(found)]
+        if found.t0_ns:
+            self._windows.append(_window("inference", {"t0_ns": found.t0_ns[0], "t1_ns": found.t1_ns[-1]}, event))
+        self._inferences.append(found)
 
     def on_operators(self, event: Mapping[str, Any]) -> None:
         try:
@@ -165,6 +172,10 @@ def _window(
     _in_order((t0_ns, t1_ns), "it ended before it began")
     window = Window(phase=phase, t0_ns=t0_ns, t1_ns=t1_ns, n_tokens=n_tokens, depth=depth)
     return replace(window, **_repetition(event)) if event else window
+
+
+def _key(one: Window | Inference) -> tuple[int | None, bool]:
+    return one.repetition, one.warmup
 
 
 def _repetition(event: Mapping[str, Any]) -> dict[str, Any]:
