@@ -87,11 +87,6 @@ class Cost:
     unit: str
     run_id: str
 
-    @property
-    def slowdown(self) -> float:
-        """How many times slower the phase was."""
-        return self.unprofiled / self.profiled
-
 
 def operator_trace(profile: Profile) -> Trace:
     """Return a row for each time that a node was computed, by when that began."""

@@ -35,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--profile",
         action="store_true",
-        help="where the time of a run under the profiler went (`melt run --profile`), by operator and part of the model",
+        help="where the time of a run under the profiler (`melt run --profile`) went: operators, parts of the model",
     )
     parser.add_argument(
         "--by",

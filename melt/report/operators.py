@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from melt.analysis.operators import KEYS, Cost, Phase, Profiler
+from melt.analysis.operators import KEYS, Cost, Phase, Profiler, Row
 from melt.errors import UsageError
 from melt.report.table import render_table
 from melt.report.words import counted, joined
@@ -50,22 +50,21 @@ def _by_phase(told: Told) -> Iterator[tuple[str, Sequence[Phase]]]:
 
 def _table(by: str, phase: Phase, fmt: str, top: int | None) -> str:
     names, _ = KEYS[by]
-    per_token = phase.name == "decode" and phase.n_tokens
+    per_token = phase.n_tokens if phase.name == "decode" else None
     headers = (*names, "share", "per token" if per_token else "total", "count", "mean")
-    n_each = phase.n_tokens if per_token else 1
     shown = phase.rows if top is None else phase.rows[:top]
-    rows = [
-        [*(word or "-" for word in row.key), human(row.share, "ratio"), human(row.total_s / (n_each or 1), "s")]
-        + [str(row.count), human(row.mean_s, "s")]
-        for row in shown
-    ]
     left = phase.rows[len(shown) :]
+    rows = [_row([word or "-" for word in row.key], [row], per_token) for row in shown]
     if left:
-        share, total_s, count = (sum(getattr(row, name) for row in left) for name in ("share", "total_s", "count"))
-        rest = [f"{len(left)} more", *[""] * (len(names) - 1), human(share, "ratio"), human(total_s / (n_each or 1), "s")]
-        rows.append([*rest, str(count), human(total_s / count, "s")])
-    first = len(names)
-    return render_table(f"{phase.name.capitalize()} by {by}", headers, rows, fmt, numeric=range(first, first + 4))
+        rows.append(_row([f"{len(left)} more", *[""] * (len(names) - 1)], left, per_token))
+    numeric = range(len(names), len(headers))
+    return render_table(f"{phase.name.capitalize()} by {by}", headers, rows, fmt, numeric=numeric)
+
+
+def _row(words: Sequence[str], members: Sequence[Row], per_token: int | None) -> list[str]:
+    total_s, count = sum(row.total_s for row in members), sum(row.count for row in members)
+    share = human(sum(row.share for row in members), "ratio")
+    return [*words, share, human(total_s / (per_token or 1), "s"), str(count), human(total_s / count, "s")]
 
 
 def _remarks(told: Told, fmt: str) -> str:
@@ -90,9 +89,9 @@ def _inside(told: Told) -> Iterator[str]:
 def _cost(told: Told) -> Iterator[str]:
     known = {cost.phase for cost in told.costs}
     for cost in told.costs:
-        times = f"{cost.slowdown:.2f} times" if cost.slowdown < 10 else f"{cost.slowdown:.0f} times"
-        rates = f"{human(cost.profiled, cost.unit)} with it, {human(cost.unprofiled, cost.unit)} without"
-        yield f"{cost.phase}: the profiler made it {times} slower ({rates}, run {cost.run_id})"
+        slow, fast = human(cost.profiled, cost.unit), human(cost.unprofiled, cost.unit)
+        share = human(cost.profiled / cost.unprofiled, "ratio")
+        yield f"{cost.phase}: {slow} under the profiler, {share} of the {fast} without it in run {cost.run_id}"
     unknown = [phase.name for phase in next(iter(told.phases.values()), ()) if phase.name not in known]
     if unknown:
         yield (
@@ -145,7 +144,6 @@ def _document(told: Told) -> dict[str, Any]:
                 "profiled": cost.profiled,
                 "unprofiled": cost.unprofiled,
                 "unit": cost.unit,
-                "slowdown": cost.slowdown,
                 "run_id": cost.run_id,
             }
             for cost in told.costs
