@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import operator
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
@@ -17,6 +18,7 @@ _NOT_PERFORMANCE = ("timeout_s", "trip_c", "trip_defaults")
 _COMPARED_SETTINGS = tuple(
     field.name for field in dataclasses.fields(Settings) if field.name not in (*_NOT_PERFORMANCE, "threads")
 )
+_settings = operator.attrgetter(*_COMPARED_SETTINGS)
 _CONDITIONS = tuple(field.name for field in dataclasses.fields(Conditions))
 
 
@@ -32,10 +34,14 @@ def _quant(start: RunStart) -> str:
     return start.spec.quant or start.artifact.quant or "as it is"
 
 
+def _by_cluster(start: RunStart) -> dict[str, Hashable]:
+    """Return the settings that a cluster's name stands for: its CPUs are other ones on every device."""
+    return {} if start.spec.conditions.cluster is None else {"affinity": None}
+
+
 def _setting(start: RunStart, name: str) -> Hashable:
-    """Return what was asked for. CPUs that a cluster's name stands for are other ones on every device."""
-    by_cluster = name == "affinity" and start.spec.conditions.cluster is not None
-    return None if by_cluster else getattr(start.spec.settings, name)
+    """Return what was asked for."""
+    return _by_cluster(start).get(name, getattr(start.spec.settings, name))
 
 
 def _asked(start: RunStart) -> Conditions:
@@ -157,7 +163,8 @@ def asked(start: RunStart, by: By) -> dict[str, Hashable]:
     start = _common(start, by)
     free = _free(by)
     aspects = {name: key(start) for name, (key, _) in _ASPECTS.items() if name not in free}
-    return aspects | {name: _setting(start, name) for name in _COMPARED_SETTINGS if name not in free}
+    settings = {**dict(zip(_COMPARED_SETTINGS, _settings(start.spec.settings), strict=True)), **_by_cluster(start)}
+    return aspects | {name: value for name, value in settings.items() if name not in free}
 
 
 def asked_label(start: RunStart, name: str) -> str:

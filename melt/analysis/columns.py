@@ -22,7 +22,7 @@ _OF_THE_FILE: Mapping[str, tuple[Info, Callable[[Artifact], float | None]]] = Ma
 )
 """Rows that are facts of the model file: exact, hence never judged."""
 
-_ELECTRICAL = frozenset({"w", "j", "j/tok", "tok/j", "c_coulomb", "responses", "j*s", "gco2e"})
+_ELECTRICAL = frozenset({"w", "j", "j/tok", "j/inference", "tok/j", "c_coulomb", "responses", "j*s", "gco2e"})
 """Units of what is worth as much as its meter covers: the watts of a chip are not those of a board."""
 RECKONED: Mapping[str, str] = MappingProxyType(
     {

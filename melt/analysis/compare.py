@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar
 
 from melt.analysis import alike, derived, efficiency
@@ -29,6 +29,12 @@ DEFAULT = (
     "ttft_s",
     "tpot_s",
     "itl_p95_s",
+    "first_inference_s",
+    "inference_p50_s",
+    "inference_p90_s",
+    "inference_p99_s",
+    "inferences_per_s",
+    "items_per_s",
     "load_s",
     "peak_rss_bytes",
     "file_bytes",
@@ -40,6 +46,7 @@ DEFAULT = (
     "recovery_s",
     "power_mean_w",
     "energy_per_token_j",
+    "energy_per_inference_j",
     "energy_response_j",
     "charge_response_coulomb",
     "responses_per_battery",
@@ -190,7 +197,7 @@ def _group(
     base = next((i for i, runs in enumerate(columns) if any(map(is_believed, runs))), 0)
     sessions = [by_session(runs) for runs in columns]
     ids = [[[bundle.start.spec.run_id for bundle in runs] for runs in column] for column in sessions]
-    rows = (Row(name, info(name), _cells(name, ids, base, figures)) for name in metrics)
+    rows = (Row(name, info(name), _cells(name, ids, base, figures)) for name in metrics if figures.values(name))
     bundles = [bundle for runs in columns for bundle in runs]
     return Group(
         label=label,
@@ -213,25 +220,30 @@ def _column(bundles: Sequence[RunBundle], sessions: Sequence[Sequence[RunBundle]
 
 
 def _cells(metric: str, columns: Sequence[_Sessions], base: int, figures: Columns) -> tuple[Cell, ...]:
-    exact = is_exact(metric)
     scopes = [_those_of(figures.scopes(metric), column) for column in columns]
     # The median of a board's watts and of its chip's would be those of neither.
     sessions = [
         _session_values(column, figures.values(metric)) if len(set(scope)) < 2 else []
         for column, scope in zip(columns, scopes, strict=True)
     ]
-    cells = (
-        Cell(summarize(values))
-        if i == base or info(metric).unit in NO_RATIO or set(scopes[i]) != set(scopes[base])
-        else _cell(sessions[base], values, exact)
-        for i, values in enumerate(sessions)
-    )
-    return tuple(
-        replace(cell, uncertainty=median_of(_those_of(figures.uncertainties(metric), columns[i])))
-        if cell.summary
-        else cell
-        for i, cell in enumerate(cells)
-    )
+    summaries = [summarize(values) for values in sessions]
+    first = summaries[base]
+
+    def cell(i: int) -> Cell:
+        own = summaries[i]
+        if own is None:
+            return Cell(None)
+        bare = Cell(own, uncertainty=median_of(_those_of(figures.uncertainties(metric), columns[i])))
+        comparable = set(scopes[i]) == set(scopes[base]) and info(metric).unit not in NO_RATIO
+        if i == base or not comparable or first is None or first.median <= 0:
+            return bare
+        difference = own.median / first.median - 1
+        if is_exact(metric):
+            return Cell(own, difference)
+        judgement = judge_difference(sessions[base], sessions[i])
+        return Cell(own, difference, judgement, detectable_effect(first, own), bare.uncertainty)
+
+    return tuple(map(cell, range(len(columns))))
 
 
 def _session_values(sessions: _Sessions, values: Mapping[str, float]) -> list[float]:
@@ -261,16 +273,6 @@ def _unlike_meters(bundles: Sequence[RunBundle], metrics: Sequence[str], by: str
         f"{why}, so no difference is shown between them, nor a figure over several: {listed}."
         for listed, why in told.items()
     ]
-
-
-def _cell(base: Sequence[float], values: Sequence[float], exact: bool) -> Cell:
-    own, first = summarize(values), summarize(base)
-    if own is None or first is None or first.median <= 0:
-        return Cell(own)
-    difference = own.median / first.median - 1
-    if exact:
-        return Cell(own, difference)
-    return Cell(own, difference, judge_difference(base, values), detectable_effect(base, values))
 
 
 def _closeness(groups: Iterable[Group], bundles: Iterable[RunBundle]) -> tuple[str, ...]:

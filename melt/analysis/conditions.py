@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 from melt.analysis.channels import is_renewal
 from melt.analysis.evidence import Evidence
+from melt.analysis.names import PHASE_OF
 from melt.analysis.series import Series, find
 from melt.analysis.statistics import variation
 from melt.analysis.trend import trend
@@ -20,6 +21,8 @@ LIKENESS = 0.3
 """How much of its luck a repetition is taken to share with the one before: heat and neighbours outlast one."""
 
 _CPU = "CPUExecutionProvider"
+
+_OF_ONNX_RUNTIME = ("graph_optimization", "arena", "io_binding")
 
 Check = Callable[[Evidence], Reason | None]
 
@@ -57,12 +60,24 @@ def _idle_providers(asked: object, ran: Mapping[str, object]) -> Reason | None:
     return Reason(code="wrong_backend", message=message)
 
 
+def _wrong_provider(seen: Evidence) -> Reason | None:
+    """The execution provider that was to come first runs no node. That some fall back is told, and no doubt."""
+    asked, nodes = seen.start.spec.settings.providers[0], seen.used.get("nodes_by_provider")
+    if not isinstance(nodes, Mapping) or not nodes or nodes.get(asked):
+        return None
+    where = ", ".join(f"{count} on {name}" for name, count in nodes.items())
+    return Reason(code="wrong_backend", message=f"{asked} was asked for and runs no node of the model: {where}")
+
+
 def wrong_settings(seen: Evidence) -> Reason | None:
     """The engine did not take a setting that changes what is computed."""
     settings = seen.start.spec.settings
     asked: Mapping[str, object] = {"cache_type_k": settings.cache_type_k, "cache_type_v": settings.cache_type_v}
     if settings.flash_attn != "auto":
         asked = {**asked, "flash_attn": settings.flash_attn}
+    asked = {**asked, **{name: getattr(settings, name) for name in _OF_ONNX_RUNTIME}}
+    if settings.inter_op_threads is not None:
+        asked = {**asked, "inter_op_threads": settings.inter_op_threads}
     wrong = [
         f"{key} {value}, used {used}"
         for key, value in asked.items()
@@ -110,10 +125,10 @@ def cache_not_cold(seen: Evidence) -> Reason | None:
 
 
 def too_few_repetitions(seen: Evidence) -> Reason | None:
-    """There are not enough repetitions to notice a disturbed one. A sustained one repeats its request within itself."""
+    """There are not enough repetitions to notice a disturbed one. One that lasts repeats its request within itself."""
     n, least = len(seen.repetitions), seen.thresholds.repetitions_min
-    requests = sum(len(r.generations) for r in seen.repetitions)
-    if n >= least or (seen.start.spec.workload.kind == "sustained" and requests >= least):
+    requests = sum(len(r.generations) + sum(len(one.t1_ns) for one in r.inferences) for r in seen.repetitions)
+    if n >= least or (seen.start.spec.workload.duration_s is not None and requests >= least):
         return None
     message = f"{n} measured repetition{'' if n == 1 else 's'}: under {least}, a disturbed one goes unnoticed"
     return Reason(code="too_few_repetitions", message=message, figures={"repetitions": n})
@@ -126,7 +141,7 @@ def unstable(seen: Evidence) -> Reason | None:
     worst = max(found, key=lambda name: found[name], default=None)
     if worst is None or found[worst] <= most:
         return None
-    phase = worst.removesuffix("_tps")
+    phase = PHASE_OF[worst]
     message = f"the repetitions' {phase} rates vary by {100 * found[worst]:.1f} % (CV), over {100 * most:.3g} %"
     return Reason(code="unstable", message=message, figures={"cv": found[worst]})
 
@@ -145,7 +160,7 @@ def drift(seen: Evidence) -> Reason | None:
     if worst is None or abs(found[worst][0]) < seen.thresholds.drift_ratio:
         return None
     share, p = found[worst]
-    phase, way = worst.removesuffix("_tps"), "fell" if share < 0 else "rose"
+    phase, way = PHASE_OF[worst], "fell" if share < 0 else "rose"
     message = f"the {phase} rate {way} by {100 * abs(share):.1f} % from the first to the last repetition (p = {p:.2g})"
     return Reason(code="drift", message=message, figures={"change": share, "p": p})
 

@@ -36,6 +36,8 @@ NAMES = (
 
 CARBON = "carbon_response_g"
 _RESPONSE = "energy_response_j"
+_INFERENCE = "energy_per_inference_j"
+"""A single-shot model's response is one inference."""
 NO_GRID = "no grid intensity was given: --grid"
 NOT_THE_DEVICE = "its meter does not cover the whole device"
 NO_BATTERY = "no battery says what it holds"
@@ -61,16 +63,19 @@ def derived(
     span = repetition.span
     if span is None:
         return {}
-    response = response_energy(account, repetition, start.spec.workload)
+    if start.spec.workload.kind == "inference":
+        response, delay, own = known[_INFERENCE], known["inference_p50_s"], {}
+    else:
+        response, delay = response_energy(account, repetition, start.spec.workload), known["e2e_s"]
+        own = {"tokens_per_j": tokens_per_joule(known["energy_per_token_j"]), _RESPONSE: response}
     battery = start.device.battery
     volts = _measured_volts(traces, span)
     return {
         "power_peak_w": power_peak(account, span),
-        "tokens_per_j": tokens_per_joule(known["energy_per_token_j"]),
-        _RESPONSE: response,
+        **own,
         "charge_response_coulomb": response_charge(response, battery, volts),
         "responses_per_battery": responses_per_battery(response, battery, volts),
-        "energy_delay_js": energy_delay(response, known["e2e_s"]),
+        "energy_delay_js": energy_delay(response, delay),
         CARBON: carbon(response, start.spec.grid),
     }
 
@@ -154,7 +159,7 @@ def carbon(response: Figure, grid: Grid | None) -> Figure:
 
 def with_grid(bundle: RunBundle, grid: Grid) -> RunBundle:
     """Return a run with another grid's intensity: a reckoning, and no measurement, so that it can be made later."""
-    responses = {m.repetition: m for m in bundle.metrics if m.name == _RESPONSE}
+    responses = {m.repetition: m for m in bundle.metrics if m.name in (_RESPONSE, _INFERENCE)}
     metrics = tuple(
         to_metric(CARBON, carbon(_figure(responses[m.repetition]), grid), m.repetition)
         if m.name == CARBON and m.repetition in responses

@@ -17,11 +17,15 @@ from melt.analysis.repetitions import Repetition
 from melt.analysis.series import Span
 from melt.records import Metric, Reason, Window
 
-PHASES = ("load", "prefill", "decode")
+PHASES = ("load", "prefill", "decode", "inference")
 
 _SOURCE = "sensor"
 _NO_REST = "power at rest is not known"
-_PER_TOKEN = {"decode": "energy_per_token", "prefill": "energy_per_prompt_token"}
+_PER_TOKEN = {
+    "decode": "energy_per_token",
+    "prefill": "energy_per_prompt_token",
+    "inference": "energy_per_inference",
+}
 _WORTH_NAMING = 0.1
 """Terms under a tenth of the largest change the sum by half a per cent."""
 
@@ -35,19 +39,27 @@ class Account:
 
 
 def energy(account: Account, repetition: Repetition) -> dict[str, Figure]:
-    """Return the energy of prefill and decode and of their tokens, gross and net, and the mean power."""
+    """Return the energy of prefill and decode and of their tokens, or of requests; gross and net, and mean power."""
     span = repetition.span
     if span is None:
         return {}
     whole = _over(account, [span])
     figures = {"power_mean_w": figure_of(account, whole, 1 / _length_s(span))}
+    if repetition.inferences:
+        n_requests = sum(len(one.t1_ns) for one in repetition.inferences)
+        return figures | phase_energy(account, "inference", repetition.phase("inference"), n_requests)
     for phase in ("prefill", "decode"):
         figures |= phase_energy(account, phase, repetition.phase(phase))
     return figures
 
 
-def phase_energy(account: Account, phase: str, windows: Sequence[Window]) -> dict[str, Figure]:
-    """Return the energy of a phase's windows, gross and net, and what a token took, where it has tokens."""
+def phase_energy(
+    account: Account, phase: str, windows: Sequence[Window], n_requests: int | None = None
+) -> dict[str, Figure]:
+    """Return the energy of a phase's windows, gross and net, and what a token took, where it has tokens.
+
+    With `n_requests`, what a request took.
+    """
     gross: Integral | Reason = Reason(code="no_phase", message=f"the workload has no {phase} phase")
     if windows and isinstance(account.meter, Meter):
         gross = _over(account, [(w.t0_ns, w.t1_ns) for w in windows])
@@ -60,7 +72,7 @@ def phase_energy(account: Account, phase: str, windows: Sequence[Window]) -> dic
         f"energy_{phase}_net_j": with_remark(figure_of(account, above), unsteady),
     }
     if phase in _PER_TOKEN:
-        n_tokens = sum(w.n_tokens or 0 for w in windows)
+        n_tokens = sum(w.n_tokens or 0 for w in windows) if n_requests is None else n_requests
         name = _PER_TOKEN[phase]
         figures[f"{name}_j"] = _per(account, gross, n_tokens)
         figures[f"{name}_net_j"] = with_remark(_per(account, above, n_tokens), unsteady)

@@ -15,6 +15,8 @@ from melt.analysis.energy_checks import energy_reasons
 from melt.analysis.evidence import Evidence
 from melt.analysis.figures import NOT_REACHED, Figure, median_figure, to_metric, with_remark
 from melt.analysis.heat import ONLY_WHERE_TOLD, heat_figures, main_curve
+from melt.analysis.latency import NAMES as OF_INFERENCE
+from melt.analysis.latency import OF_TOKENS, RATE, first, inference_trace, latency, percentiles
 from melt.analysis.memory import engine_memory, peak_memory
 from melt.analysis.meter import find_meter, without_meter
 from melt.analysis.metered import NOT_METERED, Metered, on_device_clock
@@ -58,6 +60,12 @@ class Evaluation:
     reasons: tuple[Reason, ...]
     used: Mapping[str, object]
     metered: Metered = NOT_METERED
+    inference_trace: Trace | None = None
+
+    @property
+    def request_traces(self) -> tuple[Trace, ...]:
+        """The times of every token, or of every request of a single-shot model."""
+        return (self.token_trace,) if self.inference_trace is None else (self.inference_trace,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +102,7 @@ def evaluate(
     `recording` is what an external meter saw, or why nobody can read it.
     """
     windows = tuple(sorted(report.windows, key=lambda w: (w.t0_ns, w.t1_ns)))
-    repetitions = repetitions_of(windows, report.generations) or sampled_repetitions(report.samples)
+    repetitions = repetitions_of(windows, report.generations, report.inferences) or sampled_repetitions(report.samples)
     measured = tuple(r for r in repetitions if not r.warmup)
     span, thresholds = _measured_span(measured), start.spec.thresholds
     metered = _metered(recording, span, thresholds)
@@ -128,7 +136,7 @@ def evaluate(
                 events=tuple(events),
                 traces=material.traces,
                 repetitions=measured,
-                rates={name: _values(per_repetition, name) for name in _RATES},
+                rates={name: _values(per_repetition, name) for name in _rates_of(start)},
                 overhead=material.overhead,
                 torn=torn,
                 energy=material.against,
@@ -146,7 +154,16 @@ def evaluate(
         reasons=reasons,
         used=report.used,
         metered=metered,
+        inference_trace=inference_trace(report.inferences) if _is_single_shot(start) else None,
     )
+
+
+def _is_single_shot(start: RunStart) -> bool:
+    return start.spec.workload.kind == "inference"
+
+
+def _rates_of(start: RunStart) -> tuple[str, ...]:
+    return (RATE,) if _is_single_shot(start) else _RATES
 
 
 def _metrics(material: _Material, per_repetition: Sequence[Mapping[str, Figure]]) -> tuple[Metric, ...]:
@@ -160,12 +177,15 @@ def _metrics(material: _Material, per_repetition: Sequence[Mapping[str, Figure]]
 def _repetition_figures(material: _Material, repetition: Repetition) -> dict[str, Figure]:
     """Return the figures that each repetition has of its own."""
     workload, report = material.start.spec.workload, material.report
-    if report.samples:
+    if _is_single_shot(material.start):
+        figures = latency(repetition)
+    elif report.samples:
         return dict(sampled_rates(report.samples, repetition.index, workload, str(report.used.get("runner"))))
-    figures = rates(repetition, workload)
-    decode_tps = figures["decode_tps"].value
-    figures["mbu_ratio"] = mbu(material.start, report.used, repetition.phase("decode"), decode_tps)
-    figures |= utilisation(material.start, report.used, repetition)
+    else:
+        figures = rates(repetition, workload)
+        decode_tps = figures["decode_tps"].value
+        figures["mbu_ratio"] = mbu(material.start, report.used, repetition.phase("decode"), decode_tps)
+        figures |= utilisation(material.start, report.used, repetition)
     span = repetition.span
     if span is not None:
         figures["peak_rss_bytes"] = peak_memory(material.traces, span)
@@ -181,15 +201,21 @@ def _summary_figures(material: _Material, per_repetition: Sequence[Mapping[str, 
     """Return the run's own figures: medians over repetitions, but extremes and pooled gaps where those mean more."""
     workload = material.start.spec.workload
     not_reached = UNTIMED if material.report.samples else NOT_REACHED
-    names = [name for name in METRICS if name not in ONLY_WHERE_TOLD]
+    foreign = OF_TOKENS if _is_single_shot(material.start) else OF_INFERENCE
+    names = [name for name in METRICS if name not in ONLY_WHERE_TOLD and name not in foreign]
     figures = {name: median_figure([f[name] for f in per_repetition if name in f], not_reached) for name in names}
     load = [w.duration_s for w in material.windows if w.phase == "load"]
     figures["load_s"] = Figure(sum(load)) if load else Figure(None, not_reached)
-    no_gaps = not_reached if workload.n_gen > 1 else "the workload decodes nothing"
-    figures |= itl_percentiles([g for r in material.repetitions for g in r.generations], no_gaps)
+    if _is_single_shot(material.start):
+        measured = [one for r in material.repetitions for one in r.inferences]
+        figures |= percentiles(measured) | first(material.report.inferences, measured)
+    else:
+        no_gaps = not_reached if workload.n_gen > 1 else "the workload decodes nothing"
+        figures |= itl_percentiles([g for r in material.repetitions for g in r.generations], no_gaps)
     figures["peak_rss_bytes"] = peak_memory(material.traces, None, material.max_rss_bytes)
     figures["memory_pressure_ratio"] = memory_pressure(figures["peak_rss_bytes"], material.start.device)
-    figures |= engine_memory(material.report.memory, material.start.artifact)
+    memory = engine_memory(material.report.memory, material.start.artifact)
+    figures |= {name: figure for name, figure in memory.items() if name not in foreign}
     span = _whole_span(material)
     if span is not None:
         figures |= thermal(material.traces, span) | warming(material.traces, span)

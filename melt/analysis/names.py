@@ -25,6 +25,13 @@ METRICS = MappingProxyType(
         "itl_p95_s": Info("s", "ITL p95", -1),
         "itl_p99_s": Info("s", "ITL p99", -1),
         "e2e_s": Info("s", "E2E latency", -1),
+        "first_inference_s": Info("s", "first inference", -1),
+        "first_inference_ratio": Info("ratio", "first of p50", -1),
+        "inference_p50_s": Info("s", "latency p50", -1),
+        "inference_p90_s": Info("s", "latency p90", -1),
+        "inference_p99_s": Info("s", "latency p99", -1),
+        "inferences_per_s": Info("inferences/s", "throughput", 1),
+        "items_per_s": Info("items/s", "items of a batch", 1),
         "prefill_tps": Info("tok/s", "prefill", 1),
         "decode_tps": Info("tok/s", "decode", 1),
         "burst_tps": Info("tok/s", "burst", 1),
@@ -59,6 +66,10 @@ METRICS = MappingProxyType(
         "energy_per_prompt_token_net_j": Info("j/tok", "energy per prompt token, net", -1),
         "energy_per_token_j": Info("j/tok", "energy per token", -1),
         "energy_per_token_net_j": Info("j/tok", "energy per token, net", -1),
+        "energy_inference_j": Info("j", "energy inference", -1),
+        "energy_inference_net_j": Info("j", "energy inference, net", -1),
+        "energy_per_inference_j": Info("j/inference", "energy per inference", -1),
+        "energy_per_inference_net_j": Info("j/inference", "energy per inference, net", -1),
         "energy_counter_j": Info("j", "energy by charge counter", -1),
         "tokens_per_j": Info("tok/j", "decoded tokens per joule", 1),
         "energy_response_j": Info("j", "energy per response", -1),
@@ -72,3 +83,6 @@ METRICS = MappingProxyType(
     }
 )
 """In the order in which a report shows them."""
+
+PHASE_OF = MappingProxyType({"prefill_tps": "prefill", "decode_tps": "decode", "inferences_per_s": "inference"})
+"""Rates by which repetitions, sessions and nights are judged, and what each is the rate of."""

@@ -7,8 +7,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from melt.analysis.columns import DocumentFigures
+from melt.analysis.latency import RATE
+from melt.analysis.names import METRICS, PHASE_OF
 from melt.analysis.sessions import is_believed
-from melt.analysis.trend import Point, block_trend
+from melt.analysis.trend import MIN_BLOCKS, Point, block_trend
 from melt.plan.expand import Cell, cell_of
 from melt.records import Reason, RunSpec
 from melt.traces import Figures, RunBundle
@@ -49,15 +51,17 @@ class OrderEffect:
 
 
 def main_rate(spec: RunSpec) -> str:
-    """Return the metric that a cell is run for: decode where it decodes, else prefill."""
+    """Return the metric that a cell is run for: inferences of a single-shot model; decode where it decodes; prefill."""
     workload = spec.workload
+    if workload.kind == "inference":
+        return RATE
     # The first token of an answer comes out of the prefill: one alone has no rate.
     n_free = 1 if workload.n_prompt or workload.prompts else 0
     return "decode_tps" if workload.n_gen > n_free else "prefill_tps"
 
 
 def session_rate(bundle: RunBundle) -> float | None:
-    """Return a run's main rate in tokens a second; None where it has none or is not to be believed."""
+    """Return a run's main rate, in tokens or inferences a second; None where it has none or is not to be believed."""
     return _rates([bundle]).get(bundle.start.spec.run_id)
 
 
@@ -140,6 +144,8 @@ def _parts(bundles: Iterable[RunBundle], rates: Mapping[str, float]) -> list[lis
 
 
 def _effect(part: Sequence[RunBundle], rates: Mapping[str, float]) -> OrderEffect | None:
+    if len({bundle.start.spec.block for bundle in part}) < MIN_BLOCKS:
+        return None
     first_ns = part[0].start.started_utc_ns
     cells: dict[tuple[Cell, bool], dict[int, Point]] = {}
     for bundle in part:
@@ -194,8 +200,9 @@ def _reference(part: Sequence[RunBundle], rates_of: Mapping[str, float], many: b
     spec, device = runs[0].start.spec, runs[0].start.device.name
     change = "" if len(rates) < 2 else f", {100 * (rates[-1] / rates[0] - 1):+.1f} % from the first to the last"
     listed = ", ".join(f"{rate:.4g}" for rate in rates)
-    phase = main_rate(spec).removesuffix("_tps")
-    return f"Reference runs on {device}{_in_sweep(spec.sweep_id, many)} ({spec.label}): {phase} {listed} tok/s{change}."
+    wanted = main_rate(spec)
+    phase, unit = PHASE_OF[wanted], METRICS[wanted].unit
+    return f"Reference runs on {device}{_in_sweep(spec.sweep_id, many)} ({spec.label}): {phase} {listed} {unit}{change}."
 
 
 def _in_sweep(sweep_id: str, many: bool) -> str:

@@ -15,7 +15,9 @@ from melt.verdicts import changed
 
 def judged_by(bundles: Iterable[RunBundle]) -> tuple[str, ...]:
     """Say by which thresholds the verdicts are where these are not melt's own, and where they are not the same."""
-    runs = Counter(_in_order(bundle.start.spec.thresholds) for bundle in bundles)
+    runs: Counter[Thresholds] = Counter()
+    for thresholds, n in Counter(bundle.start.spec.thresholds for bundle in bundles).items():
+        runs[_in_order(thresholds)] += n
     if set(runs) == {Thresholds()}:
         return ()
     told = [f"{n} by {changed(one) or 'the defaults'}" for one, n in runs.items()]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from melt.analysis.series import Span
-from melt.engines.base import Generation
+from melt.engines.base import Generation, Inference
 from melt.records import Stream, Window
 from melt.traces import Trace
 
@@ -24,6 +24,7 @@ class Repetition:
     warmup: bool
     windows: tuple[Window, ...]
     generations: tuple[Generation, ...]
+    inferences: tuple[Inference, ...] = ()
 
     @property
     def span(self) -> Span | None:
@@ -37,17 +38,21 @@ class Repetition:
         return [w for w in self.windows if w.phase == name and w.t1_ns > w.t0_ns]
 
 
-def repetitions_of(windows: Iterable[Window], generations: Iterable[Generation]) -> list[Repetition]:
+def repetitions_of(
+    windows: Iterable[Window], generations: Iterable[Generation], inferences: Iterable[Inference] = ()
+) -> list[Repetition]:
     """Put windows and requests together by repetition, warm-ups first."""
-    windows, generations = list(windows), list(generations)
+    windows, generations, inferences = list(windows), list(generations), list(inferences)
     keys = {(w.warmup, w.repetition) for w in windows if w.repetition is not None}
     keys |= {(g.warmup, g.repetition) for g in generations}
+    keys |= {(i.warmup, i.repetition) for i in inferences if i.t0_ns}
     return [
         Repetition(
             index=index,
             warmup=warmup,
             windows=tuple(w for w in windows if (w.warmup, w.repetition) == (warmup, index)),
             generations=tuple(g for g in generations if (g.warmup, g.repetition) == (warmup, index)),
+            inferences=tuple(i for i in inferences if (i.warmup, i.repetition) == (warmup, index)),
         )
         for warmup, index in sorted(keys, key=lambda key: (not key[0], key[1]))
     ]

@@ -60,14 +60,16 @@ def ratio_interval(a: Sample, b: Sample) -> tuple[float, float]:
 
     The order of sessions does not matter, and the interval of a to b is the inverse of that of b to a.
     """
-    first, second = sorted((_in_order(a), _in_order(b)), key=_rank)
+    a, b = _in_order(a), _in_order(b)
+    rank_a, rank_b = _rank(a), _rank(b)
+    first, second = (a, b) if rank_a <= rank_b else (b, a)
     times = min(map(_times, (a, b)))
     draws = np.log(_medians(second, times, _SEEDS[1])) - np.log(_medians(first, times, _SEEDS[0]))
     low, high = _ends(draws)
-    if _rank(first) == _rank(second):
+    if rank_a == rank_b:
         high = max(-low, high)
         low = -high
-    elif _rank(first) != _rank(_in_order(a)):
+    elif first is b:
         low, high = -high, -low
     return math.exp(min(low, _MOST_LOG)), math.exp(min(high, _MOST_LOG))
 
@@ -88,7 +90,7 @@ def _in_order(sample: Sample) -> Sample:
 
 def _rank(sample: Sample) -> tuple[int, list[float]]:
     """Tell two sides apart by what is in them, so that it does not matter which of them is named first."""
-    return sample.n, [float(value) for value in sample.values]
+    return sample.n, sample.values.tolist()
 
 
 def _times(sample: Sample) -> int:

@@ -42,6 +42,8 @@ def measured(values: Iterable[float | None]) -> list[float]:
 def median_of(values: Iterable[float | None]) -> float | None:
     """Return the median of what was measured, None when nothing was."""
     kept = measured(values)
+    if len(kept) == 1:
+        return kept[0]
     return median(kept) if kept else None
 
 
@@ -84,18 +86,14 @@ def variation(values: Sequence[float]) -> float | None:
     return math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1)) / abs(mean)
 
 
-def detectable_effect(a: Sequence[float], b: Sequence[float]) -> float | None:
-    """Return the smallest relative difference between two medians that these samples would show in 4 of 5 trials.
+def detectable_effect(a: Summary, b: Summary) -> float | None:
+    """Return the smallest relative difference between two medians that such samples would show in 4 of 5 trials.
 
     A fraction of a's median. The standard deviation of each side is taken from its MAD, the standard error of a median
     is 1.25 times that of a mean. None when a side has fewer than 3 values, or all of them are equal.
     """
-    if min(len(a), len(b)) < 3:
+    if min(a.n, b.n) < 3:
         return None
-    variance = 0.0
-    for side in (a, b):
-        middle = median(side)
-        sigma = _SIGMA_PER_MAD * median(abs(v - middle) for v in side)
-        variance += (_MEDIAN_INEFFICIENCY * sigma) ** 2 / len(side)
-    base = abs(median(a))
+    variance = sum((_MEDIAN_INEFFICIENCY * _SIGMA_PER_MAD * side.mad) ** 2 / side.n for side in (a, b))
+    base = abs(a.median)
     return _POWER_SIGMAS * math.sqrt(variance) / base if variance > 0 and base > 0 else None

@@ -15,8 +15,10 @@ from melt.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from melt.store.selection import Selection
     from melt.store.selectors import Selector
-    from melt.traces import RunBundle
+    from melt.store.store import Store
+    from melt.traces import Figures, RunBundle
 
 NAME = "compare"
 HELP = "set runs side by side; or judge B against A: regressed, improved, unchanged"
@@ -74,20 +76,27 @@ def _side_by_side(args: argparse.Namespace) -> int:
         if all(getattr(args, name) is None for name in _FILTERS):
             args.sweep = "last"
         selection = selection_from_args(args, store)
-        bundles = reckoned(args, store.bundles(selection))
+        bundles, figures = _runs(args, store, selection)
         doubtful = left_out_by(selection, store)
-    if not bundles and doubtful:
-        raise UsageError(f"no valid run matches (left out: {doubtful}): without --only-valid they are compared")
-    if not bundles:
-        raise UsageError("no run matches: `melt runs` lists what there is")
-    if selection.sweep is not None:
-        runs = "one run" if len(bundles) == 1 else f"{len(bundles)} runs"
-        print(f"comparing the {runs} of sweep {selection.sweep}", file=sys.stderr)
-    comparison = compare(bundles, by=args.by or "quant")
+        if not bundles and doubtful:
+            raise UsageError(f"no valid run matches (left out: {doubtful}): without --only-valid they are compared")
+        if not bundles:
+            raise UsageError("no run matches: `melt runs` lists what there is")
+        if selection.sweep is not None:
+            runs = "one run" if len(bundles) == 1 else f"{len(bundles)} runs"
+            print(f"comparing the {runs} of sweep {selection.sweep}", file=sys.stderr)
+        comparison = compare(bundles, by=args.by or "quant", figures=figures)
     say_left_out(doubtful)
     say_without_figures(bundles)
     print(render(comparison, args.output), end="")
     return 0
+
+
+def _runs(args: argparse.Namespace, store: Store, selection: Selection) -> tuple[list[RunBundle], Figures | None]:
+    """Return the runs in brief with the store's columns; whole, with the figures in them, where those change."""
+    if args.grid is None:
+        return store.briefs(selection)
+    return reckoned(args, store.bundles(selection)), None
 
 
 def _judge(args: argparse.Namespace) -> int:

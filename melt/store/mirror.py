@@ -32,6 +32,7 @@ _OF_RUNS = {
     schema.sweeps: (schema.sweeps.c.sweep_id, _RUNS.sweep_id),
     schema.devices: (schema.devices.c.device_id, _RUNS.device_id),
     schema.artifacts: (schema.artifacts.c.sha256, _RUNS.artifact_sha256),
+    schema.setups: (schema.setups.c.setup_sha256, _RUNS.setup_sha256),
     schema.quality: (schema.quality.c.artifact_sha256, _RUNS.artifact_sha256),
 }
 """Tables whose rows are of several runs: their key, and what a run has of it."""

@@ -18,6 +18,7 @@ from melt.records import Artifact, Metric, Reason, RunStart, RunStop, Window
 from melt.store import schema
 from melt.store.reviews import reviewed, row_of
 from melt.store.sessions import ensure_session
+from melt.store.setups import ensure_setup
 from melt.traces import RunBundle
 
 Values = dict[str, Any]
@@ -55,7 +56,7 @@ def insert_run(connection: Connection, bundle: RunBundle, digest: str) -> None:
     _insert_or_update(connection, schema.devices, "device_id", _device_row(start))
     _ensure_sweep(connection, start)
     session_id = ensure_session(connection, start)
-    row = _run_row(bundle, session_id, digest)
+    row = _run_row(bundle, session_id, digest) | {"setup_sha256": ensure_setup(connection, start, bundle.stop)}
     connection.execute(insert(schema.runs), row)
     insert_rows(connection, schema.metrics, run_id, map(_metric_row, _stored(bundle.metrics)))
     insert_rows(connection, schema.windows, run_id, map(to_dict, bundle.windows))

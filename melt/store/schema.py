@@ -6,9 +6,9 @@ describes every column for those who query.
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Double, ForeignKey, Index, Integer, MetaData, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Double, ForeignKey, Index, Integer, MetaData, Table, Text, text
 
-HEAD = "0006"
+HEAD = "0007"
 """The newest migration: a database at this revision needs no Alembic to be opened."""
 
 metadata = MetaData(
@@ -77,6 +77,13 @@ sessions = Table(
     Index(None, "uid", unique=True),
 )
 
+setups = Table(
+    "setups",
+    metadata,
+    Column("setup_sha256", Text, primary_key=True),
+    Column("setup_json", Text, nullable=False),
+)
+
 runs = Table(
     "runs",
     metadata,
@@ -111,6 +118,7 @@ runs = Table(
     Column("content_sha256", Text, nullable=False),
     Column("start_json", Text, nullable=False),
     Column("stop_json", Text, nullable=False),
+    Column("setup_sha256", Text),
     Index(None, "started_utc_ns"),
     Index(None, "sweep_id"),
     Index(None, "cell_key", "started_utc_ns"),
@@ -140,7 +148,14 @@ metrics = Table(
     Column("note", Text),
     Column("uncertainty", Double),
     Column("figures_json", Text),
-    Index(None, "name", "run_id"),
+    # All that a comparison asks of runs, in one stretch: whole runs' figures by name. `repetition`, which it holds as
+    # NULL only, is in it because SQLite looks it up in the table otherwise.
+    Index(
+        "ix_metrics_of_runs",
+        *("name", "run_id", "repetition", "value", "uncertainty"),
+        sqlite_where=text("repetition IS NULL AND value IS NOT NULL"),
+        postgresql_where=text("repetition IS NULL AND value IS NOT NULL"),
+    ),
     sqlite_with_rowid=False,
 )
 

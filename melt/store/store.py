@@ -18,6 +18,7 @@ from sqlalchemy import Row, Table, delete, func, insert, select
 from melt.errors import StoreError, UsageError
 from melt.records import Reason, Session
 from melt.store import schema
+from melt.store.columns import StoredFigures, briefs
 from melt.store.database import Database
 from melt.store.files import store_error
 from melt.store.layout import Layout
@@ -29,7 +30,7 @@ from melt.store.rows import bundle_of
 from melt.store.selection import Selection, begins_with, chosen_ids, select_runs
 from melt.store.sessions import last_session, last_used_utc_ns
 from melt.store.spool import Spool, leftovers
-from melt.traces import RunBundle, Trace
+from melt.traces import Figures, RunBundle, Trace
 
 _BATCH = 500
 """Runs asked for in one query: databases limit the number of parameters."""
@@ -167,6 +168,17 @@ class Store:
                 row = found[run_id]
                 parts = windows[run_id], metrics[run_id], doubts.get(run_id, ())
                 yield bundle_of(row.start_json, row.stop_json, *parts)
+
+    def briefs(self, selection: Selection | None = None) -> tuple[list[RunBundle], Figures]:
+        """Return the selected runs in brief, in the order they were made, and their figures by columns.
+
+        What was asked for and found, how each ended and why is there as in `bundles`; what only the run itself is read
+        for (streams, windows, metrics, what the engine used but its revision, ...) is empty. Much quicker than
+        `bundles`; the figures are read while the store is open.
+        """
+        with self.database.read() as connection:
+            found = briefs(connection, selection or Selection())
+        return found, StoredFigures(self.database, [bundle.start.spec.run_id for bundle in found])
 
     def listing(self, selection: Selection | None = None) -> list[RunLine]:
         """Return the selected runs as lines of a list, newest first: quick over tens of thousands of runs."""

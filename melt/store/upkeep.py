@@ -21,6 +21,7 @@ from melt.store.files import lock_folder, store_error
 from melt.store.publish import JOURNAL
 from melt.store.quality import damaged_qualities
 from melt.store.reviews import reviewed, reviews_of
+from melt.store.setups import setup_of, setups_of
 from melt.store.store import Store
 
 ABANDONED_S = 7 * 86_400.0
@@ -101,7 +102,8 @@ def collect_garbage(store: Store, *, journals: bool = False, dry_run: bool = Fal
 
 def _check_documents(connection: Connection) -> Iterator[Finding]:
     table = schema.runs.c
-    columns = (table.run_id, table.outcome, table.verdict, table.start_json, table.stop_json)
+    columns = (table.run_id, table.outcome, table.verdict, table.start_json, table.stop_json, table.setup_sha256)
+    setups = setups_of(connection, set(connection.execute(select(table.setup_sha256)).scalars()))
     doubts = reviews_of(connection, set(connection.execute(select(schema.reviews.c.run_id)).scalars()))
     for row in connection.execute(select(*columns).order_by(table.run_id)):
         try:
@@ -111,7 +113,8 @@ def _check_documents(connection: Connection) -> Iterator[Finding]:
             continue
         verdict = reviewed(stop, doubts.get(row.run_id, ()), start.spec.thresholds).verdict
         told = (start.spec.run_id, stop.run_id, stop.outcome.value, verdict.value)
-        if told != (row.run_id, row.run_id, row.outcome, row.verdict):
+        derived = setups.get(row.setup_sha256) == setup_of(start, stop)
+        if told != (row.run_id, row.run_id, row.outcome, row.verdict) or not derived:
             yield Finding(row.run_id, "its documents and its columns say different things")
 
 

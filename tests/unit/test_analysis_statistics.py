@@ -46,11 +46,11 @@ def test_variation_agrees_with_numpy(values):
 
 def test_detectable_effect():
     # Both sides: MAD 1, sigma 1.4826; a median of 5 has a standard error of 1.2533 * sigma / sqrt(5).
-    side = [98.0, 99.0, 100.0, 101.0, 102.0]
+    side = summarize([98.0, 99.0, 100.0, 101.0, 102.0])
     expected = 2.8016 * math.sqrt(2) * 1.2533 * 1.4826 / math.sqrt(5) / 100
     assert detectable_effect(side, side) == pytest.approx(expected, rel=1e-3)
-    assert detectable_effect([1.0, 2.0], side) is None
-    assert detectable_effect([5.0] * 5, [6.0] * 5) is None
+    assert detectable_effect(summarize([1.0, 2.0]), side) is None
+    assert detectable_effect(summarize([5.0] * 5), summarize([6.0] * 5)) is None
 
 
 def test_judgement():
