@@ -29,7 +29,8 @@ def earlier(
     They must be of `device` as it is now, None: as the newest of them has it; and
     agree in engine revision, power mode and whatever else `melt compare` asks for, again with the newest.
     """
-    own = [b for b in bundles if not b.start.spec.reference and _asked(b.start, specs, files)]
+    whole = (b for b in bundles if not b.start.spec.reference and not b.start.spec.profile)
+    own = [b for b in whole if _asked(b.start, specs, files)]
     own.sort(key=lambda b: b.start.started_utc_ns)
     if device is not None:
         own = [b for b in own if _is_of(b.start.device, device)]

@@ -93,11 +93,14 @@ class Series:
 
 
 def histories(bundles: Iterable[RunBundle]) -> tuple[Series, ...]:
-    """Sort runs into series and nights, oldest first. Reference runs are left out: they tell of the device."""
+    """Sort runs into series and nights, oldest first.
+
+    Left out are reference runs, which tell of the device, and those that a profiler slowed.
+    """
     nights: dict[str, dict[str, list[RunBundle]]] = {}
     for bundle in bundles:
         spec = bundle.start.spec
-        if not spec.reference:
+        if not spec.reference and not spec.profile:
             nights.setdefault(series_id(bundle.start), {}).setdefault(spec.sweep_id, []).append(_light(bundle))
     starts = [max((b.start for runs in one.values() for b in runs), key=_when) for one in nights.values()]
     return tuple(

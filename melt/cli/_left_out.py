@@ -24,6 +24,17 @@ def left_out_by(selection: Selection, store: Store) -> str:
     return left_out((line.outcome, line.verdict, line.reasons) for line in doubtful)
 
 
+def without_profiles(selection: Selection, store: Store) -> Selection:
+    """Leave runs under the profiler out of a selection, and say how many those are."""
+    from melt.report.words import counted
+
+    n = store.count(replace(selection, profiled=True, limit=None))
+    if n:
+        told = f"{counted(n, 'run')}; `melt show RUN --profile` tells of each"
+        print(f"melt: left out, because the profiler slows what it looks at: {told}", file=sys.stderr)
+    return replace(selection, profiled=False)
+
+
 def say_left_out(told: str) -> None:
     """Say what `left_out_by` counted, if anything."""
     if told:

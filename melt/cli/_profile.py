@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from melt.errors import UsageError
 
 if TYPE_CHECKING:
     from melt.analysis.operators import Cost
+    from melt.report.operators import Told
     from melt.store.store import Store
     from melt.traces import RunBundle
 
@@ -19,22 +22,49 @@ _TOP = 10
 
 def print_profile(store: Store, bundle: RunBundle, fmt: str, by: str | None) -> int:
     """Print where the time of a run went, by one thing, or shortly by the two that tell most. Raises UsageError."""
+    from melt.report.operators import document, render_profile
+
+    told = _told(store, bundle, by)
+    if fmt == "json":
+        print(json.dumps(document(told), indent=2, allow_nan=False, ensure_ascii=False))
+    else:
+        print(render_profile(told, fmt, top=None if by else _TOP), end="")
+    return 0
+
+
+def print_profiles(store: Store, bundles: Sequence[RunBundle], fmt: str) -> None:
+    """Print where the time of every run went that has a profile: tables one below the other, or a list as JSON.
+
+    What has no lists of lists (csv, jsonl) is for `melt show RUN --profile` and its -o json.
+    """
+    from melt.analysis.operators import OPERATORS
+    from melt.report.operators import document, render_profile
+
+    profiled = [b for b in bundles if OPERATORS in store.collectors(b.start.spec.run_id)]
+    told = [_told(store, bundle, None) for bundle in profiled]
+    if fmt in ("table", "md"):
+        print("\n".join(render_profile(one, fmt, top=_TOP) for one in told), end="")
+    elif fmt == "jsonl":
+        print("".join(json.dumps(document(one), allow_nan=False, ensure_ascii=False) + "\n" for one in told), end="")
+    else:
+        print(json.dumps([document(one) for one in told], indent=2, allow_nan=False, ensure_ascii=False))
+
+
+def _told(store: Store, bundle: RunBundle, by: str | None) -> Told:
     from melt.analysis.operators import DOCUMENT, OPERATORS, phases, read_document
-    from melt.report.operators import Told, render_profile
+    from melt.report.operators import Told
 
     run_id = bundle.start.spec.run_id
     if OPERATORS not in store.collectors(run_id):
         raise UsageError(f"run {run_id} has no profile: {_why_not(bundle)}")
     profiler = read_document(store.attachment(run_id, DOCUMENT))
     trace = store.trace(run_id, OPERATORS)
-    told = Told(
+    return Told(
         bundle=bundle,
         profiler=profiler,
         phases={one: phases(trace, profiler, bundle.windows, one) for one in ((by,) if by else _FIRST)},
         costs=_costs(store, bundle),
     )
-    print(render_profile(told, fmt, top=None if by else _TOP), end="")
-    return 0
 
 
 def _why_not(bundle: RunBundle) -> str:

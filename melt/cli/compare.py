@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from melt.cli._grid import add_grid_argument, reckoned
 from melt.cli._judgeargs import add_judge_arguments, allowed_of, thresholds_of
-from melt.cli._left_out import left_out_by, say_left_out, say_without_figures
+from melt.cli._left_out import left_out_by, say_left_out, say_without_figures, without_profiles
 from melt.cli._storeargs import add_selection_arguments, add_store_argument, open_store, selection_from_args
 from melt.errors import UsageError
 
@@ -75,7 +76,7 @@ def _side_by_side(args: argparse.Namespace) -> int:
     with open_store(args) as store:
         if all(getattr(args, name) is None for name in _FILTERS):
             args.sweep = "last"
-        selection = selection_from_args(args, store)
+        selection = without_profiles(selection_from_args(args, store), store)
         bundles, figures = _runs(args, store, selection)
         doubtful = left_out_by(selection, store)
         if not bundles and doubtful:
@@ -114,6 +115,7 @@ def _judge(args: argparse.Namespace) -> int:
     with open_store(args) as store:
         filters = selection_from_args(args, store)
         chosen = [resolve_selector(store, text, filters) for text in args.sides]
+        chosen = [replace(one, selection=without_profiles(one.selection, store)) for one in chosen]
         a, b = (reckoned(args, store.bundles(one.selection)) for one in chosen)
         for one in chosen:
             say_left_out(left_out_by(one.selection, store))

@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from melt.cli._left_out import left_out_by, say_left_out
+from melt.cli._left_out import left_out_by, say_left_out, without_profiles
 from melt.cli._output import text_output
 from melt.cli._storeargs import add_selection_arguments, add_store_argument, open_store, selection_from_args
 
@@ -121,7 +121,7 @@ def _llama_bench(store: Store, selection: Selection, out: TextIO) -> None:
     from melt.store.llama_bench import llama_bench_tests
 
     tests, left_out, doubtful = [], 0, 0
-    for bundle in store.each_bundle(selection):
+    for bundle in store.each_bundle(without_profiles(selection, store)):
         found = llama_bench_tests(bundle)
         tests += found
         left_out += not found

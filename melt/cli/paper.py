@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from melt.cli._left_out import left_out_by, say_left_out
+from melt.cli._left_out import left_out_by, say_left_out, without_profiles
 from melt.cli._storeargs import add_selection_arguments, add_store_argument, open_store, selection_from_args
 
 NAME = "paper"
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     with open_store(args) as store:
         if all(getattr(args, name) is None for name in _FILTERS):
             args.sweep = "last"
-        selection = selection_from_args(args, store)
+        selection = without_profiles(selection_from_args(args, store), store)
         bundles = store.bundles(selection)
         say_left_out(left_out_by(selection, store))
         files = dict.fromkeys(bundle.start.artifact.sha256 for bundle in bundles)

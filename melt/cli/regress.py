@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from melt.cli._judgeargs import add_judge_arguments, allowed_of, thresholds_of
+from melt.cli._left_out import without_profiles
 from melt.cli._storeargs import add_store_argument, open_store
 
 if TYPE_CHECKING:
@@ -91,8 +92,11 @@ def run(args: argparse.Namespace) -> int:
         if args.acknowledge or args.list:
             return _on_changes(args, store, series, policy)
         from melt.analysis.nightly import judge_nights
+        from melt.store.selection import Selection
 
         sweeps = [store.resolve_sweep(one) for one in args.sweeps or ["last"]]
+        for sweep in sweeps:
+            without_profiles(Selection(sweep=sweep), store)
         report = judge_nights(series, sweeps, policy)
     if not report.series:
         raise UsageError(f"no run of {', '.join(sweeps)} matches: `melt runs` lists what there is")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from melt.cli._grid import add_grid_argument, reckoned
-from melt.cli._left_out import left_out_by, say_left_out
+from melt.cli._left_out import left_out_by, say_left_out, without_profiles
 from melt.cli._storeargs import (
     add_selection_arguments,
     add_store_argument,
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
     with open_store(args) as store:
         if all(getattr(args, name) is None for name in _FILTERS) and store.count():
             args.sweep = "last"
-        selection = selection_from_args(args, store)
+        selection = without_profiles(selection_from_args(args, store), store)
         left_out = left_out_by(selection, store)
         bundles = reckoned(args, store.bundles(selection))
         say_left_out(left_out)

@@ -86,6 +86,7 @@ def conduct_sweep(
     `show` is told the runs and the form of the output in the place of `print_comparison`.
     """
     from melt.analysis.alike import IncomparableError
+    from melt.cli._profile import print_profiles
     from melt.cli._progress import progress
     from melt.cli._sessions_text import what_sessions_told
     from melt.events import SweepPlanned
@@ -129,7 +130,10 @@ def conduct_sweep(
         if spared:
             save(store.root, sweep)
         try:
-            (show or print_comparison)(bundles, args.output)
+            if any(spec.profile for spec in sweep.specs):
+                print_profiles(store, bundles, args.output)
+            else:
+                (show or print_comparison)(bundles, args.output)
         except IncomparableError as error:
             print(f"melt: all runs are kept, but there is no table of them: {error}", file=sys.stderr)
         _say_order(bundles)

@@ -87,11 +87,14 @@ def _filtered(args: argparse.Namespace) -> bool:
 
 
 def _row(line: RunLine) -> list[str]:
+    from melt.plan.expand import PROFILED
+
     when = datetime.fromtimestamp(line.started_utc_ns // 1_000_000_000).strftime("%Y-%m-%d %H:%M")
     model = "/".join(filter(None, (line.model, line.quant)))
     verdict = " ".join(filter(None, (line.verdict, ", ".join(line.reasons))))
     rates = (_rate(line.prefill_tps), _rate(line.decode_tps))
-    return [line.run_id, when, line.device, model, line.workload, *rates, line.outcome, verdict]
+    workload = f"{line.workload}, profiled" if line.cell_key.startswith(PROFILED) else line.workload
+    return [line.run_id, when, line.device, model, workload, *rates, line.outcome, verdict]
 
 
 def _rate(value: float | None) -> str:

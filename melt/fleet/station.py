@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from threading import Event, Semaphore
 
+from melt.engines.profile import without_profiler
 from melt.engines.registry import get as get_engine
 from melt.errors import DeviceError, EngineError, MeltError, TransportError
 from melt.events import DeviceSeen, Note, Observer, Preparing, Reading, RunBegan, RunEnded, RunSpared
@@ -188,11 +189,14 @@ class Station:
         if bundle is not None:
             return bundle
         try:
-            get_engine(spec.engine).for_device(facts)
+            engine = get_engine(spec.engine).for_device(facts)
         except EngineError as error:
             return not_run(
                 spec, artifact, facts, Outcome.UNSUPPORTED, Reason(code="unsupported_device", message=str(error))
             )
+        why = without_profiler(engine) if spec.profile else None
+        if why is not None:
+            return not_run(spec, artifact, facts, Outcome.UNSUPPORTED, Reason(code="no_profiler", message=why))
         closed = wait_for_gate(spec.gate, site, observe, self.stop)
         if closed is None:
             return None

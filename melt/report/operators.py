@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from melt.analysis.operators import KEYS, Cost, Phase, Profiler, Row
-from melt.errors import UsageError
 from melt.report.table import render_table
 from melt.report.words import counted, joined
 from melt.traces import RunBundle
@@ -29,14 +27,7 @@ class Told:
 
 
 def render_profile(told: Told, fmt: str, *, top: int | None = None) -> str:
-    """Write a profile as `table`, `md` or `json`; the text ends a line. Raises UsageError.
-
-    `top` rows of each table at most; JSON has all.
-    """
-    if fmt == "json":
-        return json.dumps(_document(told), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
-    if fmt not in ("table", "md"):
-        raise UsageError(f"a profile cannot be written as {fmt!r}: choose table, md or json")
+    """Write a profile as `table` or `md`, with `top` rows in each table at most; the text ends a line."""
     return "\n".join((*(_table(by, p, fmt, top) for by, ps in _by_phase(told) for p in ps), _remarks(told, fmt)))
 
 
@@ -109,7 +100,8 @@ def _doubts(profiler: Profiler) -> Iterator[str]:
         yield f"{profiler.left_out} nodes at the end were not kept, for want of room: run fewer repetitions or tokens"
 
 
-def _document(told: Told) -> dict[str, Any]:
+def document(told: Told) -> dict[str, Any]:
+    """Return a profile for JSON: every row, in SI units."""
     spec = told.bundle.start.spec
     return {
         "run_id": spec.run_id,

@@ -105,6 +105,8 @@ def measure(words: Sequence[str], store: Path, device: str | None) -> Measured:
     if not done.stdout:
         raise MeltError(f"melt run measured nothing: {said}")
     told = json.loads(done.stdout)
+    if not isinstance(told, dict):
+        raise UsageError("a profile is no measurement: leave out --profile")
     ids = tuple(run for group in told["groups"] for column in group["columns"] for run in column["runs"])
     with Store.open(store, create=False) as opened:
         runs = tuple(opened.bundles(Selection(runs=ids)))
