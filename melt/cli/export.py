@@ -34,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         choices=FORMATS,
         default="json",
         help="csv: a row per figure and repetition; json, jsonl: the whole documents; parquet: the store's tables,"
-        " a file each; perfetto: one run, its channels, phases and tokens over time, for ui.perfetto.dev;"
+        " a file each; perfetto: one run, its channels, phases, tokens and operators over time, for ui.perfetto.dev;"
         " llama-bench: what `llama-bench -o json` prints (default: json)",
     )
     parser.add_argument(
@@ -72,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _perfetto(store: Store, selection: Selection, path: Path | None) -> None:
+    from melt.analysis import operators
     from melt.errors import UsageError
     from melt.report.perfetto import perfetto_trace
     from melt.store.files import whole_file
@@ -83,9 +84,11 @@ def _perfetto(store: Store, selection: Selection, path: Path | None) -> None:
     if path is None and sys.stdout.isatty():
         raise UsageError("a Perfetto trace is binary: name a file with -o FILE")
     meter = json.loads(store.attachment(runs[0], DOCUMENT)) if DOCUMENT in store.attachments(runs[0]) else None
+    profiled = operators.DOCUMENT in store.attachments(runs[0])
+    profiler = operators.read_document(store.attachment(runs[0], operators.DOCUMENT)) if profiled else None
     traces = (store.trace(runs[0], collector) for collector in store.collectors(runs[0]))
     with nullcontext(sys.stdout.buffer) if path is None else whole_file(path) as out:
-        for piece in perfetto_trace(store.bundle(runs[0]), traces, meter):
+        for piece in perfetto_trace(store.bundle(runs[0]), traces, meter, profiler):
             out.write(piece)
 
 

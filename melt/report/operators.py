@@ -28,7 +28,9 @@ class Told:
 
 def render_profile(told: Told, fmt: str, *, top: int | None = None) -> str:
     """Write a profile as `table` or `md`, with `top` rows in each table at most; the text ends a line."""
-    return "\n".join((*(_table(by, p, fmt, top) for by, ps in _by_phase(told) for p in ps), _remarks(told, fmt)))
+    spec, device = told.bundle.start.spec, told.bundle.start.device
+    title = f"Profile of {spec.label} on {device.name}, run {spec.run_id}\n"
+    return "\n".join((title, *(_table(by, p, fmt, top) for by, ps in _by_phase(told) for p in ps), _remarks(told, fmt)))
 
 
 def _by_phase(told: Told) -> Iterator[tuple[str, Sequence[Phase]]]:

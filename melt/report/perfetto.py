@@ -1,4 +1,4 @@
-"""A run as a trace that Perfetto opens: a counter for each channel, slices for phases and tokens.
+"""A run as a trace that Perfetto opens: a counter for each channel, slices for phases, tokens and operators.
 
 All times are on the device's monotonic clock, as in the store; an external meter's have been brought to it. What is
 known of the run, of the clock and of the meter stands in the arguments of the slice `run`.
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from melt.analysis.operators import OPERATORS, Profiler
 from melt.codec import to_dict
 from melt.records import RunStart, Stream, Window
 from melt.report.protobuf import double, message, number, text, varint, varint_columns
@@ -26,7 +27,7 @@ TOKENS = "tokens"
 _CLOCK_MONOTONIC = 3
 _SLICE_BEGIN, _SLICE_END, _INSTANT, _COUNTER = 1, 2, 3, 4
 _BY_NAME = 1
-_RUN, _PHASES, _TOKENS = 1, 2, 3
+_RUN, _PHASES, _TOKENS, _OPERATORS = 1, 2, 3, 4
 _FIRST_FREE = 16
 _SEQUENCE = number(10, 1)
 _UUID_BYTES, _TIME_BYTES = 3, 9
@@ -49,11 +50,13 @@ class _Slice:
     facts: Facts
 
 
-def perfetto_trace(bundle: RunBundle, traces: Iterable[Trace], meter: Facts | None = None) -> Iterator[bytes]:
+def perfetto_trace(
+    bundle: RunBundle, traces: Iterable[Trace], meter: Facts | None = None, profiler: Profiler | None = None
+) -> Iterator[bytes]:
     """Encode a run, piece by piece: a file with all pieces in their order is the trace.
 
     `traces` are taken one at a time, so that no more than one is in memory. `meter` is what the run keeps of an
-    external power meter and its clock.
+    external power meter and its clock, `profiler` what it keeps of a profile beside its trace.
     """
     start = bundle.start
     yield _packet(message(6, message(1, number(1, _CLOCK_MONOTONIC), number(2, 0)), number(2, _CLOCK_MONOTONIC)))
@@ -67,6 +70,9 @@ def perfetto_trace(bundle: RunBundle, traces: Iterable[Trace], meter: Facts | No
             bounds += [int(trace.t_ns[0]), int(trace.t_ns[-1])]
         if trace.collector == TOKENS:
             yield from _laned("tokens", _TOKENS, _token_slices(trace))
+        elif trace.collector == OPERATORS:
+            if profiler is not None:
+                yield from _laned("operators", _OPERATORS, _operator_slices(trace, profiler))
         else:
             yield from _counters(trace, tracks, channels)
     span = (min(bounds), max(bounds)) if bounds else (0, 0)
@@ -224,6 +230,16 @@ def _token_slices(trace: Trace) -> list[_Slice]:
         else:
             slices.append(_Slice("token", t_ns, None, facts))
     return slices
+
+
+def _operator_slices(trace: Trace, profiler: Profiler) -> list[_Slice]:
+    """Return a slice for each time that a node was computed, named by what it computes."""
+    told = [
+        (one.op, _known({"node": one.name, "weights": one.detail, "backend": one.place})) for one in profiler.operators
+    ]
+    lengths_ns = np.rint(trace.columns["duration_s"] * 1e9).astype(np.int64).tolist()
+    columns = zip(trace.columns["node"].astype(int).tolist(), trace.t_ns.tolist(), lengths_ns, strict=True)
+    return [_Slice(told[node][0], t_ns, t_ns + length_ns, told[node][1]) for node, t_ns, length_ns in columns]
 
 
 def _told(collector: str, stream: Stream | None) -> str:
