@@ -60,7 +60,11 @@ class Decoder:
             return (random.standard_normal(shape) / np.sqrt(shape[0])).astype(np.float32)
 
         width, kv = self.kv_heads * self.group * self.head, self.kv_heads * self.head
-        self.embedding, self.places = weight(self.n_vocab, width) * 4, weight(self.n_ctx, width)
+        self.embedding, self.places, self.out = (
+            weight(self.n_vocab, width) * 8,
+            weight(self.n_ctx, width),
+            weight(width, self.n_vocab),
+        )
         self.layers = [
             {"q": weight(width, width), "k": weight(width, kv), "v": weight(width, kv), "o": weight(width, width)}
             for _ in range(self.n_layers)
@@ -79,7 +83,7 @@ class Decoder:
             shares = np.exp(scores - scores.max(-1, keepdims=True))
             shares /= shares.sum(-1, keepdims=True)
             x = np.tanh(x + np.einsum("kgij,jkh->ikgh", shares, v).reshape(n, -1) @ layer["o"])
-        return x @ self.embedding.T
+        return x @ self.out
 
     def write(self, path: Path, *, positions: bool = True, merged: bool = False, last_only: bool = False) -> Path:
         """Write the model; `merged` with use_cache_branch, `last_only` with logits of the last token alone."""
@@ -126,7 +130,7 @@ class Decoder:
             x = g("Tanh", g("Add", x, g("MatMul", mixed, g.constant(layer["o"], "float32"))))
         if last_only:
             x = g("Slice", x, g.constant([-1]), g.constant([2**31]), g.constant([1]))
-        g("MatMul", x, g.constant(self.embedding.T.copy(), "float32"), name="logits")
+        g("MatMul", x, g.constant(self.out, "float32"), name="logits")
         outputs.insert(0, info("logits", TensorProto.FLOAT, ["batch_size", "logits_length", self.n_vocab]))
         if merged:
             inputs.append(info("use_cache_branch", TensorProto.BOOL, [1]))

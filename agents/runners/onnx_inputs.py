@@ -102,10 +102,11 @@ def _made_up(name, element, shape, random):
 def read(path, declared):
     """Read a tensor for each (name, element type, shape) of `declared` from an .npz. Raises Failure."""
     try:
-        with numpy.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as file, numpy.load(file, allow_pickle=False) as archive:
             found = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-        why = "not an .npz" if isinstance(error, AttributeError) else error
+        # What numpy says of a file that is none of its own speaks of pickles.
+        why = error.strerror if isinstance(error, OSError) else "it is no .npz of numbers, flags and texts"
         raise Failure("bad_request", "cannot read the inputs %s: %s" % (path, why)) from None
     wanted = [name for name, _, _ in declared]
     for names, sentence in (
