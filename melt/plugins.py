@@ -17,7 +17,7 @@ ENGINES = "melt.engines"
 TRANSPORTS = "melt.transports"
 POWER_METERS = "melt.power_meters"
 TELEMETRY = "melt.telemetry"
-GROUPS = {ENGINES: "engine", TRANSPORTS: "transport", POWER_METERS: "power meter", TELEMETRY: "telemetry"}
+GROUPS = {ENGINES: "engine", TRANSPORTS: "transport", POWER_METERS: "power meter", TELEMETRY: "telemetry probe"}
 """Each group of entry points, and what people call what is in it."""
 
 

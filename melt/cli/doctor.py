@@ -13,6 +13,7 @@ from melt.cli._adbargs import add_adb_argument
 from melt.cli._doctor_advice import advice, known
 from melt.cli._doctor_engines import Engines, engines_of
 from melt.cli._doctor_meter import Metering, metering_of
+from melt.cli._doctor_plugins import Listed, plugins_here
 from melt.cli._doctor_rows import HEADERS, Reading, channel_rows
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class _Seen:
     stored: Stored
     engines: Engines
     meter: Metering
+    plugins: list[Listed]
 
     @property
     def facts(self) -> DeviceFacts:
@@ -47,13 +49,16 @@ class _Seen:
 
     @property
     def advice(self) -> list[str]:
-        return [
+        said = [
             *self.found.missing,
             *advice(self.facts, self.readings),
             *known(self.facts, self.readings, self.found.calibrations),
             *(engine.remedy for engine in self.engines.engines if engine.remedy),
             *self.meter.advice,
+            *(plugin.trouble for plugin in self.plugins if plugin.trouble),
         ]
+        # What is wrong with a plug-in stands among what is missing already, or is wrong with two of one name.
+        return list(dict.fromkeys(said))
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -93,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
         stored = site.target.agent.stored(f"{site.target.root}/{BLOBS}")
         engines = engines_of(site.target)
         meter = metering_of(site.target.facts)
-    seen = _Seen(site, found, readings, stored, engines, meter)
+    seen = _Seen(site, found, readings, stored, engines, meter, plugins_here())
     if args.output == "json":
         _write_json(seen)
     else:
@@ -180,6 +185,7 @@ def _facts(seen: _Seen) -> list[tuple[str, str]]:
         ("power meter", seen.meter.words),
         ("python", seen.engines.python),
         *((f"engine {engine.name}", engine.version or "not installed") for engine in seen.engines.engines),
+        *(("plug-in", plugin.words) for plugin in seen.plugins),
     ]
     return [(key, value) for key, value in rows if value]
 
@@ -229,6 +235,7 @@ def _bullet(sentence: str) -> str:
 
 
 def _write_json(seen: _Seen) -> None:
+    import dataclasses
     import json
 
     from melt.codec import to_dict
@@ -243,6 +250,7 @@ def _write_json(seen: _Seen) -> None:
         "agent": {"version": agent.expected_version, "clock_uncertainty_s": _uncertainty_s(seen.site)},
         "engines": [{"engine": engine.name, "version": engine.version} for engine in seen.engines.engines],
         "power_meter": seen.meter.record,
+        "plugins": [dataclasses.asdict(plugin) for plugin in seen.plugins],
         "python": seen.engines.python,
         "channels": [{**to_dict(r.stream), "value": r.value, "word": r.word} for r in seen.readings],
         "calibrations": [to_dict(calibration) for calibration in seen.found.calibrations],
