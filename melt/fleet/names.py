@@ -8,8 +8,7 @@ from dataclasses import replace
 from melt.engines.registry import get as get_engine
 from melt.errors import UsageError
 from melt.models.catalog import LocalFile, find_source
-from melt.models.ggml import find_level
-from melt.models.gguf import read_header
+from melt.models.formats import check_file, format_of, level_name
 from melt.plan.devices import by_model
 from melt.plan.model import Plan
 from melt.records import RunSpec
@@ -36,9 +35,9 @@ def check_names(specs: Iterable[RunSpec]) -> None:
     specs = tuple(specs)
     for engine in dict.fromkeys(spec.engine for spec in specs):
         get_engine(engine)
-    for quant in dict.fromkeys(spec.quant for spec in specs if spec.quant):
-        find_level(quant)
+    for model, quant in dict.fromkeys((spec.model, spec.quant) for spec in specs if spec.quant):
+        level_name(format_of(model), quant)
     for model in dict.fromkeys(spec.model for spec in specs):
         source = find_source(model)
         if isinstance(source, LocalFile):
-            read_header(source.path)
+            check_file(source.path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -19,7 +19,8 @@ _HUB = re.compile(r"hf://(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)/(?P<fil
 class Entry:
     """A model of the catalogue. `source` is `embedded`, or `pypi:NAME==VERSION` with the file as `member` of its wheel.
 
-    `quant` is the level of the file as it is published; `sha256` and `size_bytes` are of the GGUF file itself.
+    `quant` is the level of the file as it is published; `sha256` and `size_bytes` are of the model file itself. `dims`
+    are lengths that the symbolic dimensions of an ONNX model usually have, by their names.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Entry:
     license: str
     member: str | None = None
     download_bytes: int | None = None
+    dims: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ def find_source(model: str) -> Source:
         return _hub_file(model)
     if model in catalog():
         return catalog()[model]
-    if "/" in model or model.startswith("~") or model.endswith(".gguf"):
+    if "/" in model or model.startswith("~") or model.lower().endswith((".gguf", ".onnx")):
         return LocalFile(Path(model).expanduser().absolute())
     if "://" not in model and model.lower() in catalog():
         return catalog()[model.lower()]
@@ -92,4 +94,4 @@ def _nearest(model: str) -> str:
     word = model.lower()
     close = [name for name in catalog() if word in name] or difflib.get_close_matches(word, catalog(), n=1, cutoff=0.5)
     hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(catalog())}."
-    return f": {hint} A file is named by its path (./model.gguf) or as hf://owner/repo/file.gguf"
+    return f": {hint} A file is named by its path (./model.gguf, ./model.onnx) or as hf://owner/repo/file.gguf"

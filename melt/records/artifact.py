@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 class ModelTensor:
     """An input or output of an ONNX model. `shape` None: the model does not say how many dimensions it has.
 
-    `type` is ONNX's word in lower case (`float`, `int64`, `float16`). A dimension is a length or, where it is not fixed,
-    a name that `dims` of a workload may give a length: the model's own (`batch`), else `INPUT.AXIS` (`x.2`), axes
-    counted from 0.
+    `type` is ONNX's word in lower case (`float`, `int64`, `float16`). A dimension is a length or, where it is not
+    fixed, a name that `dims` of a workload may give a length: the model's own (`batch`), else `INPUT.AXIS` (`x.2`),
+    axes counted from 0.
     """
 
     name: str
@@ -33,8 +33,8 @@ class Artifact:
     `recipe` names what made a level: equal recipes of one origin make equal files. `imatrix_sha256` is the importance
     matrix that it was made with, `calibration_sha256` the text that the matrix was computed on; None: made without.
     `weights_sha256` is of the tensors alone: levels that differ only in their label have the same.
-    ONNX models have `inputs` and `outputs`, `dims` that their symbolic dimensions usually have, where the catalogue says
-    so, the version of each operator set (`opsets`, "" written `ai.onnx`), how many nodes of each operator, bodies of
+    ONNX models have `inputs` and `outputs`, `dims` that their symbolic dimensions usually have, where the catalogue
+    says so, the version of each operator set (`opsets`), and how many nodes there are of each operator, bodies of
     branches and loops included; `generative` is whether they keep a KV cache (past and present). Their `tensor_types`
     are FP32, FP16, INT8, UINT8, INT4, INT64, ...; `fallbacks` counts by type the matrices that the level left alone.
     `size_bytes` is None where only somebody else saw the file: melt knows it of all others.

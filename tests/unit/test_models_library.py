@@ -67,7 +67,8 @@ def wheelhouse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_catalogue_is_sound() -> None:
-    assert set(catalog()) == {"smollm2-135m-instruct", "tiny-pydoc"}
+    of_onnx = {"magika", "silero-vad", "rapidocr-det", "rapidocr-cls", "rapidocr-rec"}
+    assert set(catalog()) == {"smollm2-135m-instruct", "tiny-pydoc"} | of_onnx
     tiny = catalog()["tiny-pydoc"]
     assert (tiny.sha256, tiny.size_bytes) == (TINY_SHA256, TINY.stat().st_size)
     assert tiny.sha256[:8] in (DATA_DIR / "README.md").read_text()
