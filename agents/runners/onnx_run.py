@@ -19,6 +19,7 @@ import onnxruntime
 import page_cache
 from onnx_decoder import Decoder
 from onnx_look import look
+from onnx_profile import Profiler
 from runner_io import Failure, peak_rss_bytes, repetitions
 
 
@@ -42,10 +43,19 @@ def run(job, events, stop):
     cache = page_cache.prepare(job.model, job.settings.page_cache)
     gc.disable()
     begun_ns = time.monotonic_ns()
-    session = onnx_session.Session(job.model, job.settings, onnx_session.options(job.settings))
+    options = onnx_session.options(job.settings)
+    profiler = Profiler(options) if job.profile else None
+    session = onnx_session.Session(job.model, job.settings, options)
     load = {"t0_ns": begun_ns, "t1_ns": time.monotonic_ns(), "page_cache": cache}
     work = _single_shot if job.workload.kind == "inference" else _tokens
-    if not work(job, session, seen, load, events, stop):
+    if profiler is None:
+        done = work(job, session, seen, load, events, stop)
+    else:
+        profiler.began(session.inner)
+        done = work(job, session, seen, load, profiler.watching(events), stop)
+        for name, fields in profiler.events():
+            events.say(name, **fields)
+    if not done:
         return False
     events.say("finish", t_ns=time.monotonic_ns(), peak_rss_bytes=peak_rss_bytes())
     return True

@@ -142,9 +142,9 @@ def _part(operator: Operator) -> tuple[str | None, ...]:
 KEYS: Mapping[str, tuple[tuple[str, ...], Callable[[Operator], tuple[str | None, ...]]]] = MappingProxyType(
     {
         "operator": (("operator",), lambda o: (o.op,)),
-        "weights": (("operator", "weights"), lambda o: (o.op, o.detail)),
-        "part": (("operator", "part", "weights"), _part),
-        "node": (("operator", "node", "weights"), lambda o: (o.op, o.name, o.detail)),
+        "type": (("operator", "type"), lambda o: (o.op, o.detail)),
+        "part": (("operator", "part", "type"), _part),
+        "node": (("operator", "node", "type"), lambda o: (o.op, o.name, o.detail)),
         "backend": (("backend", "operator"), lambda o: (o.place, o.op)),
     }
 )

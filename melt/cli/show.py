@@ -39,7 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--by",
-        choices=("operator", "weights", "part", "node", "backend"),
+        choices=("operator", "type", "part", "node", "backend"),
         help="with --profile: what the rows are, all of them",
     )
     parser.add_argument(

@@ -17,6 +17,7 @@ _BESIDE = (
     "onnx_decoder.py",
     "onnx_inputs.py",
     "onnx_look.py",
+    "onnx_profile.py",
     "onnx_run.py",
     "onnx_session.py",
     "onnx_tokens.py",
@@ -30,6 +31,7 @@ class OnnxRuntime:
     """The engine `onnxruntime`: ONNX models, single-shot or decoders, on the providers of the device's build."""
 
     name = "onnxruntime"
+    profiles = True
     formats: tuple[str, ...] = ("onnx",)
 
     def for_device(self, device: DeviceFacts) -> OnnxRuntime:

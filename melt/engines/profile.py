@@ -5,8 +5,10 @@ The event `operators` of agents/PROTOCOL.md says it; everything is on the device
 
 from __future__ import annotations
 
+import base64
+import zlib
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +34,8 @@ class Profile:
     """Every node that was timed: of time i, `node[i]` counts in `operators`, it began at `t0_ns[i]` and took `ns[i]`.
 
     `source` is what timed them. `left_out` nodes were computed and not kept, for want of room. By
-    `clock_uncertainty_ns` all begins together may be off the device's clock; 0: they were taken on it.
+    `clock_uncertainty_ns` all begins together may be off the device's clock; 0: they were taken on it. `raw` holds
+    files that the engine's profiler wrote itself.
     """
 
     source: str
@@ -44,16 +47,18 @@ class Profile:
     warmup: array[int]
     left_out: int = 0
     clock_uncertainty_ns: int = 0
+    raw: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class ProfileReader:
-    """Puts `operators` events together."""
+    """Puts `operators` and `raw_profile` events together."""
 
     source: str = ""
     operators: list[Operator] = field(default_factory=list)
     left_out: int = 0
     clock_uncertainty_ns: int = 0
+    _raw: dict[str, list[str]] = field(default_factory=dict)
     _columns: tuple[array[int], ...] = field(default_factory=lambda: tuple(array("q") for _ in range(5)))
 
     def read(self, event: Mapping[str, Any]) -> None:
@@ -76,6 +81,10 @@ class ProfileReader:
         self.left_out += event.get("left_out", 0)
         self.clock_uncertainty_ns = max(self.clock_uncertainty_ns, event.get("clock_uncertainty_ns", 0))
 
+    def read_raw(self, event: Mapping[str, Any]) -> None:
+        """Take a piece of a file. Raises KeyError."""
+        self._raw.setdefault(event["name"], []).append(event["zlib_base64"])
+
     def profile(self) -> Profile | None:
         """Return what was read, None where nothing was."""
         if not self.source:
@@ -91,7 +100,16 @@ class ProfileReader:
             warmup=warmup,
             left_out=self.left_out,
             clock_uncertainty_ns=self.clock_uncertainty_ns,
+            raw={name: text for name, parts in self._raw.items() if (text := _unpacked(parts)) is not None},
         )
+
+
+def _unpacked(parts: Sequence[str]) -> str | None:
+    """Put a file together again; None where pieces of it are missing."""
+    try:
+        return zlib.decompress(base64.b64decode("".join(parts), validate=True)).decode(errors="replace")
+    except (ValueError, TypeError, zlib.error):
+        return None
 
 
 def without_profiler(engine: Engine) -> str | None:

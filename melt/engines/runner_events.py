@@ -147,6 +147,12 @@ class _Reader:
         except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise _Contradiction(str(error)) from error
 
+    def on_raw_profile(self, event: Mapping[str, Any]) -> None:
+        try:
+            self._profile.read_raw(event)
+        except KeyError as error:
+            raise _Contradiction(f"{error} is missing") from error
+
     def on_error(self, event: Mapping[str, Any]) -> None:
         code, message = event.get("code"), event.get("message")
         self.fail(str(code or "internal"), str(message or "the runner gave no reason"))

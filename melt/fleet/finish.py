@@ -105,7 +105,7 @@ def assemble(folder: RunFolder) -> RunBundle:
         attachments={
             "snapshot.json": raw_snapshot.decode(),
             **({"stderr.txt": stderr} if stderr else {}),
-            **({} if profile is None else {operators.DOCUMENT: operators.document_of(profile)}),
+            **({} if profile is None else {operators.DOCUMENT: operators.document_of(profile), **profile.raw}),
             **_of_the_meter(recording, evaluation.metered),
         },
     )

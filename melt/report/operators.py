@@ -99,7 +99,8 @@ def _doubts(profiler: Profiler) -> Iterator[str]:
         off = human(profiler.clock_uncertainty_ns / 1e9, "s")
         yield f"all begins together may be off the device's clock by {off}"
     if profiler.left_out:
-        yield f"{profiler.left_out} nodes at the end were not kept, for want of room: run fewer repetitions or tokens"
+        least = counted(profiler.left_out, "node")
+        yield f"at least {least} at the end could not be kept, for want of room: run fewer repetitions or tokens"
 
 
 def document(told: Told) -> dict[str, Any]:

@@ -235,7 +235,7 @@ def _token_slices(trace: Trace) -> list[_Slice]:
 def _operator_slices(trace: Trace, profiler: Profiler) -> list[_Slice]:
     """Return a slice for each time that a node was computed, named by what it computes."""
     told = [
-        (one.op, _known({"node": one.name, "weights": one.detail, "backend": one.place})) for one in profiler.operators
+        (one.op, _known({"node": one.name, "type": one.detail, "backend": one.place})) for one in profiler.operators
     ]
     lengths_ns = np.rint(trace.columns["duration_s"] * 1e9).astype(np.int64).tolist()
     columns = zip(trace.columns["node"].astype(int).tolist(), trace.t_ns.tolist(), lengths_ns, strict=True)
