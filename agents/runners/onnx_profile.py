@@ -106,18 +106,21 @@ def _operators(told, begin_ns, spans, uncertainty_ns):
             rows.append((known[operator], t_ns, length_ns))
         for begin in range(0, len(rows), _PART):
             part = rows[begin : begin + _PART]
-            yield "operators", {
-                "repetition": repetition,
-                "warmup": warmup,
-                "source": SOURCE,
-                "clock_uncertainty_ns": uncertainty_ns,
-                "new": new,
-                "t0_ns": part[0][1],
-                "node": [row[0] for row in part],
-                "after_ns": [row[1] - part[0][1] for row in part],
-                "ns": [row[2] for row in part],
-                "left_out": left_out,
-            }
+            yield (
+                "operators",
+                {
+                    "repetition": repetition,
+                    "warmup": warmup,
+                    "source": SOURCE,
+                    "clock_uncertainty_ns": uncertainty_ns,
+                    "new": new,
+                    "t0_ns": part[0][1],
+                    "node": [row[0] for row in part],
+                    "after_ns": [row[1] - part[0][1] for row in part],
+                    "ns": [row[2] for row in part],
+                    "left_out": left_out,
+                },
+            )
             new, left_out = [], 0
 
 

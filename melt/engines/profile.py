@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 class Operator:
     """A node of a model's graph: what it computes, by the engine's own word, and its name there.
 
-    `detail` is the type of the weights that it reads, `place` the backend or provider that computed it. None: not told.
+    `detail` is the type of the weights that it reads, or the types of its inputs; `place` the backend or provider that
+    computed it. None: not told.
     """
 
     op: str
