@@ -6,6 +6,7 @@ import re
 import shutil
 
 import pytest
+from heat_samples import BOOT_NS
 from page_samples import HOSTILE, killed, nights, publish
 from store_samples import make_bundle
 
@@ -70,7 +71,7 @@ def texts(page, selector):
 
 
 def test_lines_and_figures_are_those_of_the_store(opened, tmp_path):
-    page = opened(report(tmp_path, nights(2), "--since", "2020-01-01"))
+    page = opened(report(tmp_path, nights(3, ("pixel",)), "--since", "2020-01-01"))
     with Store.open(tmp_path / "store", create=False) as store:
         lines = store.listing(Selection())
 
@@ -79,8 +80,12 @@ def test_lines_and_figures_are_those_of_the_store(opened, tmp_path):
     )
     expected = [[None if v is None else str(v) for v in (line.prefill_tps, line.decode_tps)] for line in lines]
     assert [[v and str(float(v)) for v in row] for row in shown] == expected
-    assert len(texts(page, "#summary tbody tr")) == 8
+    assert len(texts(page, "#summary tbody tr")) == 4
     assert f"{len(lines)} runs" in page.locator(".counts").inner_text()
+    page.locator("#history").scroll_into_view_if_needed()
+    page.locator("#history svg").first.wait_for()
+    dates = page.locator("#history svg").first.locator(".role-axis-label").first.text_content()
+    assert re.findall(r"[A-Z][a-z]{2} \d\d", dates) == ["Nov 21", "Nov 22", "Nov 23"]
 
 
 def test_the_keyboard_finds_sorts_opens_and_closes(opened, evening):
@@ -128,6 +133,48 @@ def test_a_timeline_is_drawn_when_opened_and_zooms(opened, evening):
     assert after[1] - after[0] == pytest.approx((before[1] - before[0]) / 2, rel=1e-3)
     page.get_by_role("button", name="Show the whole run").click()
     assert page.evaluate(span) == pytest.approx(before)
+
+
+def test_a_timeline_tells_all_of_its_lines_at_the_pointer_and_by_keys(opened, evening):
+    page = opened(evening)
+    page.locator("#runs tbody tr[data-i]", has_text="valid").first.press("Enter")
+    page.locator("#runs .inside svg").wait_for()
+    chart = page.locator("#runs .inside .chart")
+    chart.scroll_into_view_if_needed()
+    fields = page.locator("#runs .inside .mark-group.role-scope .background")
+    boxes = [one.bounding_box() for one in fields.all()]
+    field, foot = boxes[0], max(box["y"] + box["height"] for box in boxes)
+    t0, t1 = page.evaluate(
+        "() => ['t0', 't1'].map(n => document.querySelector('#runs .inside .place').meltView.signal(n))"
+    )
+    page.mouse.move(field["x"] + 0.6 * field["width"], field["y"] + 5)
+    at_s = float(page.locator(".readout .moment").inner_text().split(" s")[0])
+    assert at_s == pytest.approx(t0 + 0.6 * (t1 - t0), abs=0.02)
+    told = dict(text.split("\n") for text in page.locator(".values li").all_inner_texts())
+    assert list(told) == [
+        *("decode rate, tok/s", "power (battery), W", "temperature, °C: soc-5", "temperature, °C: soc-1"),
+        *("clock, GHz (fastest CPU)", "memory, GiB (memory_3)"),
+    ]
+    with Store.open(evening.parent / "store", create=False) as store:
+        shown = page.locator("#runs tr[aria-expanded='true']").get_attribute("id").removeprefix("run-")
+        run_id = page.locator(f"a[href='#run-{shown}']").first.text_content()
+        trace = store.trace(run_id, "sensors")
+    # The samples are 0.1 s apart; time counts from the first measured token, 0.4 s after the prefill began.
+    column = trace.columns["battery_2_w"]
+    nearest = abs(trace.t_ns - BOOT_NS - (at_s + 0.4) * 1e9).argmin()
+    assert float(told["power (battery), W"]) in [round(float(v), 3) for v in column[nearest - 1 : nearest + 2]]
+    cross = page.locator("#runs .cross").bounding_box()
+    assert cross["x"] == pytest.approx(field["x"] + 0.6 * field["width"], abs=1.5)
+    assert cross["y"] + cross["height"] == pytest.approx(foot, abs=2)
+
+    page.keyboard.press("Tab")
+    page.locator(".readout input").focus()
+    page.keyboard.press("ArrowRight")
+    moved_s = float(page.locator(".readout .moment").inner_text().split(" s")[0])
+    assert moved_s == pytest.approx(at_s + (t1 - t0) / 200, abs=0.02)
+    page.keyboard.press("Home")
+    assert page.locator(".readout input").get_attribute("aria-valuetext").startswith(f"{t0:.2f} s")
+    assert page.locator(".values b").first.inner_text() == "-"
 
 
 def test_the_switch_changes_the_theme_of_page_and_charts(opened, evening):

@@ -74,6 +74,6 @@ def test_no_name_is_markup(name):
     page = page_html(
         Head(name, "now", "0", name), [bundle], summarize_runs([bundle]), [], Timelines({}, name), {}, lambda: ""
     )
-    assert page.count("<script") == page.count("</script>") == 5
+    assert page.count("<script") == page.count("</script>") == 6
     assert "<img" not in page
     assert "\nwindow.hostile" not in page

@@ -73,6 +73,7 @@ async function draw(element, chart) {
   }
   // Vega offers its graphic as a document to walk through; a picture with a name is what it is.
   element.querySelector("svg").setAttribute("role", "img");
+  element.dispatchEvent(new Event("melt-drawn", { bubbles: true }));
   return chart.result.view;
 }
 

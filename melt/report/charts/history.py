@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -34,6 +35,9 @@ _ROWS = 3
 """Labels of changes that follow each other stand on so many lines, or they would cover each other."""
 _ROW_PX = 13
 _NS_PER_MS = 1_000_000
+_NS_PER_DAY = 86_400 * 10**9
+_SOME_DAYS, _MANY_DAYS = 8, 400
+"""With eight ticks, from when on ticks are a day apart or more, and when they would not tell years apart."""
 
 
 def history_spec(
@@ -78,9 +82,14 @@ def history_spec(
 def _time_axis(nights: Sequence[Night]) -> Spec:
     axis: Spec = {"title": "night (UTC)", "tickCount": 8, "grid": False}
     if len(nights) > _FEW_NIGHTS:
-        return axis
-    # Ticks at round times tell little of a few nights: over one night they are milliseconds.
-    return {**axis, "values": [night.began_utc_ns // _NS_PER_MS for night in nights], "format": "%b %d, %H:%M"}
+        days = (nights[-1].began_utc_ns - nights[0].began_utc_ns) / _NS_PER_DAY
+        # Between the two, Vega's own labels tell days and hours apart.
+        dates = "%b %Y" if days > _MANY_DAYS else "%b %d" if days > _SOME_DAYS else None
+        return axis if dates is None else {**axis, "format": dates}
+    # Ticks at round times tell little of a few nights: over one night they are milliseconds. An expression, for plain
+    # numbers become `datetime(ms)` in Vega-Lite, which Vega's interpreter takes for a year.
+    times = [night.began_utc_ns // _NS_PER_MS for night in nights]
+    return {**axis, "values": {"expr": json.dumps(times)}, "format": "%b %d, %H:%M"}
 
 
 def _value_axis(scale: Scale) -> Spec:

@@ -27,8 +27,14 @@ _NARROWEST = 1000
 """Spans closer than this part of the whole are drawn as one: no screen tells them apart."""
 _NAME_CHARACTERS = 28
 _S = 1e9
-_PHASES = (("loading", "preparing"), ("warm-up", "warmup"), ("prefill", "prefill"), ("decode", "decode"))
-"""What a span is called, and the role of its colour."""
+_PHASES = {
+    "loading": "preparing",
+    "warm-up": "warmup",
+    "prefill": "prefill",
+    "decode": "decode",
+    "inference": "decode",
+}
+"""What a span is called, and the role of its colour. No workload has both decoding and single-shot inference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +132,7 @@ def _panel(
             "frame": "group",
         },
         "layer": [
-            *([_phases(first, last)] if datasets["phases"] else []),
+            *([_phases(datasets["phases"], first, last)] if datasets["phases"] else []),
             *([_throttled(last)] if datasets["throttled"] else []),
             {
                 "data": {"values": rows},
@@ -177,8 +183,9 @@ def _throttled(labelled: bool) -> Spec:
     }
 
 
-def _phases(legend: bool, labelled: bool) -> Spec:
-    scale = {"domain": [name for name, _ in _PHASES], "range": [{"expr": role} for _, role in _PHASES]}
+def _phases(spans: Sequence[Spec], legend: bool, labelled: bool) -> Spec:
+    present = [name for name in _PHASES if any(span["phase"] == name for span in spans)]
+    scale = {"domain": present, "range": [{"expr": _PHASES[name]} for name in present]}
     shown = {"orient": "top", "title": None, "offset": 2, "symbolType": "square", "symbolOpacity": 0.5, "columns": 4}
     return {
         "data": {"name": "phases"},
@@ -214,7 +221,7 @@ def _shaded(windows: Sequence[Window], told: Story) -> list[Spec]:
 def _phase(window: Window) -> str | None:
     if window.phase == "load":
         return "loading"
-    if window.phase not in ("prefill", "decode"):
+    if window.phase not in ("prefill", "decode", "inference"):
         return None
     return "warm-up" if window.warmup else window.phase
 

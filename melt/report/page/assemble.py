@@ -18,7 +18,7 @@ from melt.records import Verdict
 from melt.report.page.background import conditions, doubts, failures, states
 from melt.report.page.nights import Nightly, history_pictures, nightly_of
 from melt.report.page.parts import Picture, pack, pack_text
-from melt.report.page.runs import RunLine, run_detail, run_line
+from melt.report.page.runs import RunLine, run_detail, run_list
 from melt.report.page.summary import Line, Summary
 from melt.report.page.timelines import Timelines
 from melt.traces import RunBundle
@@ -52,21 +52,23 @@ def page_html(
 
     Everything that comes from devices, files and plans is escaped by the template, or packed as base64.
     """
-    style, script = _asset("page.css"), _asset("page.js")
+    style, scripts = _asset("page.css"), [_asset(name) for name in ("timeline.js", "page.js")]
     details = [run_detail(bundle) for bundle in bundles]
     places = {bundle.start.spec.run_id: index for index, bundle in enumerate(bundles)}
     histories, undrawn = history_pictures(nights)
     library = load_library() if pictures or histories or timelines.packed else ""
     nightly = [nightly_of(nights, line.series_id) for line in summary.lines]
-    lines = [(index, run_line(bundle)) for index, bundle in reversed(list(enumerate(bundles)))]
+    listed = run_list(bundles, summary.scales)
+    lines = list(reversed(list(enumerate(listed.lines))))
     html: str = _template().render(
         head=head,
-        policy=_policy(style, (script, library) if library else (script,)),
+        policy=_policy(style, [*scripts, library] if library else scripts),
         style=style,
-        script=script,
+        scripts=scripts,
         summary=summary,
         nightly=nightly if any(nightly) else [],
         runs=lines,
+        columns=listed.columns,
         shared=_shared([line for _, line in lines]),
         run_ids=list(places),
         known_states=_KNOWN_STATES,

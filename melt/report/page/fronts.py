@@ -6,17 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
+from melt.analysis.names import METRICS
 from melt.analysis.sessions import is_believed
 from melt.records import Artifact
 from melt.records.quality import Quality
 from melt.report.charts.pareto import Axis, ParetoPoint, pareto_spec
 from melt.report.page.parts import Picture
+from melt.report.page.summary import RATES
 from melt.traces import RunBundle
 
 Qualities = Mapping[str, Sequence[Quality]]
 """sha256 of a model file -> its evaluations."""
 
-_RATES = (("decode_tps", "Decode"), ("prefill_tps", "Prefill"))
 _LEAST_POINTS = 2
 _MOST_PICTURES = 12
 _SIZE = Axis(title="File size", unit="bytes", better="lower")
@@ -49,11 +50,12 @@ def fronts(bundles: Sequence[RunBundle], qualities: Qualities) -> list[Picture]:
 
 
 def _picture(bundles: Sequence[RunBundle], qualities: Qualities) -> Picture | None:
-    found = ((name, _levels(bundles, metric)) for metric, name in _RATES)
-    name, levels = next(((name, levels) for name, levels in found if len(levels) >= _LEAST_POINTS), ("", []))
+    found = ((metric, _levels(bundles, metric)) for metric in RATES)
+    metric, levels = next(((metric, levels) for metric, levels in found if len(levels) >= _LEAST_POINTS), ("", []))
     if not levels:
         return None
-    rate = Axis(title=name, unit="tok/s", better="higher")
+    known = METRICS[metric]
+    rate = Axis(title=known.title.capitalize(), unit=known.unit, better="higher")
     kept, values, subtitle = _kept(levels, qualities)
     start = bundles[0].start
     points = [
@@ -69,7 +71,7 @@ def _picture(bundles: Sequence[RunBundle], qualities: Qualities) -> Picture | No
         for level in levels
     ]
     where = f"{start.spec.workload.name} on {start.device.name}"
-    title = f"{kept.title} against {name.lower()}, {where}"
+    title = f"{kept.title} against {known.title}, {where}"
     spec = pareto_spec(_ranked(points, kept), rate, kept, title=title, subtitle=subtitle)
     return Picture(title, spec)
 

@@ -11,6 +11,7 @@ from melt.analysis.nightly import Finding, SeriesReport, judge_series
 from melt.analysis.policy import Policy
 from melt.report.charts.history import history_spec
 from melt.report.page.parts import Picture
+from melt.report.page.summary import RATES
 from melt.report.run import title_of
 from melt.report.scale import percent
 from melt.traces import RunBundle
@@ -18,8 +19,6 @@ from melt.traces import RunBundle
 _LEAST_NIGHTS = 2
 _LEAST_DRAWN = 3
 _MOST_PICTURES = 16
-_SHOWN = ("decode_tps", "prefill_tps")
-"""What is drawn of every history: the first of these that it has. Others are where their level changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +59,7 @@ def history_pictures(reports: Mapping[str, SeriesReport]) -> tuple[list[Picture]
     for report in reports.values():
         if len(report.series.nights) >= _LEAST_DRAWN:
             changed = dict.fromkeys(change.metric for change in report.changes)
-            usual = next((name for name in _SHOWN if name in report.series.metrics()), None)
+            usual = next((name for name in RATES if name in report.series.metrics()), None)
             wanted += [
                 (name not in changed, report, name) for name in {**dict.fromkeys(filter(None, [usual])), **changed}
             ]

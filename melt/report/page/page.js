@@ -131,7 +131,7 @@ function tellRun(inside, told, index) {
   const timeline = make("figure", { className: "chart" });
   if (document.getElementById(`z-timeline-${index}`)) {
     inside.append(part("Timeline", timeline));
-    drawTimeline(timeline, index);
+    unpackJson(`timeline-${index}`).then((spec) => window.meltTimeline(timeline, spec, draw));
   }
   const facts = told.facts.flatMap(([name, text]) => [make("dt", { textContent: name }), make("dd", {}, make("bdi", { textContent: text }))]);
   const columns = make("div", { className: "two" }, part("Conditions", make("dl", {}, ...facts)));
@@ -262,60 +262,6 @@ async function draw(figure, spec) {
   return window.meltDraw(place, spec);
 }
 
-// A timeline shows what lies between its parameters t0 and t1. Zooming sets these, here and for the next drawing.
-async function drawTimeline(figure, index) {
-  const spec = await unpackJson(`timeline-${index}`);
-  const [from, to] = spec.params;
-  const whole = [from.value, to.value];
-  const show = (t0, t1) => {
-    const length = Math.min(Math.max(t1 - t0, (whole[1] - whole[0]) / 2000), whole[1] - whole[0]);
-    from.value = Math.min(Math.max(t0, whole[0]), whole[1] - length);
-    to.value = from.value + length;
-    figure.firstChild.meltView?.signal("t0", from.value).signal("t1", to.value).runAsync();
-  };
-  const zoom = (factor, at = 0.5) => {
-    const length = to.value - from.value;
-    const fixed = from.value + at * length;
-    show(fixed - at * length * factor, fixed + (1 - at) * length * factor);
-  };
-  const move = (share) => {
-    const by = share * (to.value - from.value);
-    show(from.value + by, to.value + by);
-  };
-  const all = () => show(...whole);
-  await draw(figure, spec);
-  const shareAt = (event) => {
-    const { left, width } = find(".mark-group.role-scope .background", figure).getBoundingClientRect();
-    return Math.min(1, Math.max(0, (event.clientX - left) / width));
-  };
-  const button = (text, title, act) => {
-    const made = make("button", { type: "button", textContent: text, title });
-    made.setAttribute("aria-label", title);
-    made.addEventListener("click", act);
-    return made;
-  };
-  figure.after(make("div", { className: "zoom" },
-    button("+", "Zoom in", () => zoom(0.5)), button("−", "Zoom out", () => zoom(2)),
-    button("←", "Earlier", () => move(-0.25)), button("→", "Later", () => move(0.25)), button("Whole run", "Show the whole run", all)));
-  figure.addEventListener("wheel", (event) => {
-    if (!event.ctrlKey && !event.metaKey) return;
-    event.preventDefault();
-    zoom(Math.exp(event.deltaY / 400), shareAt(event));
-  }, { passive: false });
-  figure.addEventListener("dblclick", all);
-  figure.addEventListener("pointerdown", (event) => {
-    if (event.button) return;
-    let last = shareAt(event);
-    const drag = (moved) => {
-      const now = shareAt(moved);
-      move(last - now);
-      last = now;
-    };
-    figure.setPointerCapture(event.pointerId);
-    figure.addEventListener("pointermove", drag);
-    figure.addEventListener("pointerup", () => figure.removeEventListener("pointermove", drag), { once: true });
-  });
-}
 // Charts near the screen come first; the others follow when there is nothing else to do, so that print has all.
 const waiting = new Set(all("[data-chart]"));
 async function drawWaiting(figure) {

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from melt.analysis import derived
+from melt.analysis.columns import info
 from melt.records import Metric, Outcome, RunStop
 from melt.report.evidence import exit_sentence
 from melt.report.page.parts import NOT_MEASURED, Figure
 from melt.report.run import facts, repetition_rows, title_of, written
+from melt.report.scale import Scale, scale_for
 from melt.traces import RunBundle
 from melt.verdicts import DOUBTS
 
 _EXIT = "exit"
+_LISTED = ("prefill_tps", "decode_tps", "inference_p50_s", "inferences_per_s")
+"""What the list of runs has of each workload; the first two where no run has any."""
 _LAST_LINES = 40
 _MOST_CHARACTERS = 8_000
 """Of a text of evidence: its end, for what went wrong stands there. The store has all of it."""
@@ -23,7 +27,7 @@ _MOST_CHARACTERS = 8_000
 
 @dataclass(frozen=True, slots=True)
 class RunLine:
-    """A run in the list. `state` is its outcome where that is not ok, else its verdict."""
+    """A run in the list. `state` is its outcome where that is not ok, else its verdict, `figures` are one a column."""
 
     run_id: str
     when: str
@@ -32,8 +36,7 @@ class RunLine:
     model: str
     quant: str
     workload: str
-    prefill: Figure
-    decode: Figure
+    figures: tuple[Figure, ...]
     state: str
     codes: tuple[str, ...]
 
@@ -43,10 +46,30 @@ def state_of(stop: RunStop) -> str:
     return str(stop.verdict if stop.outcome is Outcome.OK else stop.outcome)
 
 
-def run_line(bundle: RunBundle) -> RunLine:
-    """Return the line of a run."""
+@dataclass(frozen=True, slots=True)
+class RunList:
+    """Runs in the order they were made. `columns` are title and unit of the figures of each."""
+
+    columns: tuple[tuple[str, str], ...]
+    lines: tuple[RunLine, ...]
+
+
+def run_list(bundles: Sequence[RunBundle], scales: Mapping[str, Scale]) -> RunList:
+    """Return the lines of runs, with a column for each rate that any of them has; `scales` are by metric."""
+    values = [{m.name: m.value for m in b.metrics if m.repetition is None and m.value is not None} for b in bundles]
+    shown = [name for name in _LISTED if any(name in own for own in values)] or _LISTED[:2]
+    used = {
+        name: scales[name]
+        if name in scales
+        else scale_for((own[name] for own in values if name in own), info(name).unit)
+        for name in shown
+    }
+    columns = tuple((title_of(name), scale.symbol) for name, scale in used.items())
+    return RunList(columns, tuple(_line(*one, used) for one in zip(bundles, values, strict=True)))
+
+
+def _line(bundle: RunBundle, values: Mapping[str, float], scales: Mapping[str, Scale]) -> RunLine:
     start, stop = bundle.start, bundle.stop
-    values = {m.name: m.value for m in bundle.metrics if m.repetition is None and m.value is not None}
     return RunLine(
         run_id=start.spec.run_id,
         when=when(start.started_utc_ns),
@@ -55,8 +78,7 @@ def run_line(bundle: RunBundle) -> RunLine:
         model=start.spec.model,
         quant=start.spec.quant or start.artifact.quant or "",
         workload=start.spec.workload.name,
-        prefill=_rate(values.get("prefill_tps")),
-        decode=_rate(values.get("decode_tps")),
+        figures=tuple(_figure(values.get(name), scale) for name, scale in scales.items()),
         state=state_of(stop),
         codes=tuple(dict.fromkeys(reason.code for reason in stop.reasons)),
     )
@@ -109,5 +131,5 @@ def _end_of(lines: Sequence[str]) -> str:
     return "\n".join(lines)[-_MOST_CHARACTERS:]
 
 
-def _rate(value: float | None) -> Figure:
-    return NOT_MEASURED if value is None else Figure(f"{value:.2f}", sort=value)
+def _figure(value: float | None, scale: Scale) -> Figure:
+    return NOT_MEASURED if value is None else Figure(scale.write(value), sort=value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -22,6 +23,8 @@ _BY = "quant"
 _HEADLINES = (
     "decode_tps",
     "prefill_tps",
+    "inferences_per_s",
+    "inference_p50_s",
     "ttft_s",
     "steady_tps",
     "peak_rss_bytes",
@@ -29,9 +32,9 @@ _HEADLINES = (
     "temperature_max_c",
 )
 """Figures that have a column of their own where anything measured them; a line, opened, has all."""
-_JUDGED_BY = ("decode_tps", "prefill_tps")
-"""Whose difference stands in the line: the first of these that was measured."""
-_MOST_HEADLINES = 6
+RATES = ("decode_tps", "prefill_tps", "inferences_per_s")
+"""Whose difference stands in a line, and what is drawn of one: the first of these that its workload has."""
+_MOST_HEADLINES = 7
 _SHORT = {Judgement.TOO_FEW: "too few sessions", Judgement.NO_DIFFERENCE: "no difference seen"}
 """What is said of a difference where there is little room."""
 
@@ -62,9 +65,13 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """`headlines` are title and unit of the figures of each line; `notes` are sentences, each told once."""
+    """`headlines` are title and unit of the figures of each line; `notes` are sentences, each told once.
+
+    `scales` are those of the headlines by metric: whatever else is written of these has the same unit and digits.
+    """
 
     headlines: tuple[tuple[str, str], ...]
+    scales: Mapping[str, Scale]
     judged: str
     lines: tuple[Line, ...]
     notes: tuple[str, ...]
@@ -74,13 +81,15 @@ def summarize_runs(bundles: Sequence[RunBundle]) -> Summary:
     """Compare the runs by their level: all at once where they are alike, else sweep by sweep."""
     comparisons, refused = _comparisons(bundles)
     groups = [group for comparison in comparisons for group in comparison.groups]
-    scales = dict(_scales(groups))
-    judged = [name for name in _JUDGED_BY if name in scales]
+    titled = dict(_scales(groups))
+    scales = {name: scale for name, (_, scale) in titled.items()}
+    judged = [name for name in RATES if name in scales]
     notes = [note for comparison in comparisons for note in (*_unmeasured(comparison), *comparison.notes)]
     return Summary(
-        headlines=tuple(scales[name][:2] for name in scales),
-        judged=", or else ".join(scales[name][0] for name in judged),
-        lines=tuple(_lines(groups, {name: scale for name, (_, _, scale) in scales.items()})),
+        headlines=tuple((title, scale.symbol) for title, scale in titled.values()),
+        scales=scales,
+        judged=", or else ".join(titled[name][0] for name in judged),
+        lines=tuple(_lines(groups, scales)),
         notes=tuple(dict.fromkeys((*refused, *notes))),
     )
 
@@ -119,8 +128,8 @@ def _unmeasured(comparison: Comparison) -> Iterator[str]:
         yield f"Not measured: {', '.join(title_of(name) for name in names)} ({why})."
 
 
-def _scales(groups: Iterable[Group]) -> Iterator[tuple[str, tuple[str, str, Scale]]]:
-    """Yield the headlines that were measured, with title, unit and scale, one for all lines."""
+def _scales(groups: Iterable[Group]) -> Iterator[tuple[str, tuple[str, Scale]]]:
+    """Yield the headlines that were measured, with title and scale, one for all lines."""
     rows: dict[str, list[Row]] = {}
     for group in groups:
         for row in group.rows:
@@ -128,8 +137,7 @@ def _scales(groups: Iterable[Group]) -> Iterator[tuple[str, tuple[str, str, Scal
     for name in [name for name in _HEADLINES if name in rows][:_MOST_HEADLINES]:
         info = rows[name][0].info
         medians = (cell.summary.median for row in rows[name] for cell in row.cells if cell.summary)
-        scale = scale_for(medians, info.unit)
-        yield name, (info.title, scale.symbol, scale)
+        yield name, (info.title, scale_for(medians, info.unit))
 
 
 def _lines(groups: Sequence[Group], scales: Mapping[str, Scale]) -> Iterator[Line]:
@@ -146,7 +154,7 @@ def _lines(groups: Sequence[Group], scales: Mapping[str, Scale]) -> Iterator[Lin
 
 def _line(group: Group, label: str, index: int, column: Column, scales: Mapping[str, Scale]) -> Line:
     cells = {row.metric: row.cells[index] for row in group.rows}
-    told = next((cells[name] for name in _JUDGED_BY if name in cells), Cell(None))
+    told = next((cells[name] for name in RATES if name in cells), Cell(None))
     total = sum(column.outcomes.values())
     return Line(
         device=column.start.device.name,
@@ -170,8 +178,8 @@ def _figure(cell: Cell | None, scale: Scale) -> Figure:
     if cell is None or cell.summary is None:
         return NOT_MEASURED
     summary = cell.summary
-    half = (summary.high - summary.low) / 2
-    return Figure(scale.write(summary.median), sort=summary.median, beside=f"±{scale.write(half)}" if half > 0 else "")
+    half = math.hypot((summary.high - summary.low) / 2, cell.uncertainty or 0.0)
+    return Figure(scale.write(summary.median), sort=summary.median, beside=scale.spread(half))
 
 
 def _told(row: Row, cell: Cell) -> tuple[str, str, str, str, str]:
