@@ -73,7 +73,7 @@ def _inside(told: Told) -> Iterator[str]:
         rest = (
             "nodes ran beside each other, so their shares are of more time than passed"
             if share is not None and share > 1
-            else "the rest lies between them: the profiler itself, building graphs, sampling"
+            else "the rest lies between them: the profiler itself, and what the engine does besides"
         )
         took = f"{joined((tokens, human(phase.wall_s, 's')))}, {human(share, 'ratio')} of it in nodes"
         yield f"{phase.name}: {took}; {rest}"
