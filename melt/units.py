@@ -33,6 +33,7 @@ _SYMBOLS = {
     "v": "V",
     "a": "A",
     "j/tok": "J/tok",
+    "j/inference": "J/inference",
     "j*s": "J·s",
     "gco2e": "g CO2e",
     "bytes/s": "B/s",

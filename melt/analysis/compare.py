@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import TypeVar
 
-from melt.analysis import alike, derived, efficiency
+from melt.analysis import alike, derived, efficiency, latency
 from melt.analysis.columns import NO_RATIO, RECKONED, Columns, DocumentFigures, info, is_exact
 from melt.analysis.heat import ONLY_WHERE_TOLD
 from melt.analysis.judgement import Judgement, judge_difference
@@ -163,11 +164,12 @@ def compare(
     own = Columns(ordered, figures)
     groups = [_group(label, columns, by, metrics, own) for label, columns in zip(labels, members, strict=True)]
     shown = {row.metric for group in groups for row in group.rows}
+    missed_by_nobody = _WHERE_TOLD | latency.not_of(bundle.start.spec.workload for bundle in ordered)
     effects = order_effects(bundles, figures)
     return Comparison(
         by=by,
         groups=tuple(groups),
-        unmeasured={name: own.why(name) for name in metrics if name not in shown and name not in _WHERE_TOLD},
+        unmeasured={name: own.why(name) for name in metrics if name not in shown and name not in missed_by_nobody},
         notes=(
             *_unlike_meters(ordered, metrics, by, own),
             *order_notes(bundles, effects, figures),
@@ -248,8 +250,10 @@ def _cells(metric: str, columns: Sequence[_Sessions], base: int, figures: Column
 
 def _session_values(sessions: _Sessions, values: Mapping[str, float]) -> list[float]:
     """Return one value for each session that has any: the median over its runs."""
-    medians = (median_of(values.get(run_id) for run_id in runs) for runs in sessions) if values else ()
-    return [median for median in medians if median is not None]
+    if all(len(runs) == 1 for runs in sessions):
+        return [values[run_id] for (run_id,) in sessions if run_id in values]
+    measured = ([values[run_id] for run_id in runs if run_id in values] for runs in sessions)
+    return [own[0] if len(own) == 1 else median(own) for own in measured if own]
 
 
 def _those_of(figures: Mapping[str, T], sessions: _Sessions) -> list[T]:

@@ -60,15 +60,6 @@ def _idle_providers(asked: object, ran: Mapping[str, object]) -> Reason | None:
     return Reason(code="wrong_backend", message=message)
 
 
-def _wrong_provider(seen: Evidence) -> Reason | None:
-    """The execution provider that was to come first runs no node. That some fall back is told, and no doubt."""
-    asked, nodes = seen.start.spec.settings.providers[0], seen.used.get("nodes_by_provider")
-    if not isinstance(nodes, Mapping) or not nodes or nodes.get(asked):
-        return None
-    where = ", ".join(f"{count} on {name}" for name, count in nodes.items())
-    return Reason(code="wrong_backend", message=f"{asked} was asked for and runs no node of the model: {where}")
-
-
 def wrong_settings(seen: Evidence) -> Reason | None:
     """The engine did not take a setting that changes what is computed."""
     settings = seen.start.spec.settings

@@ -15,8 +15,7 @@ from melt.analysis.energy_checks import energy_reasons
 from melt.analysis.evidence import Evidence
 from melt.analysis.figures import NOT_REACHED, Figure, median_figure, to_metric, with_remark
 from melt.analysis.heat import ONLY_WHERE_TOLD, heat_figures, main_curve
-from melt.analysis.latency import NAMES as OF_INFERENCE
-from melt.analysis.latency import OF_TOKENS, RATE, first, inference_trace, latency, percentiles
+from melt.analysis.latency import RATE, first, inference_trace, latency, not_of, percentiles
 from melt.analysis.memory import engine_memory, peak_memory
 from melt.analysis.meter import find_meter, without_meter
 from melt.analysis.metered import NOT_METERED, Metered, on_device_clock
@@ -201,7 +200,7 @@ def _summary_figures(material: _Material, per_repetition: Sequence[Mapping[str, 
     """Return the run's own figures: medians over repetitions, but extremes and pooled gaps where those mean more."""
     workload = material.start.spec.workload
     not_reached = UNTIMED if material.report.samples else NOT_REACHED
-    foreign = OF_TOKENS if _is_single_shot(material.start) else OF_INFERENCE
+    foreign = not_of([workload])
     names = [name for name in METRICS if name not in ONLY_WHERE_TOLD and name not in foreign]
     figures = {name: median_figure([f[name] for f in per_repetition if name in f], not_reached) for name in names}
     load = [w.duration_s for w in material.windows if w.phase == "load"]
@@ -209,6 +208,8 @@ def _summary_figures(material: _Material, per_repetition: Sequence[Mapping[str, 
     if _is_single_shot(material.start):
         measured = [one for r in material.repetitions for one in r.inferences]
         figures |= percentiles(measured) | first(material.report.inferences, measured)
+        if figures["items_per_s"].value is None:
+            del figures["items_per_s"]
     else:
         no_gaps = not_reached if workload.n_gen > 1 else "the workload decodes nothing"
         figures |= itl_percentiles([g for r in material.repetitions for g in r.generations], no_gaps)

@@ -31,7 +31,7 @@ METRICS = MappingProxyType(
         "inference_p90_s": Info("s", "latency p90", -1),
         "inference_p99_s": Info("s", "latency p99", -1),
         "inferences_per_s": Info("inferences/s", "throughput", 1),
-        "items_per_s": Info("items/s", "items of a batch", 1),
+        "items_per_s": Info("items/s", "items", 1),
         "prefill_tps": Info("tok/s", "prefill", 1),
         "decode_tps": Info("tok/s", "decode", 1),
         "burst_tps": Info("tok/s", "burst", 1),

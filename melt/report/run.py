@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -45,8 +45,12 @@ _PER_REPETITION = (
     "prefill_tps",
     "decode_tps",
     "mbu_ratio",
+    "inference_p50_s",
+    "inference_p99_s",
+    "inferences_per_s",
     "temperature_max_c",
     "energy_per_token_j",
+    "energy_per_inference_j",
 )
 """What the table of repetitions shows, of what was measured; JSON has all."""
 
@@ -155,6 +159,8 @@ def facts(bundle: RunBundle) -> list[tuple[str, str]]:
         *(("calibration", _calibration(calibration)) for calibration in start.calibrations),
         *([("trip limits", _trips(start.trips))] if start.trips else []),
         ("used", _used(stop.used)),
+        *(("nodes", said) for said in _nodes(stop.used)),
+        *(("inputs" if first else "", said) for first, said in _inputs(stop.used)),
         ("clock", _clock(start)),
         *(("power meter", said) for said in _meter(bundle)),
     ]
@@ -253,6 +259,26 @@ def _used(used: object) -> str:
     flat = to_dict(used)
     shown = {k: v for k, v in flat.items() if k not in _SAID_ALREADY and (isinstance(v, (int, float)) or _is_short(v))}
     return joined(f"{key}={value}" for key, value in shown.items()) or "-"
+
+
+def _nodes(used: Mapping[str, object]) -> Iterator[str]:
+    """Write how many nodes of a graph each execution provider really runs: what one cannot, another one does."""
+    nodes, asked = used.get("nodes_by_provider"), used.get("providers_asked")
+    if isinstance(nodes, Mapping) and nodes:
+        wanted = f"; asked for {', '.join(map(str, asked))}" if isinstance(asked, (list, tuple)) and asked else ""
+        yield joined(f"{count} on {name}" for name, count in nodes.items()) + wanted
+
+
+def _inputs(used: Mapping[str, object]) -> Iterator[tuple[bool, str]]:
+    """Write the shape of each tensor that the model was given, and which is the first."""
+    inputs = used.get("inputs")
+    for i, (name, tensor) in enumerate(inputs.items() if isinstance(inputs, Mapping) else ()):
+        shape = tensor.get("shape") if isinstance(tensor, Mapping) else None
+        if isinstance(shape, (list, tuple)):
+            yield (
+                i == 0,
+                f"{name}: {tensor.get('type', 'tensor')} {' x '.join(map(str, shape)) or 'scalar'}",
+            )
 
 
 def _is_short(value: object) -> bool:

@@ -21,6 +21,7 @@ _SCALES = MappingProxyType(
         "gco2e": ((1.0, "g CO2e"), (1e-3, "mg CO2e"), (1e-6, "µg CO2e")),
         "tok/j": ((1.0, "tok/J"),),
         "j/tok": ((1.0, "J/tok"), (1e-3, "mJ/tok"), (1e-6, "µJ/tok")),
+        "j/inference": ((1.0, "J/inference"), (1e-3, "mJ/inference"), (1e-6, "µJ/inference")),
         "1/w": ((1.0, "1/W"),),
         "1/j": ((1.0, "1/J"),),
         "1": ((1.0, ""),),

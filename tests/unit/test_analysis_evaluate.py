@@ -22,6 +22,7 @@ from analysis_samples import (
 )
 
 from melt.analysis.heat import ONLY_WHERE_TOLD
+from melt.analysis.latency import NAMES as OF_SINGLE_SHOT
 from melt.analysis.names import METRICS
 from melt.records import Outcome, Settings, Verdict, Workload
 from melt.verdicts import DOUBTS
@@ -179,7 +180,8 @@ def test_overhead_of_the_agent():
 def test_every_run_has_every_metric_with_its_unit():
     for evaluation in (run(), run([], events=[], end=None)):
         summary = {m.name: m.unit for m in evaluation.metrics if m.repetition is None}
-        assert summary == {name: info.unit for name, info in METRICS.items() if name not in ONLY_WHERE_TOLD}
+        none = {*ONLY_WHERE_TOLD, *OF_SINGLE_SHOT}
+        assert summary == {name: info.unit for name, info in METRICS.items() if name not in none}
         assert all(m.note for m in evaluation.metrics if m.value is None)
         assert {m.repetition for m in evaluation.metrics if m.repetition is not None} <= {0, 1, 2}
 

@@ -86,7 +86,8 @@ def test_a_level_made_with_an_importance_matrix_is_another_quantization() -> Non
 
 def test_every_example_of_the_documentation_is_a_plan() -> None:
     examples = re.findall(r"^```yaml\n(.*?)^```", DOCS.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    assert [read_plan(text, "plan.yaml").n_runs for text in examples] == [2, 4 * 6 * 2 * 6 + 3, 2, 3, 4, 4, 1, 40]
+    plans = [read_plan(text, "plan.yaml", load_inputs=found_inputs) for text in examples]
+    assert [plan.n_runs for plan in plans] == [2, 4 * 7 * 2 * 6 + 3, 5 * 4 * 2, 2, 3, 4, 4, 1, 40]
 
 
 def test_the_least_plan_takes_its_name_from_the_file_and_the_rest_from_the_defaults() -> None:
