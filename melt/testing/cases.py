@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Self, TypeVar
 
 import pytest
 
-from melt.errors import UsageError
 from melt.plugins import ENGINES, POWER_METERS, TELEMETRY, TRANSPORTS, plugins
 
 
@@ -21,7 +20,7 @@ class Case:
 
     @classmethod
     def of(cls, words: str) -> Self:
-        """Make one of what was named on the command line. Raises UsageError."""
+        """Make one of what was named on the command line. Raises pytest.UsageError."""
         return cls(name=words)
 
 
@@ -54,16 +53,17 @@ class MeterCase(Case):
 
     @classmethod
     def of(cls, words: str) -> Self:
-        """Read `KIND` or `KIND:OPTIONS`, these in YAML: `lines:{command: [my-meter], …}`. Raises UsageError."""
+        """Read `KIND` or `KIND:OPTIONS`, these in YAML: `lines:{command: [my-meter], …}`. Raises pytest.UsageError."""
         import yaml
 
         kind, _, told = words.partition(":")
         try:
             options = yaml.safe_load(told) if told.strip() else {}
         except yaml.YAMLError as error:
-            raise UsageError(f"--melt-meter {words!r}: the options are no YAML: {error}") from error
+            why = " ".join(str(error).split())
+            raise pytest.UsageError(f"--melt-meter {words!r}: the options are no YAML: {why}") from error
         if not isinstance(options, dict):
-            raise UsageError(f"--melt-meter {words!r}: options are written {{name: value, …}}")
+            raise pytest.UsageError(f"--melt-meter {words!r}: options are written {{name: value, …}}")
         return cls(name=kind, options=options)
 
 
@@ -86,13 +86,21 @@ OPTIONS: Mapping[type[Case], str] = {
 }
 """Where pytest keeps what was named for each suite."""
 
+GROUPS: Mapping[str, type[Case]] = {
+    "test_engines": EngineCase,
+    "test_transports": TransportCase,
+    "test_power_meters": MeterCase,
+    "test_telemetry": TelemetryCase,
+}
+"""Which suite holds what to account."""
+
 C = TypeVar("C", bound=Case)
 
 
 def cases(config: pytest.Config, kind: type[C]) -> list[C]:
     """Return what a suite is held against: what is named on the command line, else every plug-in that is installed.
 
-    Of what the author's `pytest_melt_cases` gives, those are taken that fit. Raises UsageError.
+    Of what the author's `pytest_melt_cases` gives, those are taken that fit. Raises pytest.UsageError.
     """
     given = [case for found in config.hook.pytest_melt_cases() for case in found if isinstance(case, kind)]
     asked: list[str] = config.getoption(OPTIONS[kind])
