@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from melt.engines import registry
-from melt.engines.base import Command, Engine
+from melt.engines.base import Command, Engine, RunnerReport
 from melt.records import Artifact, Repeat, RunSpec, Sampling, Settings, Window, Workload
 from melt.targets.agent import AgentClient
 from melt.targets.jobfile import File, Group, Job
@@ -87,24 +87,31 @@ class Running:
             time.sleep(0.01)
         sys.exit(f"overhead: {' and '.join(roles)} did not start")
 
-    def windows(self) -> list[Window]:
-        """Return the measured prefill or decode windows, in order."""
+    def report(self) -> RunnerReport:
+        """Return what the runner has said so far. A failure ends the program."""
         records = read_journal(self.folder / "journal").records
         report = self.engine.parse(r.data for r in records if isinstance(r, Line) and r.source == 0)
+        if report.failure is not None:
+            sys.exit(f"overhead: the runner failed: {report.failure.message}")
+        return report
+
+    def windows(self) -> list[Window]:
+        """Return the measured prefill or decode windows, in order, once it has ended."""
+        report = self.report()
         if not report.complete:
-            sys.exit(f"overhead: the runner failed: {report.failure}")
+            sys.exit("overhead: the runner ended before it was done")
         return [w for w in report.windows if w.phase in ("prefill", "decode") and not w.warmup]
 
 
 class Bench:
     """The agent of this machine and the folder in which its jobs lie."""
 
-    def __init__(self, folder: Path, model: Path) -> None:
+    def __init__(self, folder: Path, model: Artifact, engine: str = "llama.cpp") -> None:
         self._folder = folder
         self._model = model
         self._agent = AgentClient(open_transport("local"), str(folder))
         self._agent.deploy()
-        self._engine = registry.get("llama.cpp")
+        self._engine = registry.get(engine)
         self._files = sampled_files()
         self._jobs = 0
 
@@ -118,6 +125,10 @@ class Bench:
         (folder / "job").write_bytes(job.render())
         self._agent.start(str(folder))
         yield Running(folder, self._engine)
+
+    def stop(self, run: Running) -> None:
+        """End a runner in order, and wait for that."""
+        self._agent.stop(str(run.folder))
 
     def agent_alone(self, seconds: float) -> Sampled:
         """Let the agent sample without a runner, and ask it for its own CPU time."""
@@ -157,12 +168,9 @@ class Bench:
             repeat=Repeat(warmup=1, repetitions=repetitions),
             sampling=Sampling(),
         )
-        artifact = Artifact(
-            name=self._model.name, quant=None, format="gguf", sha256="", size_bytes=0, path=str(self._model)
-        )
         runner_dir = str(self._engine.runner_files()[0].parent)
         return self._engine.command(
-            spec, artifact, model_path=str(self._model), runner_dir=runner_dir, python=sys.executable
+            spec, self._model, model_path=self._model.path, runner_dir=runner_dir, python=sys.executable
         )
 
     def _run(self, job: Job) -> list[object]:

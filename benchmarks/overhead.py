@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from melt.models.library import Library
-from melt.records import Workload
+from melt.records import Artifact, Workload
 from melt.store.store import Store
 
 T = TypeVar("T")
@@ -87,12 +87,12 @@ class Row:
         )
 
 
-def throughput(bench: agent_runs.Bench, model: Path, size: Size) -> Iterator[Row]:
+def throughput(bench: agent_runs.Bench, model: Artifact, size: Size) -> Iterator[Row]:
     """Compare the runner under the agent with llama-bench, and with itself while the agent is stopped."""
     reference = llama_bench.build()
     for workload in (Workload(n_prompt=32), Workload(n_gen=24, n_depth=32)):
         _say(f"{workload.name}: llama-bench and the runner in turn")
-        ours, theirs = slices.against_llama_bench(bench, reference, model, workload, size.repetitions)
+        ours, theirs = slices.against_llama_bench(bench, reference, Path(model.path), workload, size.repetitions)
         what = f"{workload.name}: runner under the agent / llama-bench"
         yield Row(what, slices.ratios(ours, theirs), "", 3, at_least=0.98)
         _say(f"{workload.name}: the agent on and off in turn")
@@ -174,12 +174,12 @@ def _seconds(*words: str) -> float:
     return wall_s
 
 
-def _machine(model: Path, load_before: float) -> str:
+def _machine(model: Artifact, load_before: float) -> str:
     cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     cpu = next(
         (line.partition(":")[2].strip() for line in cpuinfo if line.startswith("model name")), platform.machine()
     )
-    text = f"{cpu}, {os.cpu_count()} cores, Linux {platform.release()}; model {model.name}; one thread"
+    text = f"{cpu}, {os.cpu_count()} cores, Linux {platform.release()}; model {Path(model.path).name}; one thread"
     busy = (
         f". The machine was busy before (load {load_before:.1f}): do not believe it."
         if load_before > _BUSY_LOAD
@@ -188,12 +188,11 @@ def _machine(model: Path, load_before: float) -> str:
     return text + busy
 
 
-def _model(wanted: str | None) -> Path:
+def _model(wanted: str | None) -> Artifact:
     library = Library()
     if wanted is not None:
-        return Path(library.resolve(wanted, None).path)
-    pulled = library.peek("smollm2-135m-instruct", None)
-    return Path((pulled or library.resolve("tiny-pydoc", None)).path)
+        return library.resolve(wanted, None)
+    return library.peek("smollm2-135m-instruct", None) or library.resolve("tiny-pydoc", None)
 
 
 def _say(text: str) -> None:

@@ -1,0 +1,191 @@
+"""What melt costs a model of ONNX: `python benchmarks/onnx_overhead.py [--quick] [--output FILE.md]`.
+
+The runner under the agent, which reads 60 files at 100 Hz, against a bare loop around session.run and against
+onnxruntime's own way to time it (bare_onnx.py): the same inputs, one thread, in slices of a second in turn, of which
+the i-th of one side is compared with the i-th of the other. Exit code 0 when every bound holds, 1 otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import agent_runs
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from slices import Side
+
+from melt._layout import agents_dir
+from melt.models.library import Library
+from melt.records import Artifact, Workload
+
+MODELS = ("magika", "silero-vad", "rapidocr-det")
+AT_LEAST = 0.99
+_WAYS = {"loop": "bare loop", "timeit": "onnxruntime's benchmark helper"}
+_HEADERS = ("model", "a request takes", "melt against", "median", "quartiles", "bound", "")
+
+_RULE = ("---", "--:", "---", "--:", "--:", "--:", "---")
+_SLICE_S = 1.0
+_START_DEADLINE_S = 60.0
+
+Slice = tuple[int, int]
+"""When a side was let run and when it was stopped, in nanoseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One comparison; `ratios` has melt's throughput over the other's for each pair of slices."""
+
+    model: str
+    request_s: float
+    against: str
+    ratios: tuple[float, ...]
+
+    @property
+    def holds(self) -> bool:
+        """Whether the median keeps to the bound."""
+        return statistics.median(self.ratios) >= AT_LEAST
+
+    def cells(self) -> tuple[str, ...]:
+        """Write the row as text, in the order of `_HEADERS`."""
+        low, high = agent_runs.spread(self.ratios)
+        return (
+            self.model,
+            f"{1e3 * self.request_s:.3g} ms",
+            self.against,
+            f"{statistics.median(self.ratios):.3f}",
+            f"{low:.3f} … {high:.3f}",
+            f"≥ {AT_LEAST:g}",
+            "holds" if self.holds else "MISSED",
+        )
+
+
+def measure(model: Artifact, folder: Path, rounds: int) -> list[Row]:
+    """Let the three sides run in turn, `rounds` slices each."""
+    # Longer than all slices together: it is ended when they are over.
+    workload = Workload(kind="inference", duration_s=rounds * _SLICE_S * 10)
+    bench = agent_runs.Bench(folder, model, "onnxruntime")
+    with ExitStack() as stack:
+        inputs = _write_inputs(model, folder)
+        others = {way: stack.enter_context(_looping(model, inputs, way, folder)) for way in _WAYS}
+        run = stack.enter_context(bench.started(workload, 1))
+        ours = Side(run.pids("worker", "runner"), run.ended)
+        _wait(lambda: "backend" in run.report().used)
+        sides = [ours, *(side for side, _ in others.values())]
+        for number in range(rounds):
+            _say(f"{model.name}: round {number + 1} of {rounds}")
+            for side in sides[number % len(sides) :] + sides[: number % len(sides)]:
+                for opponent in sides:
+                    if opponent is not side:
+                        opponent.signal(signal.SIGSTOP)
+                side.run_for(_SLICE_S)
+        ours.signal(signal.SIGCONT)
+        bench.stop(run)
+        inferences = [i for i in run.report().inferences if not i.warmup]
+    begun_ns, ended_ns = (np.array([t for i in inferences for t in getattr(i, name)]) for name in ("t0_ns", "t1_ns"))
+    mine = _without_pauses(begun_ns, ended_ns, ours.active)
+    request_s = float(np.median(ended_ns - begun_ns)) / 1e9
+    return [
+        Row(model.name, request_s, _WAYS[way], _ratios(mine, _batches(said, side.active)))
+        for way, (side, said) in others.items()
+    ]
+
+
+def _ratios(mine: Sequence[float | None], theirs: Sequence[float | None]) -> tuple[float, ...]:
+    return tuple(a / b for a, b in zip(mine, theirs, strict=True) if a is not None and b is not None)
+
+
+def _without_pauses(begun_ns: np.ndarray, ended_ns: np.ndarray, active: Sequence[Slice]) -> list[float | None]:
+    """Return requests per second of each slice, from the first request that began in it to the last that ended."""
+    found: list[float | None] = []
+    for from_ns, to_ns in active:
+        first, end = np.searchsorted(begun_ns, from_ns), np.searchsorted(ended_ns, to_ns)
+        found.append((end - first) * 1e9 / (ended_ns[end - 1] - begun_ns[first]) if end - first > 1 else None)
+    return found
+
+
+def _batches(said: Path, active: Sequence[Slice]) -> list[float | None]:
+    """Return requests per second of each slice, by the batches that lie within it."""
+    lines = said.read_text(encoding="utf-8").splitlines(keepends=True)
+    spans = [tuple(map(int, line.split())) for line in lines if line.endswith("\n")]
+    found: list[float | None] = []
+    for from_ns, to_ns in active:
+        held = [(end - begin, n) for begin, end, n in spans if from_ns <= begin and end <= to_ns]
+        found.append(sum(n for _, n in held) * 1e9 / sum(ns for ns, _ in held) if held else None)
+    return found
+
+
+@contextmanager
+def _looping(model: Artifact, inputs: Path, way: str, folder: Path) -> Iterator[tuple[Side, Path]]:
+    """Start a loop without melt, and end it behind; what it says goes into a file."""
+    said = folder / f"{way}.txt"
+    words = (sys.executable, str(Path(__file__).with_name("bare_onnx.py")), model.path, str(inputs), way)
+    with said.open("wb") as out, subprocess.Popen(words, stdout=out) as process:
+        try:
+            side = Side((process.pid,), lambda: process.poll() is not None)
+            _wait(lambda: said.stat().st_size > 0 or side.done())
+            if side.done():
+                sys.exit(f"onnx_overhead: {' '.join(words)} failed")
+            side.signal(signal.SIGSTOP)
+            yield side, said
+        finally:
+            process.kill()
+
+
+def _write_inputs(model: Artifact, folder: Path) -> Path:
+    """Write the very tensors that melt's runner makes up."""
+    # The runners are programs: they import each other from their own folder.
+    sys.path.append(str(agents_dir() / "runners"))
+    import onnx_inputs
+
+    declared = [(tensor.name, tensor.type, tensor.shape or ()) for tensor in model.inputs]
+    path = folder / "inputs.npz"
+    np.savez(path, **onnx_inputs.make_up(declared, model.dims, 0))
+    return path
+
+
+def _wait(until: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _START_DEADLINE_S
+    while not until():
+        if time.monotonic() > deadline:
+            sys.exit("onnx_overhead: a side did not start")
+        time.sleep(0.02)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Measure what melt costs a model of ONNX on this machine.")
+    parser.add_argument("--quick", action="store_true", help="show that it runs: too few rounds to believe")
+    parser.add_argument("--output", type=Path, metavar="FILE.md", help="write the table as markdown too")
+    args = parser.parse_args()
+    rows: list[Row] = []
+    for name in MODELS:
+        with tempfile.TemporaryDirectory(prefix="melt-onnx-overhead-") as folder:
+            rows += measure(Library().resolve(name, None), Path(folder), 3 if args.quick else 40)
+    table = Table(*_HEADERS, title=f"{os.cpu_count()} CPUs, Linux {platform.release()}; one thread")
+    for row in rows:
+        table.add_row(*row.cells())
+    Console().print(table)
+    if args.output:
+        lines = [" | ".join(("", *cells, "")).strip() for cells in (_HEADERS, _RULE, *(row.cells() for row in rows))]
+        args.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return 0 if all(row.holds for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
