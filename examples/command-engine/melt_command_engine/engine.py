@@ -73,7 +73,8 @@ class CommandEngine:
         }
         for name, value in values.items():
             if value != _UNASKED.get(name, value) and name not in self._variant.told:
-                raise EngineError(f"{self.name} cannot be told of {name} = {value}: its command has no {{{name}}}")
+                asked = "is left open" if value is None else f"is {value}"
+                raise EngineError(f"{self.name}: {name} {asked}, and its command has no {{{name}}} to say so")
         places = {"model": model_path, "files": runner_dir, "python": python}
         return Command(argv=self._variant.words(values | places), env=self._definition.env)
 
