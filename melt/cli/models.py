@@ -11,15 +11,17 @@ from melt.cli._bars import progress_bars
 from melt.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
-    from melt.models.ggml import Level
     from melt.models.library import Library
     from melt.records import Artifact
 
 NAME = "models"
 HELP = "fetch, list, inspect and quantize models"
 
-_MODEL_HELP = "name from the catalogue, path of a GGUF file, or hf://owner/repo/file.gguf[@revision]"
-_LEVELS_HELP = "levels, separated by commas: q8_0,q4_k_m,iq2_xs; families and patterns (IQ, Q4_*) or all"
+_MODEL_HELP = "name from the catalogue, path of a GGUF or ONNX file, or hf://owner/repo/file.gguf[@revision]"
+_LEVELS_HELP = (
+    "levels, separated by commas: q8_0,q4_k_m,iq2_xs, of ONNX models fp16,int8-dynamic,int8-static,int4; families and "
+    "patterns (IQ, Q4_*, int8) or all"
+)
 _CONTEXTS = (2048, 8192)
 _LIST_COLUMNS = (
     "name",
@@ -71,6 +73,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--imatrix", action="store_true", help="an importance matrix for each level that can take one (q4_k_m+imatrix)"
     )
     quantize.add_argument("--calibration", metavar="FILE", help="text to compute the importance matrix on")
+    quantize.add_argument(
+        "--inputs",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help=".npz of inputs to calibrate int8-static on, arrays by the model's names, samples along a leading axis "
+        "(may be repeated)",
+    )
     _add_output(quantize, ("table", "md", "json", "jsonl", "csv"))
 
 
@@ -85,8 +95,9 @@ def _add_output(parser: argparse.ArgumentParser, formats: Sequence[str]) -> None
 
 
 def _pull(args: argparse.Namespace) -> int:
-    levels = [None, *(level.name for level in _levels(args.quant))]
-    for artifact in _resolve_all([(model, level) for model in args.models for level in levels]):
+    # All names are checked before the first model is fetched.
+    wanted = [(model, level) for model in args.models for level in (None, *_levels(model, args.quant))]
+    for artifact in _resolve_all(wanted):
         print(artifact.path)
     return 0
 
@@ -94,16 +105,17 @@ def _pull(args: argparse.Namespace) -> int:
 def _quantize(args: argparse.Namespace) -> int:
     """Make all levels that can be made: one that cannot is a sentence, and nothing to the others."""
     from melt.models.imatrix import DEFAULT_CALIBRATION, calibration_text
+    from melt.models.onnx_quantize import calibration_inputs
 
-    levels = _levels(args.quant, imatrix=args.imatrix)
+    levels = _levels(args.model, args.quant, imatrix=args.imatrix)
+    _check_calibration(args, levels)
     text = calibration_text(args.calibration) if args.calibration else DEFAULT_CALIBRATION
-    if args.calibration and not any(level.imatrix for level in levels):
-        raise UsageError(f"no level of {args.quant} has an importance matrix to calibrate: add --imatrix")
+    inputs = calibration_inputs(args.inputs) if args.inputs else None
     library, made, refused = _library(), [], []
     with progress_bars() as progress:
         for level in levels:
             try:
-                made.append(library.resolve(args.model, level.name, progress=progress, text=text))
+                made.append(library.resolve(args.model, level, progress=progress, text=text, inputs=inputs))
             except ModelError as error:
                 refused.append(error)
     if not made:
@@ -113,6 +125,20 @@ def _quantize(args: argparse.Namespace) -> int:
     for reason in refused:
         print(f"melt: {reason}", file=sys.stderr)
     return 1 if refused else 0
+
+
+def _check_calibration(args: argparse.Namespace, levels: Sequence[str]) -> None:
+    """Raise UsageError for a calibration that no level would look at."""
+    from melt.models.formats import format_of
+    from melt.models.ggml import find_level
+    from melt.models.onnx_levels import find_onnx_level
+
+    is_onnx = format_of(args.model) == "onnx"
+    if args.calibration and (is_onnx or not any(find_level(level).imatrix for level in levels)):
+        advice = "give --inputs for int8-static" if is_onnx else "add --imatrix"
+        raise UsageError(f"no level of {args.quant} has an importance matrix to calibrate: {advice}")
+    if args.inputs and not (is_onnx and any(find_onnx_level(level).calibrated for level in levels)):
+        raise UsageError(f"no level of {args.quant} is calibrated on --inputs: int8-static of an ONNX model is")
 
 
 def _print_notes(artifacts: Sequence[Artifact]) -> None:
@@ -139,11 +165,12 @@ def _inspect(args: argparse.Namespace) -> int:
     return 0
 
 
-def _levels(text: str | None, *, imatrix: bool = False) -> Sequence[Level]:
-    """Split and check the names of levels, before the first one costs minutes. Raises ModelError."""
-    from melt.models.levels import select_levels
+def _levels(model: str, text: str | None, *, imatrix: bool = False) -> Sequence[str]:
+    """Split and check the names of a model's levels, before the first one costs minutes. Raises ModelError."""
+    from melt.models.formats import format_of
+    from melt.models.levels import level_names
 
-    return select_levels(text, imatrix=imatrix) if text else ()
+    return level_names(format_of(model), text, imatrix=imatrix) if text else ()
 
 
 def _library() -> Library:
@@ -214,12 +241,12 @@ def _print_json(artifact: Artifact) -> None:
     from melt.codec import to_dict
     from melt.models.inspect import expected_memory
 
-    memory = {str(n_ctx): expected_memory(artifact, n_ctx) for n_ctx in _CONTEXTS}
+    contexts = _CONTEXTS if artifact.generative is not False else (0,)
+    memory = {str(n_ctx): expected_memory(artifact, n_ctx) for n_ctx in contexts}
     print(json.dumps({**to_dict(artifact), "expected_memory_bytes": memory}, indent=2, ensure_ascii=False))
 
 
 def _print_artifact(artifact: Artifact, fmt: str) -> None:
-    from melt.models.inspect import expected_memory
     from melt.report.table import render_table
     from melt.units import human
 
@@ -229,18 +256,14 @@ def _print_artifact(artifact: Artifact, fmt: str) -> None:
         ("matrices that fell back", _fallbacks(artifact)),
         ("bits per weight", _bits(artifact.bits_per_weight)),
         ("parameters", _millions(artifact.n_params)),
-        ("architecture", artifact.architecture or "-"),
-        ("layers", _or_dash(artifact.n_layers)),
-        ("trained context", _or_dash(artifact.n_ctx_train)),
+        *(_onnx_facts(artifact) if artifact.format == "onnx" else _gguf_facts(artifact)),
         ("file", human(artifact.size_bytes, "bytes")),
         ("weights", human(weights, "bytes")),
-        ("KV cache per token (f16)", human(artifact.kv_bytes_per_token, "bytes")),
-        *((f"expected memory, {n} tokens", human(expected_memory(artifact, n), "bytes")) for n in _CONTEXTS),
+        *_memory_facts(artifact),
         ("licence", artifact.license or "-"),
         ("made by", artifact.recipe or "-"),
         ("made from", artifact.origin_sha256 or "-"),
-        ("importance matrix", artifact.imatrix_sha256 or "-"),
-        ("calibration text", artifact.calibration_sha256 or "-"),
+        *_calibration_facts(artifact),
         ("sha256", artifact.sha256),
         ("path", artifact.path),
     ]
@@ -248,11 +271,59 @@ def _print_artifact(artifact: Artifact, fmt: str) -> None:
         (name, human(size, "bytes"), human(size / weights, "ratio")) for name, size in artifact.tensor_types.items()
     ]
     print(render_table(artifact.name, ("what", "value"), facts, fmt))
+    if artifact.format == "onnx":
+        print(render_table(None, ("tensor", "name", "type", "shape"), list(_tensors(artifact)), fmt))
+        operators = [(name, str(n)) for name, n in artifact.operators.items()]
+        print(render_table(None, ("operator", "nodes"), operators, fmt, numeric=(1,)))
     print(render_table(None, ("tensor type", "size", "share"), types, fmt, numeric=(1, 2)), end="")
     if artifact.notes:
         print()
     for note in artifact.notes:
         print(f"- {note}" if fmt == "md" else f"note: {note}")
+
+
+def _gguf_facts(artifact: Artifact) -> Iterator[tuple[str, str]]:
+    yield "architecture", artifact.architecture or "-"
+    yield "layers", _or_dash(artifact.n_layers)
+    yield "trained context", _or_dash(artifact.n_ctx_train)
+
+
+def _onnx_facts(artifact: Artifact) -> Iterator[tuple[str, str]]:
+    yield "written by", artifact.producer or "-"
+    yield "operator sets", ", ".join(f"{domain} {version}" for domain, version in artifact.opsets.items())
+    yield "generates tokens", "yes, with a KV cache" if artifact.generative else "no"
+    if artifact.generative:
+        yield "layers", _or_dash(artifact.n_layers)
+        yield "vocabulary", _or_dash(artifact.n_vocab)
+    if artifact.dims:
+        yield "usual dimensions", ", ".join(f"{name}={length}" for name, length in artifact.dims.items())
+
+
+def _tensors(artifact: Artifact) -> Iterator[tuple[str, str, str, str]]:
+    for what, tensors in (("input", artifact.inputs), ("output", artifact.outputs)):
+        for tensor in tensors:
+            shape = "?" if tensor.shape is None else f"[{', '.join(map(str, tensor.shape))}]"
+            yield what, tensor.name, tensor.type, shape
+
+
+def _memory_facts(artifact: Artifact) -> Iterator[tuple[str, str]]:
+    from melt.models.inspect import expected_memory
+    from melt.units import human
+
+    if artifact.generative is False:
+        yield "expected memory, without activations", human(expected_memory(artifact, 0), "bytes")
+        return
+    yield "KV cache per token (f16)", human(artifact.kv_bytes_per_token, "bytes")
+    for n_ctx in _CONTEXTS:
+        yield f"expected memory, {n_ctx} tokens", human(expected_memory(artifact, n_ctx), "bytes")
+
+
+def _calibration_facts(artifact: Artifact) -> Iterator[tuple[str, str]]:
+    if artifact.format == "onnx":
+        yield "calibrated on", artifact.calibration_sha256 or "-"
+        return
+    yield "importance matrix", artifact.imatrix_sha256 or "-"
+    yield "calibration text", artifact.calibration_sha256 or "-"
 
 
 def _fallbacks(artifact: Artifact) -> str:

@@ -54,7 +54,8 @@ def _make(job: dict[str, Any], folder: Path) -> dict[str, Any]:
 
     onnxruntime.set_default_logger_severity(4)
     _step(1)
-    source = _prepared(Path(job["origin"]), folder, job["level"])
+    origin, prepared = Path(job["origin"]), folder / "prepared.onnx"
+    source = _unfused(origin, prepared) if job["level"] == "int4" else _prepared(origin, prepared, job["level"])
     _step(2)
     target = job["target"]
     if job["level"] == "fp16":
@@ -70,7 +71,20 @@ def _make(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     return {}
 
 
-def _prepared(origin: Path, folder: Path, level: str) -> Path:
+def _unfused(origin: Path, prepared: Path) -> Path:
+    """Fold constants, but leave matrix products alone: fused with its bias one is a Gemm, which has no int4."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(prepared)
+    onnxruntime.InferenceSession(
+        str(origin), options, providers=["CPUExecutionProvider"], disabled_optimizers=["MatMulAddFusion"]
+    )
+    return prepared
+
+
+def _prepared(origin: Path, prepared: Path, level: str) -> Path:
     """Fold constants and fuse what can be fused, with shapes inferred, as onnxruntime advises before quantizing."""
     import onnx
     from onnx import version_converter
@@ -78,9 +92,8 @@ def _prepared(origin: Path, folder: Path, level: str) -> Path:
 
     source = origin
     if level == "int8-static" and _opset(onnx.load(origin, load_external_data=False)) < _PER_CHANNEL_OPSET:
-        source = folder / "converted.onnx"
+        source = prepared.with_name("converted.onnx")
         onnx.save(version_converter.convert_version(onnx.load(origin), _PER_CHANNEL_OPSET), source)
-    prepared = folder / "prepared.onnx"
     for skip_symbolic in (False, True):
         try:
             quant_pre_process(str(source), str(prepared), skip_symbolic_shape=skip_symbolic)

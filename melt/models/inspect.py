@@ -13,6 +13,7 @@ from melt.models.files import explained
 from melt.models.ggml import BY_NAME, MEANT_FOR, find_level, label_of
 from melt.models.gguf import MAX_COUNT, Header, Tensor, read_header
 from melt.models.mixture import fallback_note, fallbacks_of, matrices_of
+from melt.models.onnx_describe import onnx_memory
 from melt.records import Artifact
 
 _EMBEDDING = "token_embd.weight"
@@ -92,8 +93,10 @@ def expected_memory(
     KV = n_ctx rounded up to 256 * kv_bytes_per_token / 2 * (bits of K + bits of V) / 16, and
     compute = n_ubatch * (4 * (n_vocab + 8 * n_embd) + 2 * n_ctx): logits, activations and the attention mask.
     Keys and values are taken to be of equal size. What a file does not say counts as nothing; a sliding window makes
-    the cache smaller than this. Raises ModelError for an unknown cache type.
+    the cache smaller than this. Of an ONNX model it is `onnx_memory`. Raises ModelError for an unknown cache type.
     """
+    if artifact.format == "onnx":
+        return onnx_memory(artifact, n_ctx)
     logits = n_ubatch * _F32_BYTES * (artifact.n_vocab or 0)
     return _without_logits(artifact, n_ctx, cache_type_k, cache_type_v, n_ubatch) + logits
 
@@ -105,8 +108,11 @@ def resident_memory(
 
     The logits of a whole batch are reserved, but only those of its last token are computed; the runner itself and the
     vocabulary come on top. Copies of weights in another order (llama.cpp repacks Q4_0, for one) are left out, because
-    the kernel can give up the mapped pages that they were made from. Raises ModelError for an unknown cache type.
+    the kernel can give up the mapped pages that they were made from. Of an ONNX model it is `onnx_memory`. Raises
+    ModelError for an unknown cache type.
     """
+    if artifact.format == "onnx":
+        return onnx_memory(artifact, n_ctx)
     own = _RUNNER_BYTES + _VOCABULARY_ENTRY_BYTES * (artifact.n_vocab or 0)
     return _without_logits(artifact, n_ctx, cache_type_k, cache_type_v, n_ubatch) + own
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 
 from melt.errors import ModelError
+from melt.models.formats import Format
 from melt.models.ggml import LEVELS, WITH_IMATRIX, Level, find_level
+from melt.models.onnx_levels import LEVELS as ONNX_LEVELS
+from melt.models.onnx_levels import OnnxLevel, find_onnx_level
 
 ALL = "all"
 
@@ -21,6 +24,29 @@ def select_levels(text: str, *, imatrix: bool = False) -> tuple[Level, ...]:
         for level in _meant(word.strip(), imatrix=imatrix):
             chosen.setdefault(level.name, level)
     return tuple(chosen.values())
+
+
+def level_names(format_: Format, text: str, *, imatrix: bool = False) -> tuple[str, ...]:
+    """Return the names of the levels that words mean for a model of a format, each once. Raises ModelError."""
+    if format_ == "gguf":
+        return tuple(level.name for level in select_levels(text, imatrix=imatrix))
+    if imatrix:
+        raise ModelError("levels of ONNX models have no importance matrix: leave --imatrix out")
+    return tuple(
+        dict.fromkeys(level.name for word in text.split(",") for level in _meant_of_onnx(word.strip().lower()))
+    )
+
+
+def _meant_of_onnx(word: str) -> list[OnnxLevel]:
+    if word == ALL:
+        return list(ONNX_LEVELS.values())
+    if "*" in word or "?" in word:
+        found = [level for name, level in ONNX_LEVELS.items() if fnmatchcase(name, word)]
+        if not found:
+            raise ModelError(f"no level of ONNX models is called like {word!r}: known are {', '.join(ONNX_LEVELS)}")
+        return found
+    family = [level for name, level in ONNX_LEVELS.items() if name.startswith(f"{word}-")]
+    return family or [find_onnx_level(word)]
 
 
 def _meant(word: str, *, imatrix: bool) -> list[Level]:

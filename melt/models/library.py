@@ -16,7 +16,7 @@ from melt.models.ggml import Level, find_level, label_of
 from melt.models.gguf import read_header
 from melt.models.imatrix import DEFAULT_CALIBRATION, CalibrationText
 from melt.models.onnx_levels import find_onnx_level
-from melt.models.onnx_quantize import expected_onnx_size, find_onnx_quantized, quantize_onnx
+from melt.models.onnx_quantize import Calibration, expected_onnx_size, find_onnx_quantized, quantize_onnx
 from melt.models.quantize import expected_size, find_quantized, quantize, read_quantized
 from melt.records import Artifact
 
@@ -37,10 +37,12 @@ class Library:
         *,
         progress: Progress | None = None,
         text: CalibrationText = DEFAULT_CALIBRATION,
+        inputs: Calibration | None = None,
     ) -> Artifact:
         """Return the file of a model at a level, None meaning as it was published; do whatever that takes.
 
-        `text` is what an importance matrix is computed on, where the level has one. Raises ModelError.
+        `text` is what an importance matrix is computed on, where the level has one; `inputs` are what the activations
+        of an ONNX model are calibrated on, where the level needs that. Raises ModelError.
         """
         # The name of the level is checked before anything is fetched.
         level = _level(find_source(model), quant)
@@ -48,7 +50,7 @@ class Library:
         if level is None or level == origin.quant:
             return origin
         if origin.format == "onnx":
-            return quantize_onnx(origin, level, self._quantized, progress)
+            return quantize_onnx(origin, level, self._quantized, progress, inputs=inputs)
         return quantize(origin, level, self._quantized, progress, text=text)
 
     def pull(self, model: str, *, progress: Progress | None = None) -> Artifact:

@@ -17,6 +17,11 @@ from melt.records.artifact import ModelTensor
 _PAST_KEY = re.compile(r"past\w*\.\d+\.(?:\w+\.)?key")
 _PRESENT_KEY = re.compile(r"present\w*\.\d+\.(?:\w+\.)?key")
 _F16_BYTES = 2
+_RUNNER_BYTES = 50 << 20
+"""An interpreter with numpy and onnxruntime, before a model is there; this and the next are from docs/models.md."""
+
+_COPIES = 1.3
+
 _WEIGHTS = {"FP32", "FP64", "FP16", "BF16", "FP8", "FP4", "INT8", "UINT8", "INT4", "UINT4", "INT2", "UINT2"}
 """Types that weights are stored in; integers of more bits are shapes, indices and sums."""
 
@@ -56,6 +61,16 @@ def describe_onnx(path: Path, model: OnnxModel, *, sha256: str, quant: str | Non
         operators=dict(model.operators.most_common()),
         generative=generative,
     )
+
+
+def onnx_memory(artifact: Artifact, n_ctx: int) -> int:
+    """Estimate the bytes that a runner on the CPU occupies: itself, the weights, and the cache of a decoder in FP32.
+
+    1.3 * file + 50 MiB + 2 * n_ctx * kv_bytes_per_token, which is for f16. onnxruntime packs weights anew while the
+    file is still in memory. Activations depend on the shapes of the inputs, and are not foreseen.
+    """
+    cache = 2 * n_ctx * (artifact.kv_bytes_per_token or 0)
+    return round(_COPIES * (artifact.size_bytes or artifact.weight_bytes or 0)) + _RUNNER_BYTES + cache
 
 
 def _stored(model: OnnxModel) -> Iterable[Weight]:

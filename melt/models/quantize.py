@@ -82,7 +82,8 @@ def _as_recorded_now(artifact: Artifact, path: Path) -> Artifact:
 
     Else no matrix would seem to have fallen back, and attention to cost nothing.
     """
-    if artifact.quant is None or None not in (artifact.n_matrices, artifact.attention_width):
+    complete = None not in (artifact.n_matrices, artifact.attention_width)
+    if artifact.format != "gguf" or artifact.quant is None or complete:
         return artifact
     header = read_header(path)
     attention = attention_of(header)
