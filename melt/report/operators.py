@@ -45,7 +45,8 @@ def _table(by: str, phase: Phase, fmt: str, top: int | None) -> str:
     names, _ = KEYS[by]
     per_token = phase.n_tokens if phase.name == "decode" else None
     headers = (*names, "share", "per token" if per_token else "total", "count", "mean")
-    shown = phase.rows if top is None else phase.rows[:top]
+    # A last one is told itself rather than as "1 more".
+    shown = phase.rows if top is None or len(phase.rows) == top + 1 else phase.rows[:top]
     left = phase.rows[len(shown) :]
     rows = [_row([word or "-" for word in row.key], [row], per_token) for row in shown]
     if left:
