@@ -18,10 +18,17 @@ from melt.records import FORMAT_VERSION
 T = TypeVar("T")
 
 
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+"""What most of a record is made of: asked first, because the other questions take longer."""
+
+
 def to_dict(record: Any) -> Any:
     """Turn a record, or anything inside one, into plain JSON types."""
-    if dataclasses.is_dataclass(record) and not isinstance(record, type):
-        return {f.name: to_dict(getattr(record, f.name)) for f in dataclasses.fields(record)}
+    kind: Hashable = type(record)
+    if kind in _PLAIN:
+        return record
+    if names := _field_names(kind):
+        return {name: to_dict(getattr(record, name)) for name in names}
     if isinstance(record, Enum):
         return record.value
     if isinstance(record, Mapping):
@@ -29,6 +36,12 @@ def to_dict(record: Any) -> Any:
     if isinstance(record, (tuple, list)):
         return [to_dict(v) for v in record]
     return record
+
+
+@cache
+def _field_names(kind: Hashable) -> tuple[str, ...]:
+    """Return the fields of a record's type; none of another type."""
+    return tuple(field.name for field in dataclasses.fields(kind)) if dataclasses.is_dataclass(kind) else ()
 
 
 def dumps(record: Any) -> str:

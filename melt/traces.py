@@ -61,7 +61,7 @@ class Figures(Protocol):
     """
 
     def values(self, name: str) -> Mapping[str, float]:
-        """Return what was measured, in the metric's unit; runs that did not measure it are left out."""
+        """Return what was measured, finite and in the metric's unit; runs that did not measure it are left out."""
 
     def uncertainties(self, name: str) -> Mapping[str, float]:
         """Return what measured values may be off by, in the metric's unit; runs that do not know are left out."""

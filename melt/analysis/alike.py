@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import operator
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from types import MappingProxyType
 
 from melt.errors import UsageError
@@ -18,7 +19,6 @@ _NOT_PERFORMANCE = ("timeout_s", "trip_c", "trip_defaults")
 _COMPARED_SETTINGS = tuple(
     field.name for field in dataclasses.fields(Settings) if field.name not in (*_NOT_PERFORMANCE, "threads")
 )
-_settings = operator.attrgetter(*_COMPARED_SETTINGS)
 _CONDITIONS = tuple(field.name for field in dataclasses.fields(Conditions))
 
 
@@ -34,14 +34,10 @@ def _quant(start: RunStart) -> str:
     return start.spec.quant or start.artifact.quant or "as it is"
 
 
-def _by_cluster(start: RunStart) -> dict[str, Hashable]:
-    """Return the settings that a cluster's name stands for: its CPUs are other ones on every device."""
-    return {} if start.spec.conditions.cluster is None else {"affinity": None}
-
-
 def _setting(start: RunStart, name: str) -> Hashable:
-    """Return what was asked for."""
-    return _by_cluster(start).get(name, getattr(start.spec.settings, name))
+    """Return what was asked for. CPUs that a cluster's name stands for are other ones on every device."""
+    by_cluster = name == "affinity" and start.spec.conditions.cluster is not None
+    return None if by_cluster else getattr(start.spec.settings, name)
 
 
 def _asked(start: RunStart) -> Conditions:
@@ -155,16 +151,21 @@ def column_label(bundle: RunBundle, by: str) -> str:
 
 def group_key(start: RunStart, by: By) -> tuple[Hashable, ...]:
     """Return what else was asked for: only runs that agree in it are set side by side."""
-    return tuple(asked(start, by).values())
+    start = _common(start, by)
+    aspects, settings = _kept(frozenset(_free(by)))
+    return (*[_ASPECTS[name][0](start) for name in aspects], *operator.attrgetter(*settings)(start.spec.settings))
 
 
 def asked(start: RunStart, by: By) -> dict[str, Hashable]:
     """Return what was asked for, by `ASKED`, but what may differ."""
-    start = _common(start, by)
-    free = _free(by)
-    aspects = {name: key(start) for name, (key, _) in _ASPECTS.items() if name not in free}
-    settings = {**dict(zip(_COMPARED_SETTINGS, _settings(start.spec.settings), strict=True)), **_by_cluster(start)}
-    return aspects | {name: value for name, value in settings.items() if name not in free}
+    aspects, settings = _kept(frozenset(_free(by)))
+    return dict(zip((*aspects, *settings), group_key(start, by), strict=True))
+
+
+@cache
+def _kept(free: frozenset[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the names of what must agree, the settings by themselves."""
+    return tuple(n for n in _ASPECTS if n not in free), tuple(n for n in _COMPARED_SETTINGS if n not in free)
 
 
 def asked_label(start: RunStart, name: str) -> str:
@@ -173,13 +174,18 @@ def asked_label(start: RunStart, name: str) -> str:
 
 
 def _common(start: RunStart, by: By) -> RunStart:
-    """Leave out what differs from column to column by itself: the mode that was asked for, threads that melt chose."""
+    """Leave out what differs from column to column by itself.
+
+    The mode that was asked for, threads that melt chose, CPUs that a cluster's name stands for.
+    """
     free = _free(by)
     spec = start.spec
     if "power_mode" in free:
         spec = dataclasses.replace(spec, conditions=dataclasses.replace(spec.conditions, nvpmodel=None))
     if "threads" in start.chosen and not _HAS_ITS_OWN_THREADS.isdisjoint(free):
         spec = dataclasses.replace(spec, settings=dataclasses.replace(spec.settings, threads=None))
+    if spec.conditions.cluster is not None:
+        spec = dataclasses.replace(spec, settings=dataclasses.replace(spec.settings, affinity=None))
     return start if spec is start.spec else dataclasses.replace(start, spec=spec)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TypeVar
@@ -67,7 +68,8 @@ class DocumentFigures:
 
     def values(self, name: str) -> dict[str, float]:
         """Return what was measured."""
-        return {run_id: m.value for run_id, m in self._of(name).items() if m.value is not None}
+        found = self._of(name).items()
+        return {run_id: m.value for run_id, m in found if m.value is not None and math.isfinite(m.value)}
 
     def uncertainties(self, name: str) -> dict[str, float]:
         """Return what measured values may be off by."""

@@ -142,7 +142,7 @@ def _sessions(connection: Connection, selection: Selection) -> dict[int, Session
     chosen = select_runs(selection, runs.c.session_id)
     query = select(sessions.c.session_id, *(sessions.c[name] for name in _SESSION))
     query = query.where(sessions.c.session_id.in_(chosen))
-    return {key: _session(told) for key, *told in map(tuple, connection.execute(query))}
+    return {key: _session(told) for key, *told in map(tuple, connection.execute(query).all())}
 
 
 def _session(told: Sequence[Any]) -> Session | None:
@@ -159,6 +159,6 @@ def _reasons(connection: Connection, selection: Selection) -> defaultdict[str, l
     for table, order in ((reasons, reasons.c.position), (reviews, reviews.c.code)):
         query = select(table.c.run_id, table.c.code, table.c.message, table.c.figures_json)
         query = query.where(table.c.run_id.in_(chosen_ids(selection))).order_by(table.c.run_id, order)
-        for run_id, code, message, figures in connection.execute(query):
+        for run_id, code, message, figures in connection.execute(query).all():
             found[run_id].append(Reason(code=code, message=message, figures=json.loads(figures)))
     return found

@@ -49,7 +49,7 @@ def encode_trace(trace: Trace) -> pa.Buffer:
         sink,
         table.schema,
         compression="zstd",
-        compression_level=3,
+        compression_level=9,
         use_dictionary=False,
         column_encoding=encodings,
         store_decimal_as_integer=True,
@@ -86,17 +86,30 @@ def read_trace(path: Path, names: Iterable[str] | None = None) -> Trace:
 
 
 def _dump_streams(trace: Trace) -> str:
-    """Write the declarations as compact JSON, for a footer is not compressed: what is told, then that per column."""
-    told = {s.name: [getattr(s, key) for key in _TOLD] for s in trace.streams if s.name in trace.columns}
-    return json.dumps({"": _TOLD, **told}, ensure_ascii=False, separators=(",", ":"))
+    """Write the declarations as short JSON, for a footer is not compressed: of each what the one before it has not."""
+    told: dict[str, dict[str, Any]] = {}
+    before: dict[str, Any] = {}
+    for stream in (s for s in trace.streams if s.name in trace.columns):
+        own = {key: getattr(stream, key) for key in _TOLD}
+        told[stream.name] = {key: value for key, value in own.items() if before.get(key) != value}
+        before = own
+    return json.dumps(told, ensure_ascii=False, separators=(",", ":"))
 
 
 def _load_streams(collector: str, text: bytes | None) -> tuple[Stream, ...]:
     if text is None:
         return ()
-    told: dict[str, list[Any]] = json.loads(text)
-    keys = told.pop("")
-    return tuple(Stream(collector=collector, name=n, **dict(zip(keys, v, strict=True))) for n, v in told.items())
+    told: dict[str, Any] = json.loads(text)
+    if "" in told:
+        # As the first stores have it: the keys once, then every value of every column.
+        keys = told.pop("")
+        told = {name: dict(zip(keys, values, strict=True)) for name, values in told.items()}
+    streams = []
+    own: dict[str, Any] = dict.fromkeys(_TOLD)
+    for name, differing in told.items():
+        own = {**own, **differing}
+        streams.append(Stream(collector=collector, name=name, **own))
+    return tuple(streams)
 
 
 def _encode_column(values: Values, unit: str) -> tuple[Any, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from decimal import Decimal
 from pathlib import Path
 from types import ModuleType
@@ -102,6 +103,17 @@ def test_small_enough(tmp_path: Path) -> None:
     t_ns = np.arange(rows) * 100_000_000 + random.integers(0, 50_000, rows)
     data = encode_trace(Trace(collector="sensors", t_ns=t_ns, columns=columns, streams=tuple(streams)))
     assert data.size / (rows * len(columns)) <= 2.0
+
+
+def test_the_streams_of_the_first_stores_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def first_form(trace: Trace) -> str:
+        keys = ("quantity", "unit", "site", "source", "rate_hz", "cumulative", "wraps_at")
+        return json.dumps({"": keys, **{s.name: [getattr(s, key) for key in keys] for s in trace.streams}})
+
+    trace = make_trace()
+    monkeypatch.setattr("melt.store.parquet._dump_streams", first_form)
+    (tmp_path / "sensors.parquet").write_bytes(encode_trace(trace))
+    assert read_trace(tmp_path / "sensors.parquet").streams == trace.streams
 
 
 def test_damage_is_said_not_read(tmp_path: Path) -> None:
