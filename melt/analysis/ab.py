@@ -26,10 +26,14 @@ THRESHOLDS: Mapping[str, float] = MappingProxyType(
         "decode_tps": 0.03,
         "ttft_s": 0.03,
         "itl_p95_s": 0.10,
+        "inferences_per_s": 0.03,
+        "inference_p99_s": 0.10,
+        "first_inference_s": 0.10,
         "load_s": 0.10,
         "steady_tps": 0.03,
         "peak_rss_bytes": 0.02,
         "energy_per_token_j": 0.05,
+        "energy_per_inference_j": 0.05,
     }
 )
 """What is judged unless told otherwise, and the least change that anybody need care about. docs/metrics.md argues them.

@@ -10,6 +10,7 @@ from rich.cells import cell_len, set_cell_size
 
 from melt.records import Outcome, RunSpec, Verdict
 from melt.traces import RunBundle
+from melt.units import human
 
 _IN_ASCII = str.maketrans({"…": "~", "→": "->", "°": None, "µ": "u", "×": "x", "–": "-", "—": "-", "’": "'"})
 
@@ -102,6 +103,10 @@ def describe(bundle: RunBundle) -> str:
         parts.append(f"prefill {prefill:.1f} tok/s")
     if (decode := values.get("decode_tps")) is not None:
         parts.append(f"decode {decode:.1f} tok/s")
+    if (latency := values.get("inference_p50_s")) is not None:
+        parts.append(f"p50 {human(latency, 's')}")
+    if (rate := values.get("inferences_per_s")) is not None:
+        parts.append(human(rate, "inferences/s"))
     if (hottest := values.get("temperature_max_c")) is not None:
         parts.append(f"{hottest:.0f} °C")
     if stop.outcome is not Outcome.OK:

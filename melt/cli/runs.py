@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,8 @@ FORMATS = ("table", "md", "json", "jsonl", "csv")
 _SHOWN = 50
 """Lines of a table when nobody asked for a number; data formats give everything."""
 
-_HEADERS = ("run", "when", "device", "model", "workload", "prefill tok/s", "decode tok/s", "outcome", "verdict")
-_NUMERIC = (5, 6)
+_RATES = {"prefill_tps": "prefill tok/s", "decode_tps": "decode tok/s", "inferences_per_s": "inferences/s"}
+_BEFORE = ("run", "when", "device", "model", "workload")
 _KEYS = (
     "run_id",
     "sweep_id",
@@ -42,6 +43,7 @@ _KEYS = (
     "threads",
     "prefill_tps",
     "decode_tps",
+    "inferences_per_s",
     "outcome",
     "verdict",
     "reasons",
@@ -75,7 +77,10 @@ def run(args: argparse.Namespace) -> int:
     if not lines:
         print("melt: no such runs" if total == 0 and _filtered(args) else "melt: no runs yet", file=sys.stderr)
         return 0
-    sys.stdout.write(render_table(None, _HEADERS, [_row(line) for line in lines], args.output, numeric=_NUMERIC))
+    rates = _rates_of(lines)
+    headers = (*_BEFORE, *(_RATES[name] for name in rates), "outcome", "verdict")
+    numeric = range(len(_BEFORE), len(_BEFORE) + len(rates))
+    sys.stdout.write(render_table(None, headers, [_row(line, rates) for line in lines], args.output, numeric=numeric))
     if total > len(lines):
         print(f"melt: the newest {len(lines)} of {total} runs; more with --limit {total}", file=sys.stderr)
     return 0
@@ -86,13 +91,20 @@ def _filtered(args: argparse.Namespace) -> bool:
     return args.only_valid or any(getattr(args, name) is not None for name in names)
 
 
-def _row(line: RunLine) -> list[str]:
+def _rates_of(lines: Sequence[RunLine]) -> list[str]:
+    """Return the columns of rates: those of tokens, but where all that was measured is single-shot models."""
+    seen = {name for name in _RATES for line in lines if getattr(line, name) is not None}
+    of_tokens = ["prefill_tps", "decode_tps"] if seen != {"inferences_per_s"} else []
+    return of_tokens + (["inferences_per_s"] if "inferences_per_s" in seen else [])
+
+
+def _row(line: RunLine, names: Sequence[str]) -> list[str]:
     from melt.plan.expand import PROFILED
 
     when = datetime.fromtimestamp(line.started_utc_ns // 1_000_000_000).strftime("%Y-%m-%d %H:%M")
     model = "/".join(filter(None, (line.model, line.quant)))
     verdict = " ".join(filter(None, (line.verdict, ", ".join(line.reasons))))
-    rates = (_rate(line.prefill_tps), _rate(line.decode_tps))
+    rates = [_rate(getattr(line, name)) for name in names]
     workload = f"{line.workload}, profiled" if line.cell_key.startswith(PROFILED) else line.workload
     return [line.run_id, when, line.device, model, workload, *rates, line.outcome, verdict]
 

@@ -18,6 +18,8 @@ OF_LLAMA_CPP = frozenset(
 )
 OF_ONNX_RUNTIME = frozenset(("providers", "graph_optimization", "arena", "io_binding", "inter_op_threads"))
 """Settings that the other engine does not know."""
+OF_SAMPLING = frozenset(("temperature", "ignore_eos"))
+"""Settings that mean nothing where no token is drawn."""
 
 _FOREIGN = {"llama.cpp": OF_ONNX_RUNTIME, "llama.cpp-native": OF_ONNX_RUNTIME, "onnxruntime": OF_LLAMA_CPP}
 

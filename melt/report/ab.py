@@ -16,7 +16,7 @@ from melt.analysis.pairs import AB, Cell, Side
 from melt.analysis.statistics import MIN_SESSIONS
 from melt.report.scale import percent, scale_for
 from melt.report.table import render_table, write_rows
-from melt.report.words import counted, steady
+from melt.report.words import counted, steady, would_be_missed
 
 _WIDE = 118
 """Cells that a table with the interval in the line of its change takes."""
@@ -161,8 +161,7 @@ def _footers(comparison: AB) -> Iterator[str]:
         yield f"A change counts from {counts} on."
     few = [one for one in shown if one.threshold is not None and one.p_holm is None]
     if few:
-        decode = [o.detectable for o in few if o.metric == "decode_tps" and o.detectable is not None]
-        effect = f"; a change of decode under about {100 * max(decode):.1f} % would not be seen" if decode else ""
+        effect = would_be_missed("change of", [(one.metric, one.detectable) for one in few])
         yield f"Insufficient power: {MIN_SESSIONS} sessions a side are needed to judge{effect}."
     for why in dict.fromkeys(one.why for one in shown if one.change is Change.INCOMPARABLE and one.why):
         yield f"{why}."

@@ -17,7 +17,7 @@ from melt.records import Outcome, RunStart, Verdict
 from melt.report.comparison_data import flat, nested
 from melt.report.scale import Scale, percent, scale_for
 from melt.report.table import render_table, write_rows
-from melt.report.words import counted, engine_name, joined
+from melt.report.words import counted, engine_name, joined, would_be_missed
 
 _GAP_CELLS = 3
 _FIXED = 2
@@ -202,8 +202,7 @@ def _how_sure(comparison: Comparison) -> Iterator[str]:
     cells = [(row, cell) for group in comparison.groups for row in group.rows for cell in row.cells]
     judgements = {cell.judgement for _, cell in cells}
     if Judgement.TOO_FEW in judgements:
-        seen = [c.detectable for row, c in cells if c.detectable is not None and row.metric == "decode_tps"]
-        effect = f"; a difference in decode under about {max(seen) * 100:.1f} % would not be seen" if seen else ""
+        effect = would_be_missed("difference in", [(row.metric, cell.detectable) for row, cell in cells])
         yield f"Too few sessions to judge whether differences are real: {MIN_SESSIONS} a column are needed{effect}."
     if Judgement.NO_DIFFERENCE in judgements:
         yield f"{_NO_DIFFERENCE}: no difference seen (its 95 % interval includes none); all others are told apart."

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from melt.analysis.latency import INFERENCES
 from melt.analysis.operators import OPERATORS, Profiler
 from melt.codec import to_dict
 from melt.records import RunStart, Stream, Window
@@ -69,7 +70,9 @@ def perfetto_trace(
         if len(trace.t_ns):
             bounds += [int(trace.t_ns[0]), int(trace.t_ns[-1])]
         if trace.collector == TOKENS:
-            yield from _laned("tokens", _TOKENS, _token_slices(trace))
+            yield from _laned("tokens", _TOKENS, _request_slices(trace, "token", "itl_s"))
+        elif trace.collector == INFERENCES:
+            yield from _laned("inferences", _TOKENS, _request_slices(trace, "inference", "latency_s"))
         elif trace.collector == OPERATORS:
             if profiler is not None:
                 yield from _laned("operators", _OPERATORS, _operator_slices(trace, profiler))
@@ -218,17 +221,17 @@ def _phase(window: Window) -> _Slice:
     return _Slice(window.phase, window.t0_ns, window.t1_ns, _known(told))
 
 
-def _token_slices(trace: Trace) -> list[_Slice]:
-    """Return a slice for each token, from the one before it on; the first of a request is a moment."""
-    since_s = trace.columns.get("itl_s", np.full(len(trace.t_ns), np.nan))
-    told = {name: values for name, values in trace.columns.items() if name != "itl_s"}
+def _request_slices(trace: Trace, name: str, length: str) -> list[_Slice]:
+    """Return a slice for each token, from the one before it on, or inference; what has no length is a moment."""
+    since_s = trace.columns.get(length, np.full(len(trace.t_ns), np.nan))
+    told = {column: values for column, values in trace.columns.items() if column != length}
     slices = []
     for i, t_ns in enumerate(trace.t_ns.tolist()):
-        facts = {name: int(values[i]) for name, values in told.items() if np.isfinite(values[i])}
+        facts = {column: int(values[i]) for column, values in told.items() if np.isfinite(values[i])}
         if np.isfinite(since_s[i]):
-            slices.append(_Slice("token", t_ns - round(since_s[i] * 1e9), t_ns, facts))
+            slices.append(_Slice(name, t_ns - round(since_s[i] * 1e9), t_ns, facts))
         else:
-            slices.append(_Slice("token", t_ns, None, facts))
+            slices.append(_Slice(name, t_ns, None, facts))
     return slices
 
 

@@ -14,7 +14,7 @@ from melt.analysis.last_samples import last_samples
 from melt.analysis.names import METRICS
 from melt.codec import to_dict
 from melt.errors import UsageError
-from melt.plan.fitting import OF_LLAMA_CPP, OF_ONNX_RUNTIME
+from melt.plan.fitting import OF_LLAMA_CPP, OF_ONNX_RUNTIME, OF_SAMPLING
 from melt.records import (
     Apart,
     Battery,
@@ -226,8 +226,12 @@ def _settings(spec: RunSpec) -> str:
     """Write the settings, but those of another engine that nobody has touched."""
     asked, default = to_dict(spec.settings), to_dict(Settings())
     others = OF_LLAMA_CPP if spec.engine == "onnxruntime" else OF_ONNX_RUNTIME
+    if spec.workload.kind == "inference":
+        others |= OF_SAMPLING
     shown = {
-        key: value for key, value in asked.items() if value is not None and (key not in others or value != default[key])
+        key: value
+        for key, value in asked.items()
+        if value not in (None, []) and (key not in others or value != default[key])
     }
     return joined(f"{key}={'+'.join(value) if isinstance(value, list) else value}" for key, value in shown.items())
 

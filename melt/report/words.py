@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from melt.analysis.names import METRICS
 from melt.records import Compute
 from melt.units import human
 
@@ -24,6 +25,18 @@ def counted(n: int, word: str) -> str:
 def joined(parts: Iterable[str | None]) -> str:
     """Put parts into one line, leaving out what is not known."""
     return ", ".join(part for part in parts if part)
+
+
+def would_be_missed(what: str, detectable: Iterable[tuple[str, float | None]]) -> str:
+    """Say how large a change of the main rate may be without being seen; `what` is a `difference in` or `change of`.
+
+    `detectable` are metrics with the smallest change that their sessions would show, as a share.
+    """
+    seen = [(metric, share) for metric, share in detectable if share is not None]
+    for rate in ("decode_tps", "inferences_per_s"):
+        if shares := [share for metric, share in seen if metric == rate]:
+            return f"; a {what} {METRICS[rate].title} under about {100 * max(shares):.1f} % would not be seen"
+    return ""
 
 
 def arithmetic(compute: Compute) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from melt.engines.base import Engine, Generation
+from melt.engines.base import Engine, Generation, Inference
 from melt.events import Observer, Reading, RunProgress
 from melt.records import RunSpec, Stream, Workload
 from melt.telemetry.base import FileSource
@@ -66,6 +66,9 @@ class Live:
         if report.generations:
             self._count(report.generations[-1])
             self._say(self._next_phase(), rates.get("prefill"), rates.get("decode"))
+        elif report.inferences:
+            self._count_inference(report.inferences[-1])
+            self._say(self._next_phase())
         elif any(w.phase == "load" for w in report.windows):
             self._say(self._next_phase())
 
@@ -80,6 +83,16 @@ class Live:
         elif not generation.warmup and generation.token_ns:
             self._began_ns = self._began_ns or generation.submit_ns
             self._done = min(self._total, (generation.token_ns[-1] - self._began_ns) // 1_000_000_000)
+
+    def _count_inference(self, found: Inference) -> None:
+        """Count a repetition once, however many lines its requests fill."""
+        self._warmups_left = self._spec.repeat.warmup - (found.repetition + 1) if found.warmup else 0
+        before = 0 if found.warmup else self._spec.repeat.warmup
+        if self._duration_s is None:
+            self._done = before + found.repetition + 1
+        elif not found.warmup and found.t1_ns:
+            self._began_ns = self._began_ns or found.t0_ns[0]
+            self._done = min(self._total, (found.t1_ns[-1] - self._began_ns) // 1_000_000_000)
 
     def _program_said(self, line: Line) -> None:
         gauge = self._gauge_programs.get(line.source)
@@ -116,6 +129,8 @@ class Live:
 
 
 def _measured(workload: Workload) -> str:
+    if workload.kind == "inference":
+        return "inference"
     parts = [("prefill", workload.n_prompt or workload.prompts), ("decode", workload.n_gen)]
     return "+".join(phase for phase, asked in parts if asked)
 

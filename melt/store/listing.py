@@ -45,12 +45,12 @@ FIGURE_COLUMNS = (
 """The columns of the view `figures`."""
 
 _ROWS = 10_000
-_PREFILL, _DECODE = "prefill_tps", "decode_tps"
+_RATES = ("prefill_tps", "decode_tps", "inferences_per_s")
 
 
 @dataclass(frozen=True, slots=True)
 class RunLine:
-    """What a list says of a run. Rates are in tokens per second over the whole run, None: not measured.
+    """What a list says of a run. Rates are per second over the whole run, None: not measured.
 
     `session` is the session's number on its device in its sweep, `apart` what lies before it; None in old records.
     """
@@ -75,6 +75,7 @@ class RunLine:
     verdict: str
     prefill_tps: float | None
     decode_tps: float | None
+    inferences_per_s: float | None
     reasons: tuple[str, ...]
     tags: tuple[str, ...]
 
@@ -105,7 +106,7 @@ _LINE = (
 def list_runs(connection: Connection, selection: Selection) -> list[RunLine]:
     """Return the selected runs, newest first."""
     chosen = chosen_ids(selection)
-    wanted = (metrics.c.run_id.in_(chosen), metrics.c.name.in_((_PREFILL, _DECODE)), metrics.c.repetition.is_(None))
+    wanted = (metrics.c.run_id.in_(chosen), metrics.c.name.in_(_RATES), metrics.c.repetition.is_(None))
     figures = select(metrics.c.run_id, metrics.c.name, metrics.c.value).where(*wanted)
     rates = {(run_id, name): value for run_id, name, value in connection.execute(figures)}
     codes, names = defaultdict(list), defaultdict(list)
@@ -119,8 +120,9 @@ def list_runs(connection: Connection, selection: Selection) -> list[RunLine]:
     return [
         RunLine(
             **row._mapping,
-            prefill_tps=rates.get((row.run_id, _PREFILL)),
-            decode_tps=rates.get((row.run_id, _DECODE)),
+            prefill_tps=rates.get((row.run_id, "prefill_tps")),
+            decode_tps=rates.get((row.run_id, "decode_tps")),
+            inferences_per_s=rates.get((row.run_id, "inferences_per_s")),
             reasons=tuple(codes[row.run_id]),
             tags=tuple(names[row.run_id]),
         )

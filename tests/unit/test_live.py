@@ -143,3 +143,27 @@ def test_the_battery_comes_with_the_temperature_and_alone_where_there_is_none() 
     assert [event for event in seen if isinstance(event, Reading)] == [Reading("local", 45.0, 0.83)]
     seen = _watch(Workload(n_gen=2), [*ticks[:1]], make_schedule(Discovery(files=(gauge,))))
     assert [event for event in seen if isinstance(event, Reading)] == [Reading("local", None, 0.83)]
+
+
+def _inferences(repetition: int, begin_s: float, end_s: float, *, warmup: bool = False) -> Line:
+    times = {"t0_ns": [int(begin_s * S)], "t1_ns": [int(end_s * S)]}
+    event = {"event": "inferences", "repetition": repetition, "warmup": warmup, "batch": 1, **times}
+    return Line(0, int(end_s * S), False, json.dumps(event).encode())
+
+
+def test_requests_to_a_single_shot_model_count_by_repetitions_or_by_the_time_that_they_fill() -> None:
+    lines: list[Record] = [
+        _inferences(0, 0, 1, warmup=True),
+        _inferences(0, 1, 4),
+        _inferences(0, 4, 5.5),
+        _inferences(1, 6, 7),
+    ]
+    seen = _watch(Workload(kind="inference", n_infer=5), lines)
+    assert [(p.phase, p.done, p.total) for p in seen if isinstance(p, RunProgress)] == [
+        ("inference", 1, 3),
+        ("inference", 2, 3),
+        ("inference", 2, 3),
+        ("inference", 3, 3),
+    ]
+    seen = _watch(Workload(kind="inference", duration_s=10.0), lines[:3])
+    assert [(p.done, p.total) for p in seen if isinstance(p, RunProgress)] == [(0, 10), (3, 10), (4, 10)]
