@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from array import array
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,7 +15,9 @@ import pytest
 from store_samples import make_bundle, make_stream, make_trace
 from trace_processor import trace_processor
 
+from melt.analysis.operators import DOCUMENT, document_of, operator_trace
 from melt.cli.main import main
+from melt.engines.profile import Operator, Profile
 from melt.records import Knob, Window
 from melt.store.store import Store
 from melt.traces import RunBundle, Trace
@@ -42,10 +45,28 @@ def make_meter() -> Trace:
     return Trace(collector="meter", t_ns=t_ns, columns=columns, streams=streams)
 
 
+def make_profile() -> Profile:
+    """Nodes back to back, as a profiler of microseconds has them, the last two beside each other."""
+    operators = (Operator(op="MUL_MAT", name=HOSTILE, detail="q4_0", place="CPU"), Operator(op="ROPE", name="Qcur-0"))
+    begins_ns, lengths_ns = [0, 1_000, 3_000, 3_001], [1_000, 2_000, 500, 999]
+    return Profile(
+        source="a callback",
+        operators=operators,
+        node=array("q", [0, 1, 0, 1]),
+        t0_ns=array("q", [6_100_000_000 + begin for begin in begins_ns]),
+        ns=array("q", lengths_ns),
+        repetition=array("q", [0] * 4),
+        warmup=array("q", [0] * 4),
+    )
+
+
 def make_run() -> RunBundle:
+    profile = make_profile()
     document = json.dumps({"facts": {"name": "M1"}, "on_device_clock": {"clock_uncertainty_ns": 123_456}})
     bundle = make_bundle(
-        "r1", traces=(make_trace(200), make_meter(), make_tokens()), attachments={"meter.json": document}
+        "r1",
+        traces=(make_trace(200), make_meter(), make_tokens(), operator_trace(profile)),
+        attachments={"meter.json": document, DOCUMENT: document_of(profile)},
     )
     knobs = (Knob(name="governor", before=None, asked=HOSTILE),)
     # One that overlaps, one without length: no runner should say so, some will.
@@ -115,6 +136,17 @@ def test_phases_and_tokens(ask: Any, store: Store) -> None:
         " AND args.key = 'debug.token_id' WHERE s.name = 'token'"
     )
     assert ids == list(zip(t_ns, [9, 8, 7, None, 5], strict=True))
+
+
+def test_nodes_of_a_profile(ask: Any) -> None:
+    profile = make_profile()
+    found = ask(
+        "SELECT s.name, s.ts, s.dur, s.depth, a.display_value FROM slice s JOIN track t ON s.track_id = t.id"
+        " JOIN args a ON a.arg_set_id = s.arg_set_id AND a.key = 'debug.node' WHERE t.name = 'operators' ORDER BY s.ts"
+    )
+    told = [profile.operators[node] for node in profile.node]
+    rows = zip(told, profile.t0_ns, profile.ns, strict=True)
+    assert found == [(one.op, t_ns, ns, 0, one.name) for one, t_ns, ns in rows]
 
 
 def test_where_nothing_was_measured(ask: Any, store: Store) -> None:
