@@ -1,4 +1,4 @@
-"""Plug-ins as they may come: broken, two of one name, with a name of melt's own. Each gets a sentence, others nothing."""
+"""Plug-ins as they may come: broken, two of one name, called as melt's own. Each gets a sentence, others nothing."""
 
 from __future__ import annotations
 
