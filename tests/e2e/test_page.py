@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 import shutil
 
@@ -10,7 +12,10 @@ from heat_samples import BOOT_NS
 from page_samples import HOSTILE, killed, nights, publish
 from store_samples import make_bundle
 
+from melt.analysis.columns import info
 from melt.cli.main import main
+from melt.report.run import title_of
+from melt.report.scale import percent
 from melt.store.selection import Selection
 from melt.store.store import Store
 
@@ -86,6 +91,95 @@ def test_lines_and_figures_are_those_of_the_store(opened, tmp_path):
     page.locator("#history svg").first.wait_for()
     dates = page.locator("#history svg").first.locator(".role-axis-label").first.text_content()
     assert re.findall(r"[A-Z][a-z]{2} \d\d", dates) == ["Nov 21", "Nov 22", "Nov 23"]
+
+
+UNITS = {
+    **{"ms": 1e-3, "s": 1.0, "µs": 1e-6, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30, "B": 1.0, "tok/s": 1.0},
+    **{"mJ/tok": 1e-3, "J/tok": 1.0, "°C": 1.0, "%": 0.01, "": 1.0, "mJ": 1e-3, "J": 1.0, "W": 1.0, "mW": 1e-3},
+    **{"tok/J": 1.0, "GB/s": 1e9},
+}
+"""How large one of each unit is that the page shows, as stored."""
+
+
+def says(text, value, unit=None):
+    """Whether a number as it is written is a value, to its last digit; its unit is behind it where none is given."""
+    number, _, behind = text.replace("−", "-").partition(" ")
+    factor = UNITS[behind if unit is None else unit]
+    return abs(float(number) * factor - value) <= 0.5001 * factor * 10.0 ** -len(number.partition(".")[2])
+
+
+def terminal(capsys, *words):
+    capsys.readouterr()
+    assert main([*words, "-o", "json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def check_summary(page, compared):
+    """Hold each line of the summary, opened, against the columns of `melt compare`."""
+    columns = [(g, i) for g in compared["groups"] for i in range(len(g["columns"]))]
+    titles = [text.split(" ") for text in texts(page, "#summary thead th:has(small)")]
+    lines = page.locator("#summary tbody tr[data-i]")
+    assert lines.count() == len(columns)
+    checked = 0
+    for place, (group, index) in enumerate(columns):
+        line = lines.nth(place)
+        cells = {info(row["metric"]).title: row["cells"][index] for row in group["rows"]}
+        shown = line.locator("td.n").evaluate_all(
+            "cells => cells.map(cell => [cell.innerText, cell.dataset.v ?? null])"
+        )
+        for (*words, unit), (text, value) in zip(titles, shown, strict=False):
+            cell = next((one for title, one in cells.items() if title.lower() == " ".join(words).lower()), None)
+            if cell is None or cell["median"] is None:
+                assert text == "-"
+                continue
+            assert float(value) == cell["median"]
+            number, _, spread = text.partition(" ")
+            assert says(number, cell["median"], unit)
+            half = math.hypot((cell["high"] - cell["low"]) / 2, cell["uncertainty"] or 0)
+            assert spread.startswith("±<") or (says(spread[1:], half, unit) if spread else half == 0)
+            checked += 1
+        line.press("Enter")
+        detail = page.locator("#summary tr.detail").nth(place)
+        detail.locator("section").first.wait_for()
+        rows = detail.locator("section:has(> h3:text-is('Figures')) tbody tr")
+        for name, median, spread, difference, _ in rows.evaluate_all(
+            "rows => rows.map(r => [...r.cells].map(c => c.innerText))"
+        ):
+            assert says(median, cells[name]["median"])
+            if spread:
+                assert all(map(says, spread.split(" to "), (cells[name]["low"], cells[name]["high"])))
+            told = cells[name]["difference"]
+            assert difference == ("" if told is None else percent(told))
+            checked += 1
+    return checked
+
+
+def check_runs(page, show):
+    """Hold each run of the list, opened, against `melt show`."""
+    checked = 0
+    for line in page.locator("#runs tbody tr[data-i]").all():
+        line.press("Enter")
+        detail = page.locator(f"#{line.get_attribute('id')}-detail")
+        detail.locator("dl").first.wait_for()
+        run_id = page.locator(f"a[href='#{line.get_attribute('id')}']").first.text_content()
+        stored = {title_of(m["name"]): m for m in show(run_id)["metrics"] if m["repetition"] is None}
+        rows = detail.locator("section:has(> h3:text-is('Figures')) tbody tr")
+        found = rows.evaluate_all("rows => rows.map(r => [...r.cells].map(c => c.innerText))")
+        assert [name for name, *_ in found] == [title for title, m in stored.items() if m["value"] is not None]
+        for name, text, source, _ in found:
+            number, _, off = text.partition(" ± ")
+            assert says(number, stored[name]["value"]), (name, text)
+            assert not off or says(off, stored[name]["uncertainty"], number.partition(" ")[2])
+            assert source == stored[name]["source"]
+            checked += 1
+    return checked
+
+
+def test_every_figure_is_what_the_terminal_says(opened, tmp_path, capsys):
+    page = opened(report(tmp_path, nights(1, ("pixel",), traces=0)))
+    store = ("--store", str(tmp_path / "store"))
+    assert check_summary(page, terminal(capsys, "compare", "--sweep", "last", *store)) == 48
+    assert check_runs(page, lambda run_id: terminal(capsys, "show", run_id, *store)) == 35
 
 
 def test_the_keyboard_finds_sorts_opens_and_closes(opened, evening):
