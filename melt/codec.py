@@ -24,10 +24,10 @@ _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 def to_dict(record: Any) -> Any:
     """Turn a record, or anything inside one, into plain JSON types."""
-    kind: Hashable = type(record)
+    kind = type(record)
     if kind in _PLAIN:
         return record
-    if names := _field_names(kind):
+    if names := _field_names(typing.cast(Hashable, kind)):
         return {name: to_dict(getattr(record, name)) for name in names}
     if isinstance(record, Enum):
         return record.value

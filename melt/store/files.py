@@ -49,6 +49,20 @@ def sync_folder(path: Path) -> None:
         os.close(fd)
 
 
+def sync_contents(folder: Path) -> None:
+    """Make a folder and the files in it durable, once all are written.
+
+    The file system then has one transaction to finish for all of them, not one for each.
+    """
+    for path in folder.iterdir():
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    sync_folder(folder)
+
+
 def write_new(path: Path, data: bytes | memoryview) -> None:
     """Write and sync a file that nobody looks at yet; its folder is synced by the caller."""
     with path.open("wb") as out:

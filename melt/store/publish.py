@@ -22,7 +22,7 @@ from sqlalchemy import insert, select
 from melt.errors import StoreError
 from melt.store import schema
 from melt.store.database import Database
-from melt.store.files import checked_name, new_locked_folder, store_error, sync_folder, write_new
+from melt.store.files import checked_name, new_locked_folder, store_error, sync_contents, sync_folder
 from melt.store.layout import Layout
 from melt.store.parquet import encode_trace
 from melt.store.rows import content_digest, insert_run
@@ -99,7 +99,7 @@ def _write_all(files: _Files, bundle: RunBundle) -> None:
     for trace in bundle.traces:
         data = memoryview(encode_trace(trace))
         name = f"{quote(trace.collector, safe='')}.parquet"
-        write_new(files.folder / name, data)
+        (files.folder / name).write_bytes(data)
         files.traces.append(
             {
                 "collector": trace.collector,
@@ -113,12 +113,12 @@ def _write_all(files: _Files, bundle: RunBundle) -> None:
     for attachment, text in bundle.attachments.items():
         data = memoryview(zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(text.encode()))
         name = f"{quote(attachment, safe='')}.zst"
-        write_new(files.folder / name, data)
+        (files.folder / name).write_bytes(data)
         _attach(files, attachment, name, data.nbytes, hashlib.sha256(data).hexdigest())
     if bundle.journal is not None:
         name = f"{JOURNAL}.zst"
         _attach(files, JOURNAL, name, *_compress(bundle.journal, files.folder / name))
-    sync_folder(files.folder)
+    sync_contents(files.folder)
 
 
 def _attach(files: _Files, attachment: str, name: str, size_bytes: int, sha256: str) -> None:
@@ -134,8 +134,6 @@ def _compress(source: Path, target: Path) -> tuple[int, str]:
         for chunk in compressor.read_to_iter(raw, read_size=_CHUNK_BYTES):
             digest.update(chunk)
             length += out.write(chunk)
-        out.flush()
-        os.fsync(out.fileno())
     return length, digest.hexdigest()
 
 
