@@ -132,7 +132,8 @@ def _looping(model: Artifact, inputs: Path, way: str, folder: Path) -> Iterator[
     """Start a loop without melt, and end it behind; what it says goes into a file."""
     said = folder / f"{way}.txt"
     words = (sys.executable, str(Path(__file__).with_name("bare_onnx.py")), model.path, str(inputs), way)
-    with said.open("wb") as out, subprocess.Popen(words, stdout=out) as process:
+    # A session of its own, as the agent gives the runner: the kernel shares a busy CPU out by sessions.
+    with said.open("wb") as out, subprocess.Popen(words, stdout=out, start_new_session=True) as process:
         try:
             side = Side((process.pid,), lambda: process.poll() is not None)
             _wait(lambda: said.stat().st_size > 0 or side.done())
