@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from statistics import median
 
 from melt.analysis.ab import Change, Difference
@@ -40,13 +40,15 @@ class Finding:
 class SeriesReport:
     """One series. `failed` says why the night has no figures of it; then `findings` is empty.
 
-    `night` is None where no run of it was made. `changes` are those of its history up to this night, oldest first.
+    `night` is None where no run of it was made. `changes` are those of its history up to this night, oldest first,
+    `unlike_since` the first sweep with each condition that was another than before, by the id of that change.
     """
 
     series: Series
     night: Night | None
     findings: tuple[Finding, ...] = ()
     changes: tuple[ChangePoint, ...] = ()
+    unlike_since: Mapping[str, str] = field(default_factory=dict)
     failed: str | None = None
 
 
@@ -99,8 +101,10 @@ def judge_nights(series: Iterable[Series], sweeps: Collection[str], policy: Poli
 def judge_series(series: Series, last: int, policy: Policy) -> SeriesReport:
     """Judge one night of a series, its index given, by what was known then."""
     replay = Replay(series, policy)
-    *_, judged = replay.nights(last)
-    return _report(replay, judged)
+    since: dict[str, str] = {}
+    for judged in replay.nights(last):
+        _note_unlike(since, series, judged)
+    return _report(replay, judged, since)
 
 
 def each_night(series: Series, policy: Policy) -> Iterator[SeriesReport]:
@@ -109,11 +113,18 @@ def each_night(series: Series, policy: Policy) -> Iterator[SeriesReport]:
     Figures are told only of nights that are off by their threshold, and of the last one.
     """
     replay = Replay(series, policy)
+    since: dict[str, str] = {}
     for judged in replay.nights(len(series.nights) - 1):
-        yield _report(replay, judged)
+        _note_unlike(since, series, judged)
+        yield _report(replay, judged, dict(since))
 
 
-def _report(replay: Replay, judged: Judged) -> SeriesReport:
+def _note_unlike(since: dict[str, str], series: Series, judged: Judged) -> None:
+    for one in judged.unlike.values():
+        since.setdefault(one.change_id, series.nights[judged.night].sweep_id)
+
+
+def _report(replay: Replay, judged: Judged, unlike_since: Mapping[str, str]) -> SeriesReport:
     series, policy = replay.series, replay.policy
     night = series.nights[judged.night]
     changes = _changes(replay, judged.night)
@@ -125,6 +136,7 @@ def _report(replay: Replay, judged: Judged) -> SeriesReport:
         night=night,
         findings=tuple(_finding(replay, judged, name, changes) for name in metrics),
         changes=changes,
+        unlike_since=unlike_since,
     )
 
 
@@ -153,7 +165,7 @@ def acknowledgeable(report: SeriesReport) -> list[Acceptable]:
                     device_id=device_id,
                     series_id=None,
                     metric=None,
-                    sweep_id=night.sweep_id,
+                    sweep_id=report.unlike_since.get(finding.change_id, night.sweep_id),
                     what=what,
                 )
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -18,6 +19,7 @@ from melt.report.scale import percent, scale_for
 from melt.report.table import render_table, write_rows
 from melt.report.words import counted
 
+_MARKUP = re.compile(r"[&<>`*\[\]~#]|\b_|_\b")
 _HEADERS = ("metric", "", "night", "before", "change", "95 % interval", "counts from", "verdict")
 _NUMERIC = (2, 3, 4, 5, 6)
 _BAD = (Change.REGRESSED, Change.INCOMPARABLE)
@@ -37,11 +39,11 @@ def render_night(report: NightReport, fmt: str) -> str:
     bullet = "- " if fmt == "md" else "  "
     parts = ["".join(f"{line}\n" for line in _headline(report, fmt))]
     if wrong := list(troubles(report)):
-        parts.append("".join(f"{bullet}{line}\n" for line in wrong))
+        parts.append("".join(f"{bullet}{_text(line, fmt)}\n" for line in wrong))
     for one in report.series:
         if one.findings:
             parts.append(_section(one, fmt))
-    parts.append("".join(f"{line}\n" for line in _footers(report)))
+    parts.append("".join(f"{_text(line, fmt)}\n" for line in _footers(report)))
     return "\n".join(part for part in parts if part)
 
 
@@ -51,7 +53,7 @@ def render_changes(reports: Iterable[SeriesReport], fmt: str) -> str:
     found.sort(key=lambda pair: (-pair[1].began_utc_ns, pair[0].series.label, pair[1].metric))
     if fmt == "json":
         return write_rows(_LIST_KEYS, [_record(one, change) for one, change in found], fmt)
-    rows = [_line(one, change) for one, change in found]
+    rows = [[_text(cell, fmt) for cell in _line(one, change)] for one, change in found]
     return render_table(None, _LIST_HEADERS, rows, fmt, numeric=(4, 5, 6))
 
 
@@ -102,13 +104,14 @@ def troubles(report: NightReport) -> Iterator[str]:
 
 
 def _section(one: SeriesReport, fmt: str) -> str:
-    rows = [_row(finding) for finding in one.findings]
-    table = render_table(_plain(one.series.label), _HEADERS, rows, fmt, numeric=_NUMERIC)
+    rows = [[_text(cell, fmt) for cell in _row(finding)] for finding in one.findings]
+    label = _text(_plain(one.series.label), fmt)
+    table = render_table(label, _HEADERS, rows, fmt, numeric=_NUMERIC)
     quiet = all(finding.change not in (*_BAD, Change.IMPROVED) for finding in one.findings)
     if fmt != "md" or not quiet:
         return table
-    title, _, rest = table.partition("\n")
-    return f"<details><summary>{_escaped(title.lstrip('# '))}: nothing changed</summary>\n{rest}\n</details>\n"
+    _, _, rest = table.partition("\n")
+    return f"<details><summary>{label}: nothing changed</summary>\n{rest}\n</details>\n"
 
 
 def _row(finding: Finding) -> list[str]:
@@ -221,5 +224,9 @@ def _plain(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else "\ufffd" for c in text)
 
 
-def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+def _text(text: str, fmt: str) -> str:
+    """Write a text that means itself: in Markdown a name may hold what begins an element, a link or an emphasis.
+
+    Entities instead of backslashes, for these are escaped once more in the cells of tables.
+    """
+    return _MARKUP.sub(lambda found: f"&#{ord(found[0])};", text) if fmt == "md" else text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from dataclasses import replace
 from statistics import median
@@ -244,6 +245,19 @@ def test_hostile_names_are_escaped(name: str) -> None:
         text = render_night(report, fmt)
         assert all(c.isprintable() or c == "\n" for c in text)
         assert len(re.findall(r"^\| decode ", text, re.MULTILINE)) == (fmt == "md")
+
+
+def test_no_name_is_markup_in_a_summary() -> None:
+    lab = Lab(sessions=6, seed=1)
+    name = "<img src=x> [a](http://b) `c` *d* _e_ <!--"
+    made = [b for i in range(3) for b in lab.night(i)]
+    device = replace(made[0].start.device, name=name)
+    (series,) = histories(replace(b, start=replace(b.start, device=device)) for b in made)
+    text = render_night(judge_nights([series], [sweep_id(2)], POLICY), "md")
+    assert "Thresholds, &#60;img src=x&#62;" in text
+    assert not re.search(r"<(?!/?(details|summary)>)|\[a\]|`|\*|_e_", text)
+    told = [line for line in text.splitlines() if "img" in line]
+    assert {html.unescape(line).count(name) for line in told} == {1}
 
 
 @pytest.mark.parametrize("values", [[], [5.0] * 30, [5.0] * 29 + [4.0], [1.0, 2.0]])
