@@ -6,12 +6,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import re
+from types import SimpleNamespace
 
 import numpy
+import onnx_cache
 import onnx_inputs
-import onnxruntime
 from onnx_session import failure
 from runner_io import Failure
 
@@ -21,7 +21,6 @@ _TOKENS, _LOGITS = "input_ids", "logits"
 _ROWS = ("attention_mask", "position_ids", "cache_position", "token_type_ids")
 _ONCE = ("use_cache_branch", "num_logits_to_keep", "logits_to_keep")
 _LOGIT_TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16"}
-_value = onnxruntime.OrtValue.ortvalue_from_numpy
 
 
 class Decoder:
@@ -43,8 +42,6 @@ class Decoder:
         if lacking:
             raise Failure("unsupported_model", "the decoder has no output %s" % ", ".join(lacking[:3]))
         self._rows = {name: self._row(name, kind) for name, kind in self._other.items() if name in _ROWS}
-        self._wanted = [_LOGITS, *self._present]
-        self.empty = [_value(array) for array in self._past.values()]
 
     def _check(self):
         if not self._past or _TOKENS not in self._other:
@@ -71,36 +68,41 @@ class Decoder:
         """Return inputs of two tokens without a past, by name."""
         return dict(self._past, **self._feeds(numpy.zeros((1, 2), numpy.int64), 0))
 
-    def reads(self, logits_shape):
-        """Take note of the shape of the logits of `sample`; return the size of the vocabulary. Raises Failure."""
-        kind = next(o.type for o in self.session.inner.get_outputs() if o.name == _LOGITS)
+    def open(self, logits_shape, n_batch, n_depth):
+        """Make ready for steps of up to `n_batch` tokens behind a depth of `n_depth`; return the vocabulary's size.
+
+        `logits_shape` is that of the logits of `sample`. Raises Failure.
+        """
+        kind = next(node.type for node in self.session.inner.get_outputs() if node.name == _LOGITS)
         if kind not in _LOGIT_TYPES or len(logits_shape) != 3:
-            raise Failure(
-                "unsupported_model",
-                "the logits are a %s of the shape %s, not floats [1, tokens, vocabulary]" % (kind, logits_shape),
-            )
-        self._kind = numpy.dtype(_LOGIT_TYPES[kind])
-        self._row_bytes = ctypes.c_char * (logits_shape[2] * self._kind.itemsize)
+            shape = ", ".join(map(str, logits_shape))
+            raise Failure("unsupported_model", "the logits are %s [%s], not floats of each token" % (kind, shape))
         self._all_rows = logits_shape[1] > 1
-        return logits_shape[2]
+        logits = SimpleNamespace(name=_LOGITS, n_vocab=logits_shape[2], kind=numpy.dtype(_LOGIT_TYPES[kind]))
+        inner, caches = self.session.inner, list(self._past.values())
+        names = list(zip(self._past, self._present))
+        if self.session.settings.io_binding:
+            room = {"device": self.session.device, "n_ctx": self.n_ctx, "n_rooms": 3 if n_depth else 2}
+            n_rows = n_batch if self._all_rows else 1
+            self._cache = onnx_cache.Bound(inner, names, caches, logits, n_rows=n_rows, **room)
+        else:
+            self._cache = onnx_cache.HandedOn(inner, names, caches, logits)
+        self.empty, self.keep = self._cache.empty, self._cache.keep
+        return logits.n_vocab
 
     def step(self, tokens, past, at):
         """Process `tokens`, an array [1, n], behind the `at` tokens of `past`.
 
         Returns the likeliest token behind the last of them, and the cache with all of them. Raises Failure.
         """
-        feeds = {name: _value(array) for name, array in self._feeds(tokens, at).items()}
-        feeds.update(zip(self._past, past))
+        n_new = tokens.shape[1]
         try:
-            logits, *present = self.session.inner.run_with_ort_values(self._wanted, feeds)
+            logits, past = self._cache.run(self._feeds(tokens, at), past, n_new, n_new if self._all_rows else 1)
         except MemoryError:
             raise
         except Exception as error:
             raise failure(error, "internal", "ONNX Runtime failed at token %d" % at) from None
-        # Looked at where they lie: those of a whole prompt may be a hundred megabytes, of which one row counts.
-        row = tokens.shape[1] - 1 if self._all_rows else 0
-        last = self._row_bytes.from_address(logits.data_ptr() + row * ctypes.sizeof(self._row_bytes))
-        return int(numpy.frombuffer(last, self._kind).argmax()), present
+        return int(logits.argmax()), past
 
     def _feeds(self, tokens, at):
         end = at + tokens.shape[1]

@@ -79,7 +79,8 @@ def _single_shot(job, session, seen, load, events, stop):
 def _tokens(job, session, seen, load, events, stop):
     workload, n_batch = job.workload, job.settings.n_batch
     decoder = Decoder(session, workload.dims, max(workload.n_depth + workload.n_prompt + workload.n_gen, 1))
-    n_vocab = decoder.reads(seen["outputs"]["logits"])
+    longest = min(max(workload.n_depth, workload.n_prompt, 1), n_batch)
+    n_vocab = decoder.open(seen["outputs"]["logits"], longest, workload.n_depth)
     used = dict(onnx_session.used(session, seen), n_ctx=decoder.n_ctx, n_batch=n_batch, cache_type=decoder.cache_type)
     events.say("load", used=used, memory={"kv_cache_bytes": decoder.cache_bytes}, **load)
     # One more than is prefilled: the token that a decode-only workload begins with.

@@ -38,11 +38,12 @@ class Worker:
     def prepare(self, depth_tokens):
         """Leave exactly `depth_tokens` in the cache, outside any measurement.
 
-        What a request added lies in tensors of its own: those of the depth are as they were.
+        What a request adds lies elsewhere: the cache of the depth stays as it was.
         """
         depth = depth_tokens.shape[1]
         if depth != self._depth:
             self._kept, self._depth = self._prefill(depth_tokens, self._decoder.empty, 0)[2], depth
+            self._decoder.keep(self._kept)
         gc.collect()
 
     def request(self, tokens, first_token, n_gen):

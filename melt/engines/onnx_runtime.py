@@ -14,6 +14,7 @@ from melt.records import Artifact, DeviceFacts, RunSpec
 
 _RUNNER = "onnx_runtime.py"
 _BESIDE = (
+    "onnx_cache.py",
     "onnx_decoder.py",
     "onnx_inputs.py",
     "onnx_look.py",

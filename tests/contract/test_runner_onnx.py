@@ -154,11 +154,17 @@ def test_requests_go_on_for_the_time_and_stop_when_told_to(run, layer, tmp_path)
     assert {json.loads(line)["event"] for line in lines[2:]} <= {"inferences"}
 
 
-def test_a_decoder_generates_with_its_cache_what_numpy_generates_without(run, tmp_path):
+@pytest.mark.parametrize("io_binding", [False, True])
+def test_a_decoder_generates_with_its_cache_what_numpy_generates_without(run, tmp_path, io_binding):
     decoder = Decoder()
     model = decoder.write(tmp_path / "decoder.onnx")
     workload = {"n_depth": 11, "n_prompt": 9, "n_gen": 8}
-    done = run(model, workload=workload, settings={"n_batch": 4}, repeat={"warmup": 1, "repetitions": 1})
+    done = run(
+        model,
+        workload=workload,
+        settings={"n_batch": 4, "io_binding": io_binding},
+        repeat={"warmup": 1, "repetitions": 1},
+    )
     assert (done.exit_code, done.stderr) == (0, "")
     state, tokens = 0, []
     for _ in range(20):

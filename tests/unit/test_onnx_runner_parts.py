@@ -110,17 +110,20 @@ def test_tensors_of_a_file_are_held_against_the_model(
         parts.inputs.read(str(path), ENCODER)
 
 
+@pytest.mark.parametrize("io_binding", [False, True])
 @pytest.mark.parametrize("variant", [{}, {"positions": False}, {"merged": True}, {"last_only": True}])
 def test_a_decoder_says_what_numpy_says_however_its_prompt_is_cut(
-    parts: SimpleNamespace, tmp_path: Path, variant: dict[str, bool]
+    parts: SimpleNamespace, tmp_path: Path, variant: dict[str, bool], io_binding: bool
 ) -> None:
     decoder = Decoder()
     path = decoder.write(tmp_path / "decoder.onnx", **variant)
-    settings = SimpleNamespace(threads=1, inter_op_threads=None, providers=[], graph_optimization="all", arena=True)
+    settings = SimpleNamespace(
+        threads=1, inter_op_threads=None, providers=[], graph_optimization="all", arena=True, io_binding=io_binding
+    )
     session = parts.session.Session(str(path), settings, parts.session.options(settings))
     tested = parts.decoder.Decoder(session, {}, 40)
     logits = session.inner.run(["logits"], tested.sample())[0]
-    assert tested.reads(list(logits.shape)) == decoder.n_vocab
+    assert tested.open(list(logits.shape), 40, 0) == decoder.n_vocab
     tokens = parts.tokens.made_up(40, 7, decoder.n_vocab)
     likeliest = decoder.logits(tokens[0].tolist()).argmax(axis=1).tolist()
     assert len(set(likeliest)) > 10
