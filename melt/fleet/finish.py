@@ -98,7 +98,7 @@ def assemble(folder: RunFolder) -> RunBundle:
         metrics=evaluation.metrics,
         traces=(
             *evaluation.traces,
-            evaluation.token_trace,
+            *evaluation.request_traces,
             *(() if profile is None else (operators.operator_trace(profile),)),
         ),
         journal=folder.journal_path if _has_journal(folder) else None,
