@@ -173,7 +173,7 @@ class TestEngine:
             report, did = touched(lambda lines=lines: _report(engine, lines))  # type: ignore[misc]
             assert did == [], "engines touch no file, program or network where they read what a runner said"
             assert _report(engine, iter(lines)) == report, "lines come from any iterable, once"
-            assert _report(engine, [b'{"event":"hello"}', *lines[:1]]) is not report
+            _report(engine, lines[:1])
             assert _report(engine, lines) == report, "what was read before must not be remembered"
 
     def test_nothing_said_is_nothing_measured(self, engine: Engine) -> None:
