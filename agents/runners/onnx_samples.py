@@ -17,9 +17,9 @@ from runner_io import Failure
 LABELS = "labels"
 
 
-def made_up(declared, dims, count):
-    """Give `count` samples for the declared (name, element type, shape) of all inputs, by the seeds from 0 on."""
-    for seed in range(count):
+def made_up(declared, dims, count, first_seed=0):
+    """Give `count` samples for the declared (name, element type, shape) of all inputs, by the seeds from the first."""
+    for seed in range(first_seed, first_seed + count):
         yield make_up(declared, dims, seed)
 
 

@@ -6,15 +6,16 @@ The formulas are those of llama.cpp's llama-perplexity (tools/perplexity/perplex
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from melt.errors import ModelError
-from melt.records.quality import ChoiceFigures, TextFigures
+from melt.records.quality import ChoiceFigures, OutputFigures, TextFigures
 
 _Z = NormalDist().inv_cdf(0.975)
 
@@ -85,6 +86,49 @@ def choice_figures(right: Sequence[bool], right_norm: Sequence[bool]) -> ChoiceF
         accuracy_norm_high=high_norm,
         items=tuple(right),
         items_norm=tuple(right_norm),
+    )
+
+
+def output_figures(samples: Sequence[Mapping[str, Any]], class_output: str | None, *, reference: bool) -> OutputFigures:
+    """Boil the drift of each sample down: `cosine`, `max_error`, `rows`, `same` rows, and whether it is `right`.
+
+    `right` is None in all of them without labels. Raises ModelError where there are no samples.
+    """
+    if not samples:
+        raise ModelError("there are no samples to compare outputs on")
+    figures = OutputFigures(n=len(samples), class_output=class_output)
+    items = tuple(bool(one["right"]) for one in samples if one["right"] is not None)
+    if items:
+        low, high = wilson(sum(items), len(items))
+        figures = replace(
+            figures,
+            n_correct=sum(items),
+            accuracy=sum(items) / len(items),
+            accuracy_low=low,
+            accuracy_high=high,
+            items=items,
+        )
+    if reference:
+        return figures
+    cosines = tuple(float(one["cosine"]) for one in samples)
+    figures = replace(
+        figures,
+        cosine_mean=float(np.mean(cosines)),
+        cosine_min=min(cosines),
+        max_error=max(float(one["max_error"]) for one in samples),
+        cosines=cosines,
+    )
+    n_rows, n_same = (sum(one[name] or 0 for one in samples) for name in ("rows", "same"))
+    if not n_rows:
+        return figures
+    low, high = wilson(n_same, n_rows)
+    return replace(
+        figures,
+        n_rows=n_rows,
+        n_same_top=n_same,
+        top1_agreement=n_same / n_rows,
+        top1_low=low,
+        top1_high=high,
     )
 
 

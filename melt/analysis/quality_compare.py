@@ -16,7 +16,7 @@ from statistics import NormalDist
 import numpy as np
 
 from melt.analysis.alike import IncomparableError
-from melt.records.quality import Quality, QualityMethod
+from melt.records.quality import OutputFigures, Quality, QualityMethod
 
 MIN_CHUNKS = 6
 """Fewer chunks cannot be judged, as fewer sessions cannot: their spread is not known well enough."""
@@ -39,9 +39,10 @@ class Told(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """The second file less the first one. `quantity` is `nll` or `kl` (nats per token) or `accuracy` (a share).
+    """The second file less the first one.
 
-    `n` are the chunks or items that it rests on, `low` and `high` its 95 % interval.
+    `quantity` is `nll` or `kl` (nats per token), `drift` (1 - cosine) or `accuracy` (a share). `n` are the chunks,
+    samples or items that it rests on, `low` and `high` its 95 % interval.
     """
 
     quantity: str
@@ -116,6 +117,15 @@ def _differences(first: Quality, second: Quality) -> Iterator[Difference]:
             yield paired_means("kl", first.text.chunk_kl, second.text.chunk_kl)
     if first.choices is not None and second.choices is not None:
         yield mcnemar(first.choices.items, second.choices.items)
+    if first.outputs is not None and second.outputs is not None:
+        if first.outputs.cosines and second.outputs.cosines:
+            yield paired_means("drift", _drift(first.outputs), _drift(second.outputs))
+        if first.outputs.items and second.outputs.items:
+            yield mcnemar(first.outputs.items, second.outputs.items)
+
+
+def _drift(outputs: OutputFigures) -> list[float]:
+    return [1 - cosine for cosine in outputs.cosines]
 
 
 def _told(mean: float) -> Told:
@@ -123,8 +133,8 @@ def _told(mean: float) -> Told:
 
 
 def _extent(quality: Quality) -> tuple[int, ...]:
-    text, choices = quality.text, quality.choices
-    return (*((text.n_chunks, text.n_tokens) if text else ()), *((choices.n,) if choices else ()))
+    text, others = quality.text, (quality.choices, quality.outputs)
+    return (*((text.n_chunks, text.n_tokens) if text else ()), *(one.n for one in others if one is not None))
 
 
 def _unlike(first: Quality, second: Quality, what: str, one: object, other: object) -> IncomparableError:

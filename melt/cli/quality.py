@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from melt.cli._adbargs import add_adb_argument
 from melt.cli._bars import progress_bars
 from melt.cli._storeargs import add_store_argument, at_least, store_root
+from melt.errors import UsageError
 
 if TYPE_CHECKING:
     from melt.models.files import Progress
@@ -28,17 +29,19 @@ _NO_REFERENCE = "none"
 _EPILOG = """\
 Without --text and --tasks a text and 50 questions that travel with melt are used: good for comparing levels and for
 trials. What the store holds already is not computed again; what was cut short goes on. With --device the files are
-scored there, and what was begun goes on while the link is broken or melt is gone. docs/quality.md defines all figures.
+scored there, and what was begun goes on while the link is broken or melt is gone. Of an ONNX model the outputs are held
+against those of the model as published. docs/quality.md defines all figures.
 
 examples:
   melt quality smollm2-135m-instruct -q q8_0,q4_k_m,q2_k --text wiki.test.raw --chunks 40
   melt quality smollm2-135m-instruct -q q4_0 --device adb:SERIAL --chunks 8
+  melt quality magika -q all --inputs files.npz
 """
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this verb."""
-    parser.add_argument("model", metavar="MODEL", help="name from the catalogue, path of a GGUF file, or hf:// address")
+    parser.add_argument("model", metavar="MODEL", help="name from the catalogue, path of a GGUF or ONNX file, or hf://")
     parser.add_argument("-q", "--quant", metavar="LEVELS", help="levels, as `melt models quantize` takes them")
     parser.add_argument(
         "--reference",
@@ -56,6 +59,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--ctx", metavar="N", type=at_least(8), default=512, help="tokens of a chunk (default: 512)")
     parser.add_argument("--chunks", metavar="N", type=at_least(1), help="only the first N chunks of the text")
+    parser.add_argument(
+        "--inputs",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="of ONNX models: .npz of inputs, samples along a leading axis, `labels` beside them where there are any "
+        "(may be repeated; default: made up)",
+    )
+    parser.add_argument("--samples", metavar="N", type=at_least(1), help="only the first N inputs (made up: 32)")
     parser.add_argument("--threads", metavar="N", type=at_least(1), help="threads (default: by the model's size)")
     parser.add_argument("-o", "--output", choices=_FORMATS, default="table", help="form (default: table)")
     add_adb_argument(parser)
@@ -69,6 +81,14 @@ def run(args: argparse.Namespace) -> int:
     Raises UsageError, ModelError, EngineError, DeviceError, StoreError.
     """
     from melt.errors import MeltError
+    from melt.models.formats import format_of
+
+    if format_of(args.model) == "onnx":
+        from melt.cli._quality_outputs import run_outputs
+
+        return run_outputs(args)
+    if args.inputs or args.samples:
+        raise UsageError("--inputs and --samples are for ONNX models: a GGUF is scored on --text and --tasks")
     from melt.quality.evaluate import evaluate_task, evaluate_text
     from melt.report.quality import Lacking, render_quality
     from melt.store.store import Store

@@ -45,12 +45,7 @@ class Here:
     def __init__(self) -> None:
         self.engine_version = worker.engine_version()
         self.threads = os.cpu_count() or 1
-        transport = LocalTransport()
-        try:
-            # Under the id that its runs have.
-            self.device = read_facts(identify(transport), transport, OwnFiles(), "local")[0]
-        finally:
-            transport.close()
+        self.device = this_machine()
 
     def score(self, work: Work, see: Callable[[worker.Event], None]) -> None:
         """Run the worker."""
@@ -59,6 +54,15 @@ class Here:
         job["models"] = [{**model, "path": path} for model, path in zip(job["models"], paths, strict=True)]
         for event in worker.score(job, work.data):
             see(event)
+
+
+def this_machine() -> DeviceFacts:
+    """Return the facts of the machine that melt runs on, under the id that its runs have."""
+    transport = LocalTransport()
+    try:
+        return read_facts(identify(transport), transport, OwnFiles(), "local")[0]
+    finally:
+        transport.close()
 
 
 class There:

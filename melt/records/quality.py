@@ -13,10 +13,10 @@ from melt.records.run import FORMAT_VERSION
 class QualityMethod:
     """What was asked, and how. Figures are set side by side only where all of this is equal.
 
-    `kind` is `text` or `choices`. `dataset` is its name, `dataset_sha256` what it is known by. `n_ctx` is the length of
-    the chunks that a text is cut into, `max_chunks` how many of them were asked for; None: all, and for `choices` as
-    long as the longest item needs. `reference_sha256` is the model file whose probabilities KL divergence and top-1
-    agreement are against; None: there was none. For the reference it is its own.
+    `kind` is `text`, `choices` or `outputs`. `dataset` is its name, `dataset_sha256` what it is known by. `n_ctx` is
+    the length of the chunks that a text is cut into, `max_chunks` how many of them were asked for; None: all, and for
+    `choices` as long as the longest item needs. `reference_sha256` is the model file whose probabilities or outputs KL
+    divergence, top-1 agreement and cosine are against; None: there was none. For the reference it is its own.
     """
 
     kind: str
@@ -78,8 +78,37 @@ class ChoiceFigures:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OutputFigures:
+    """How far the outputs of a single-shot model are from the reference's, over `n` samples.
+
+    `cosine_mean` and `cosine_min` are over the samples; a sample's cosine is the least of its outputs', in `cosines`.
+    `max_error` is the largest difference of two numbers. `n_rows` are the rows of `class_output` that look like class
+    scores, `n_same_top` those whose likeliest class is the reference's; None: no output looks so. `items` say of each
+    sample whether its likeliest class is its label's; empty without labels. What needs a reference is None, or empty,
+    for the reference. Bounds are Wilson's, 95 %.
+    """
+
+    n: int
+    cosine_mean: float | None = None
+    cosine_min: float | None = None
+    max_error: float | None = None
+    cosines: tuple[float, ...] = ()
+    class_output: str | None = None
+    n_rows: int | None = None
+    n_same_top: int | None = None
+    top1_agreement: float | None = None
+    top1_low: float | None = None
+    top1_high: float | None = None
+    n_correct: int | None = None
+    accuracy: float | None = None
+    accuracy_low: float | None = None
+    accuracy_high: float | None = None
+    items: tuple[bool, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Quality:
-    """A finished evaluation of one model file on one dataset; `text` or `choices` has its figures.
+    """A finished evaluation of one model file on one dataset; `text`, `choices` or `outputs` has its figures.
 
     `quality_id` stands for file, method and device: what has been evaluated need not be again. `device` is where.
     """
@@ -93,4 +122,5 @@ class Quality:
     melt_version: str
     text: TextFigures | None = None
     choices: ChoiceFigures | None = None
+    outputs: OutputFigures | None = None
     version: int = FORMAT_VERSION

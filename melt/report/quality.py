@@ -8,13 +8,14 @@ from typing import Any
 
 from melt.analysis.quality_compare import Difference, Told, differences
 from melt.codec import to_dict
-from melt.records.quality import ChoiceFigures, Quality, TextFigures
+from melt.records.quality import ChoiceFigures, OutputFigures, Quality, TextFigures
 from melt.report.table import render_table, write_rows
 from melt.units import human
 
 _TEXT = tuple(name for name in TextFigures.__dataclass_fields__ if not name.startswith("chunk_"))
 _CHOICES = tuple(name for name in ChoiceFigures.__dataclass_fields__ if not name.startswith("items"))
-_QUANTITIES = ("nll", "kl", "accuracy")
+_OUTPUTS = tuple(name for name in OutputFigures.__dataclass_fields__ if name not in ("cosines", "items"))
+_QUANTITIES = ("nll", "kl", "drift", "accuracy")
 _OF_DIFFERENCE = ("mean", "low", "high", "p_value", "told")
 _KEYS = (
     "model",
@@ -28,8 +29,7 @@ _KEYS = (
     "dataset_sha256",
     "n_ctx",
     "reference_sha256",
-    *_TEXT,
-    *_CHOICES,
+    *dict.fromkeys((*_TEXT, *_CHOICES, *_OUTPUTS)),
     "compared_with",
     *(f"{quantity}_change_{part}" for quantity in _QUANTITIES for part in _OF_DIFFERENCE),
     "engine",
@@ -51,7 +51,17 @@ _CHOICE_HEADERS = (
     "95 % interval",
     "against the line above",
 )
-_TOLD = {Told.ALIKE: "no difference seen", Told.TOO_FEW: "too few chunks"}
+_OUTPUT_HEADERS = (
+    *_PLAIN_HEADERS,
+    "cosine mean",
+    "cosine least",
+    "max error",
+    "same top-1",
+    "accuracy",
+    "by drift",
+    "by accuracy",
+)
+_TOLD = {Told.ALIKE: "no difference seen", Told.TOO_FEW: "too few to tell"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +95,7 @@ def render_quality(
 
 def _rows(evaluations: Sequence[Quality], known: Sequence[str]) -> Iterator[dict[str, Any]]:
     for quality, before, changes in _with_changes(evaluations):
-        figures = to_dict(quality.text or quality.choices)
+        figures = to_dict(quality.text or quality.choices or quality.outputs)
         row = {
             **to_dict(quality.method),
             **figures,
@@ -120,6 +130,9 @@ def _table(evaluations: Sequence[Quality], fmt: str) -> str:
     if first.method.kind == "text":
         rows = [_text_row(*line) for line in _with_changes(evaluations)]
         body = render_table(title, _TEXT_HEADERS, rows, fmt, numeric=range(1, 7))
+    elif first.method.kind == "outputs":
+        rows = [_output_row(*line) for line in _with_changes(evaluations)]
+        body = render_table(title, _OUTPUT_HEADERS, rows, fmt, numeric=range(1, 8))
     else:
         rows = [_choice_row(*line) for line in _with_changes(evaluations)]
         body = render_table(title, _CHOICE_HEADERS, rows, fmt, numeric=range(1, 7))
@@ -156,6 +169,34 @@ def _choice_row(quality: Quality, _before: Quality | None, changes: Sequence[Dif
     )
 
 
+def _output_row(quality: Quality, _before: Quality | None, changes: Sequence[Difference]) -> tuple[str, ...]:
+    outputs = quality.outputs
+    assert outputs is not None
+    by = {change.quantity: _judged(change) for change in changes}
+    if outputs.cosine_mean is None or outputs.cosine_min is None:
+        drift = ("reference",) * 4
+    else:
+        same = "-"
+        if outputs.top1_agreement is not None:
+            bounds = f"[{_percent(outputs.top1_low)}, {_percent(outputs.top1_high)}]"
+            same = f"{human(outputs.top1_agreement, 'ratio')} {bounds}"
+        drift = (_cosine(outputs.cosine_mean), _cosine(outputs.cosine_min), f"{outputs.max_error:.3g}", same)
+    accuracy = "-"
+    if outputs.accuracy is not None:
+        bounds = f"[{_percent(outputs.accuracy_low)}, {_percent(outputs.accuracy_high)}]"
+        accuracy = f"{_percent(outputs.accuracy)} % {bounds}"
+    return (*_plain(quality), *drift, accuracy, by.get("drift", "-"), by.get("accuracy", "-"))
+
+
+def _cosine(value: float) -> str:
+    """Write a cosine so that what it lacks to 1 has two digits; as 1 only where a float holds no difference."""
+    lack = 1 - value
+    if lack <= 0:
+        return "1"
+    places = max(4, -int(f"{lack:.1e}".partition("e")[2]) + 1)
+    return f"{value:.{min(places, 12)}f}"
+
+
 def _plain(quality: Quality) -> tuple[str, str, str]:
     bits = quality.artifact.bits_per_weight
     size = human(quality.artifact.size_bytes, "bytes")
@@ -187,6 +228,15 @@ def _notes(evaluations: Sequence[Quality]) -> Iterator[str]:
     elif first.choices is not None:
         yield f"{first.choices.n} questions by log-likelihood, on the CPU; {where}."
         yield f"Against the line above: McNemar's exact test, 5 %. No difference seen: {Told.ALIKE}."
+    elif first.outputs is not None:
+        yield f"{first.outputs.n} samples, on the CPU; {where}. A sample's cosine is the least of its outputs'."
+        classes = next((q.outputs.class_output for q in evaluations if q.outputs and q.outputs.class_output), None)
+        if classes is not None:
+            yield f"Same top-1: rows of {classes!r} whose likeliest class is the reference's, with its 95 % interval."
+        yield (
+            "By drift, by accuracy: against the line above; 1 - cosine by the paired t test over the samples, labels "
+            f"by McNemar's exact test, 5 %. No difference seen: {Told.ALIKE}."
+        )
     for quality in evaluations:
         if quality.artifact.calibration_sha256 == quality.method.dataset_sha256:
             yield f"{quality.artifact.quant}: its importance matrix was computed on this very text, which flatters it"

@@ -17,8 +17,11 @@ from melt.store.store import Store
 _BATCH = 500
 """Evaluations asked for in one query: databases limit the number of parameters."""
 
-_OF_TEXT = ("perplexity", "perplexity_se", "kl_mean", "kl_p99", "top1_agreement")
-_OF_CHOICES = ("accuracy", "accuracy_low", "accuracy_high", "accuracy_norm")
+_FIGURES = (
+    *("perplexity", "perplexity_se", "kl_mean", "kl_p99", "top1_agreement"),
+    *("accuracy", "accuracy_low", "accuracy_high", "accuracy_norm"),
+    *("cosine_mean", "cosine_min", "max_error"),
+)
 
 
 def keep_quality(store: Store, quality: Quality) -> None:
@@ -69,7 +72,7 @@ def _alike(row: Row[Any], told: dict[str, Any]) -> bool:
 
 
 def _row(quality: Quality) -> dict[str, Any]:
-    method, text, choices = quality.method, quality.text, quality.choices
+    method, figures = quality.method, quality.text or quality.choices or quality.outputs
     return {
         "quality_id": quality.quality_id,
         "artifact_sha256": quality.artifact.sha256,
@@ -85,9 +88,8 @@ def _row(quality: Quality) -> dict[str, Any]:
         "device_id": quality.device.device_id,
         "device_name": quality.device.name,
         "evaluated_utc_ns": quality.evaluated_utc_ns,
-        "n": text.n_tokens if text else choices.n if choices else 0,
-        **{name: getattr(text, name, None) for name in _OF_TEXT},
-        **{name: getattr(choices, name, None) for name in _OF_CHOICES},
+        "n": getattr(figures, "n_tokens", getattr(figures, "n", 0)),
+        **{name: getattr(figures, name, None) for name in _FIGURES},
         "melt_version": quality.melt_version,
         "document_json": dumps(quality),
     }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Boolean, Column, Double, ForeignKey, Index, Integer, MetaData, Table, Text, text
 
-HEAD = "0007"
+HEAD = "0008"
 """The newest migration: a database at this revision needs no Alembic to be opened."""
 
 metadata = MetaData(
@@ -252,6 +252,9 @@ quality = Table(
     Column("accuracy_norm", Double),
     Column("melt_version", Text, nullable=False),
     Column("document_json", Text, nullable=False),
+    Column("cosine_mean", Double),
+    Column("cosine_min", Double),
+    Column("max_error", Double),
     Index(None, "artifact_sha256"),
 )
 

@@ -25,6 +25,7 @@ _QUALITIES: tuple[tuple[Axis, Callable[[Quality], float | None]], ...] = (
     (Axis(title="KL divergence", unit="1", better="lower"), lambda q: q.text.kl_mean if q.text else None),
     (Axis(title="Perplexity", unit="1", better="lower"), lambda q: q.text.perplexity if q.text else None),
     (Axis(title="Accuracy", unit="ratio", better="higher"), lambda q: q.choices.accuracy if q.choices else None),
+    (Axis(title="Cosine with FP32", unit="1", better="higher"), lambda q: q.outputs.cosine_mean if q.outputs else None),
 )
 """What a level keeps, the most telling first: perplexity may fall by luck while a model gets worse, docs/quality.md."""
 
