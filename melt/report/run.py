@@ -141,6 +141,7 @@ def facts(bundle: RunBundle) -> list[tuple[str, str]]:
             "workload",
             f"{spec.workload.name}, {counted(repeat.repetitions, 'repetition')} after {repeat.warmup} to warm up",
         ),
+        *([("profile", "its rates are those under the profiler; --profile shows where the time went")] * spec.profile),
         ("device", joined((device.name, device.soc, device.arch, _cpus(start), device.virtualization))),
         ("system", joined((device.os, device.os_build, device.kernel))),
         *([("power mode", _power_mode(device))] if device.power_mode else []),
