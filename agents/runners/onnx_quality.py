@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy
 import onnxruntime
 from onnx_inputs import element_type
-from onnx_samples import made_up, read_samples
+from onnx_sample_set import made_up, read_samples
 from runner_io import Failure
 
 _SUM_TOLERANCE = 1e-2

@@ -2,7 +2,7 @@
 
     python -P _onnx_quantizer.py JOB.json
 
-The job has `origin`, `target`, `report` (paths), `level`, `runners` (the folder of onnx_samples.py), `inputs` (paths of
+The job has `origin`, `target`, `report` (paths), `level`, `runners` (the folder of onnx_sample_set.py), `inputs` (paths of
 .npz files, none: made up), `dims` and `n_samples`. Imports nothing of melt. Ends when stdin does, so that it never
 outlives who started it. The last thing is to load what was made, and to run it where inputs are known: a file that
 onnxruntime cannot run is no level.
@@ -169,7 +169,7 @@ def _int4(source: Path, target: str) -> None:
 
 
 def _feeds(job: dict[str, Any], source: str) -> list[dict[str, Any]]:
-    samples, element_type = import_module("onnx_samples"), import_module("onnx_inputs").element_type
+    samples, element_type = import_module("onnx_sample_set"), import_module("onnx_inputs").element_type
     declared = [(one.name, element_type(one.type), tuple(one.shape)) for one in _load(source).get_inputs()]
     if job["inputs"]:
         return list(samples.read_samples(job["inputs"], declared)[0])
