@@ -1,8 +1,9 @@
-"""One plan of models that generate tokens and one that answers at once, in one store, end to end."""
+"""One plan of models that generate tokens and one that answers at once, on a board, in one store, end to end."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from melt_rig import Melt
 from onnx import TensorProto, helper
 from onnx_samples import Graph
+from virtual.sshd import Sshd
 
 from melt.analysis.latency import INFERENCES
 from melt.store.selection import Selection
@@ -51,9 +53,19 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
+@pytest.fixture
+def board(melt: Melt, tmp_path: Path, give_python: Callable[[Path], None]) -> Iterator[Path]:
+    """Give a board that is this machine behind a server of its own; return what melt keeps there."""
+    home = tmp_path / "board" / "home"
+    with Sshd(tmp_path / "board") as sshd:
+        give_python(home)
+        melt.env.update(sshd.environment)
+        yield home / ".melt"
+
+
 @pytest.mark.slow
-def test_models_of_both_kinds_are_measured_by_one_plan(melt: Melt, plan: Path) -> None:
-    done = melt("run", str(plan))
+def test_models_of_both_kinds_are_measured_by_one_plan(melt: Melt, plan: Path, board: Path) -> None:
+    done = melt("run", str(plan), "--device", "board", timeout_s=300)
     for told in ("decode", "latency p50", "first inference", "throughput"):
         assert told in done.stdout
     runs = melt.runs()
@@ -77,6 +89,8 @@ def test_models_of_both_kinds_are_measured_by_one_plan(melt: Melt, plan: Path) -
             assert (len(trace.t_ns), trace.columns["warmup"].sum()) == (4 * 20, 20)
             assert bundle.stop.used["nodes_by_provider"] == {"CPUExecutionProvider": 2}
     assert shapes == {"infer20 rows=3": [3, 16], "infer20 from rows.npz": [5, 16]}
+    brought = sorted(path.name for path in board.glob("blobs/*/*") if path.suffix in (".gguf", ".npz", ".onnx"))
+    assert [Path(name).suffix for name in brought] == [".onnx", ".npz", ".gguf", ".gguf"], "each travels once"
     assert json.loads(melt("compare", "--by", "model", "-o", "json").stdout)["groups"]
 
 
