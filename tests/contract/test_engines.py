@@ -1,6 +1,7 @@
 """melt's own engines, held against what melt.testing asks of every one, and against the events of agents/PROTOCOL.md.
 
-golden/runner/ holds what agents/runners/llama_cpp.py said with the embedded model; `torn` was cut short.
+golden/runner/ holds what agents/runners/llama_cpp.py said with the embedded model, and in `infer3` what onnx_runtime.py
+said with a model of two nodes; `torn` was cut short.
 expected.json has, per transcript, the windows as [phase, warmup, repetition, n_tokens, depth, nanoseconds].
 """
 
