@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -19,7 +22,7 @@ from melt.telemetry import platforms
 from melt.telemetry.base import Discovery, FileSource
 from melt.telemetry.meters import make_meter
 from melt.telemetry.meters.base import MeterError
-from melt.telemetry.platforms.added import joined
+from melt.telemetry.platforms.added import declared_wrongly, joined
 from melt.transports.registry import open_transport, resolve
 
 MODULE = """
@@ -208,6 +211,17 @@ def test_a_parser_of_a_plug_in_that_fails_has_measured_nothing() -> None:
     (file,) = joined(Discovery(), Discovery(files=(FileSource("/x", 1.0, (FAN,), parse),))).files
     assert file.parse(b"50") == (50.0,)
     assert [str(file.parse(raw)) for raw in (b"x", b"2")] == ["(nan,)", "(nan,)"]
+
+
+def test_the_channels_of_the_documentation_are_channels() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "extending.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"## Channels\n```python\n(.*?)```", text, re.DOTALL)
+    probe: dict[str, Any] = {}
+    exec(block, probe)
+    snapshot = {"/sys/class/hwmon/hwmon2/fan1_input": b"1200\n", "/sys/class/hwmon/hwmon2/temp1_input": b"40000\n"}
+    (file,) = joined(Discovery(), probe["discover"](snapshot, Sampling())).files
+    assert file.parse(snapshot[file.path]) == (20.0,)
+    assert declared_wrongly(SimpleNamespace(**probe)) is None
 
 
 def test_doctor_lists_them_with_what_is_wrong() -> None:
