@@ -56,6 +56,8 @@ TYPES: dict[int, tuple[str, str, int]] = {
 }
 """By the number of TensorProto.DataType: ONNX's word, ours for weights, bits of an element."""
 
+_PLAIN = ("FP32", "FP64", "COMPLEX64", "COMPLEX128")
+
 
 @dataclass(frozen=True, slots=True)
 class Weight:
@@ -279,8 +281,9 @@ class _Reader:
             raise self._damaged(f"tensor {_shown(name)} has an impossible shape")
         n_bits = prod(dims) * bits
         size_bytes = other_bytes if type_ == "STRING" else (n_bits + 7) // 8
-        # Numbers that do not stand as raw bytes take a byte or more each; two of 4 bits may share one.
-        sound = size_bytes == raw_bytes if raw_bytes is not None else n_bits <= max(bits, 8) * other_bytes
+        # Floats of 32 bits and more stand as they are; others that are not raw take a byte each, or share one.
+        least_bits = bits if bits < 8 or type_ in _PLAIN else 8
+        sound = size_bytes == raw_bytes if raw_bytes is not None else prod(dims) * least_bits <= 8 * other_bytes
         if not sound:
             held = other_bytes if raw_bytes is None else raw_bytes
             shape = "x".join(map(str, dims)) or "one number"
