@@ -8,11 +8,12 @@ from functools import lru_cache
 
 from melt.analysis import alike
 from melt.analysis.energy import covers
+from melt.analysis.names import METRICS
 from melt.analysis.sessions import by_session, is_believed
 from melt.analysis.statistics import Summary, median_of, summarize
 from melt.plan.expand import Cell, cell_of
-from melt.records import Outcome, RunStart, Verdict
-from melt.traces import RunBundle
+from melt.records import Metric, Outcome, RunStart, Verdict
+from melt.traces import Figures, RunBundle
 from melt.verdicts import worst
 
 TESTED = ("engine_revision", "melt_version")
@@ -92,16 +93,17 @@ class Series:
         return [(index, summary) for index, summary in summaries if summary is not None]
 
 
-def histories(bundles: Iterable[RunBundle]) -> tuple[Series, ...]:
-    """Sort runs into series and nights, oldest first.
+def histories(bundles: Iterable[RunBundle], figures: Figures | None = None) -> tuple[Series, ...]:
+    """Sort runs into series and nights, oldest first. `figures` None: those in the runs' documents.
 
     Left out are reference runs, which tell of the device, and those that a profiler slowed.
     """
+    told = None if figures is None else _by_run(figures)
     nights: dict[str, dict[str, list[RunBundle]]] = {}
     for bundle in bundles:
         spec = bundle.start.spec
         if not spec.reference and not spec.profile:
-            nights.setdefault(series_id(bundle.start), {}).setdefault(spec.sweep_id, []).append(_light(bundle))
+            nights.setdefault(series_id(bundle.start), {}).setdefault(spec.sweep_id, []).append(_light(bundle, told))
     starts = [max((b.start for runs in one.values() for b in runs), key=_when) for one in nights.values()]
     return tuple(
         Series(
@@ -126,9 +128,18 @@ def _key(cell: Cell) -> str:
     return cell.key
 
 
-def _light(bundle: RunBundle) -> RunBundle:
+def _by_run(figures: Figures) -> dict[str, list[Metric]]:
+    found: dict[str, list[Metric]] = {}
+    for name in METRICS:
+        for run_id, metric in figures.metrics(name).items():
+            found.setdefault(run_id, []).append(metric)
+    return found
+
+
+def _light(bundle: RunBundle, told: Mapping[str, Sequence[Metric]] | None) -> RunBundle:
     """Leave out what no series needs: a year of nights fits into memory then."""
-    own = tuple(metric for metric in bundle.metrics if metric.repetition is None)
+    metrics = bundle.metrics if told is None else told.get(bundle.start.spec.run_id, ())
+    own = tuple(metric for metric in metrics if metric.repetition is None)
     return RunBundle(start=bundle.start, stop=bundle.stop, metrics=own)
 
 

@@ -130,7 +130,7 @@ def _series(args: argparse.Namespace, store: Store) -> tuple[Series, ...]:
     from melt.store.selection import Selection
 
     names = ("device", "model", "quant", "workload", "engine")
-    return histories(store.each_bundle(Selection(**{name: getattr(args, name) for name in names})))
+    return histories(*store.briefs(Selection(**{name: getattr(args, name) for name in names})))
 
 
 def _policy(args: argparse.Namespace, store: Store) -> Policy:

@@ -121,7 +121,7 @@ def _histories(store: Store, bundles: Sequence[RunBundle]) -> list[Series]:
     found = (
         series
         for device in sorted(devices)
-        for series in histories(store.each_bundle(Selection(device=device, limit=_HISTORY_RUNS)))
+        for series in histories(*store.briefs(Selection(device=device, limit=_HISTORY_RUNS)))
     )
     return [series for series in found if series.series_id in wanted]
 

@@ -7,23 +7,23 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Column, Connection, Select, func, select
 
 from melt.records import Apart, Metric, Outcome, Reason, RunSpec, RunStart, RunStop, Session, Verdict
 from melt.store.database import Database
-from melt.store.rows import metric_of
 from melt.store.schema import metrics, reasons, reviews, runs, sessions
 from melt.store.selection import Selection, chosen_ids, select_runs
 from melt.store.setups import Setup, setups_of
 from melt.traces import RunBundle
 
-_FEW = 500
-"""So many runs are looked up each by itself; of more the whole column is read, which is quicker."""
+_BATCH = 500
+"""Runs asked for in one query: databases limit the number of parameters."""
 
 _COLUMNS = (
     *(runs.c.run_id, runs.c.sweep_id, runs.c.block, runs.c.position, runs.c.started_utc_ns, runs.c.ended_utc_ns),
@@ -52,49 +52,68 @@ def briefs(connection: Connection, selection: Selection) -> list[RunBundle]:
 class StoredFigures:
     """Figures of whole runs as the store's own columns have them. Raises StoreError."""
 
-    def __init__(self, database: Database, run_ids: Collection[str]) -> None:
+    def __init__(self, database: Database, selection: Selection, n_runs: int) -> None:
         self._database = database
-        self._run_ids = run_ids
+        self._chosen = metrics.c.run_id.in_(chosen_ids(selection))
+        self._n_runs = n_runs
 
     def values(self, name: str) -> dict[str, float]:
         """Return what was measured."""
-        return self._column(name, "value")
+        return self._column(name, metrics.c.value)
 
     def uncertainties(self, name: str) -> dict[str, float]:
         """Return what measured values may be off by."""
-        return self._column(name, "uncertainty")
+        return self._column(name, metrics.c.uncertainty)
 
     def metrics(self, name: str) -> dict[str, Metric]:
         """Return what was measured with all that is known of it."""
-        query = select(metrics).where(
-            metrics.c.name == name, metrics.c.repetition.is_(None), metrics.c.value.is_not(None)
-        )
-        with self._database.read() as connection:
-            return {row.run_id: metric_of(row) for row in connection.execute(query)}
+        columns = (metrics.c[column] for column in ("unit", "source", "note", "value", "uncertainty", "figures_json"))
+        rows = self._rows(_measured(name, *columns).where(self._chosen))
+        return {
+            run_id: Metric(
+                name=name,
+                value=value,
+                unit=unit,
+                source=source,
+                note=note,
+                uncertainty=uncertainty,
+                figures=json.loads(figures) if figures else {},
+            )
+            for run_id, unit, source, note, value, uncertainty, figures in rows
+        }
 
     def note(self, name: str, run_ids: Iterable[str]) -> str | None:
         """Return the first note: of the first few hundred runs, or of the next."""
         remaining = iter(run_ids)
         table = metrics.c
         query = select(table.run_id, table.note).where(table.name == name, table.repetition.is_(None))
-        with self._database.read() as connection:
-            while batch := list(islice(remaining, _FEW)):
-                rows = connection.execute(query.where(table.run_id.in_(batch)))
-                found: dict[str, str | None] = {row[0]: row[1] for row in rows}
-                if any(found.values()):
-                    return next(note for run_id in batch if (note := found.get(run_id)))
+        while batch := list(islice(remaining, _BATCH)):
+            found: dict[str, str | None] = dict(self._rows(query.where(table.run_id.in_(batch))))
+            if any(found.values()):
+                return next(note for run_id in batch if (note := found.get(run_id)))
         return None
 
-    def _column(self, name: str, column: str) -> dict[str, float]:
-        few = f" AND run_id IN ({', '.join('?' * len(self._run_ids))})" if len(self._run_ids) <= _FEW else ""
-        sql = (
-            f"SELECT run_id, {column} FROM metrics"
-            f" WHERE name = ? AND repetition IS NULL AND value IS NOT NULL AND {column} IS NOT NULL{few}"
-        )
+    def _column(self, name: str, column: Column[float]) -> dict[str, float]:
+        query = _measured(name, column).where(column.is_not(None))
+        return dict(self._rows(query if self._are_most else query.where(self._chosen)))
+
+    @cached_property
+    def _are_most(self) -> bool:
+        """Whether to read the whole column is quicker than to look runs up in it, which takes three times as long."""
+        with self._database.read() as connection:
+            return 3 * self._n_runs > connection.execute(select(func.count()).select_from(runs)).scalar_one()
+
+    def _rows(self, query: Select[Any]) -> list[tuple[Any, ...]]:
         with self._database.read() as connection:
             # The driver's own rows: of a hundred thousand, SQLAlchemy's would take longer than the database.
-            rows = connection.connection.cursor().execute(sql, (name, *(self._run_ids if few else ())))
-            return dict(rows.fetchall())
+            return list(connection.execute(query).cursor.fetchall())
+
+
+def _measured(name: str, *columns: Column[Any]) -> Select[Any]:
+    """Build the query for what whole runs measured, which an index of its own is for."""
+    table = metrics.c
+    query = select(table.run_id, *columns)
+    return query.where(table.name == name, table.repetition.is_(None), table.value.is_not(None))
 
 
 class _Shared:

@@ -176,9 +176,10 @@ class Store:
         for (streams, windows, metrics, what the engine used but its revision, ...) is empty. Much quicker than
         `bundles`; the figures are read while the store is open.
         """
+        chosen = selection or Selection()
         with self.database.read() as connection:
-            found = briefs(connection, selection or Selection())
-        return found, StoredFigures(self.database, [bundle.start.spec.run_id for bundle in found])
+            found = briefs(connection, chosen)
+        return found, StoredFigures(self.database, chosen, len(found))
 
     def listing(self, selection: Selection | None = None) -> list[RunLine]:
         """Return the selected runs as lines of a list, newest first: quick over tens of thousands of runs."""

@@ -10,6 +10,7 @@ import pytest
 from store_samples import make_bundle
 
 from melt.analysis.compare import compare
+from melt.analysis.history import histories
 from melt.records import Apart, Metric, Outcome, Reason, Session, Verdict
 from melt.report.comparison import render
 from melt.store.selection import Selection
@@ -71,14 +72,21 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 
 
 @pytest.mark.parametrize("by", ["quant", "sweep", "device", "workload"])
-@pytest.mark.parametrize("few", [500, 5])
-def test_a_comparison_is_the_same(store: Store, by: str, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("melt.store.columns._FEW", few)
+def test_a_comparison_is_the_same(store: Store, by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("melt.store.columns._BATCH", 5)
     for chosen in (Selection(), Selection(sweep="s1"), Selection(limit=17), Selection(only_valid=True)):
         runs, figures = store.briefs(chosen)
         told, whole = compare(runs, by, figures=figures), compare(store.bundles(chosen), by)
         for form in ("json", "table", "csv"):
             assert render(told, form) == render(whole, form)
+
+
+def test_a_history_is_the_same(store: Store) -> None:
+    for chosen in (Selection(), Selection(limit=10)):
+        told, whole = histories(*store.briefs(chosen)), histories(store.each_bundle(chosen))
+        assert [(one.series_id, one.label, one.nights) for one in told] == [
+            (one.series_id, one.label, one.nights) for one in whole
+        ]
 
 
 def test_runs_that_differ_in_themselves_alone_share_a_setup(store: Store) -> None:
