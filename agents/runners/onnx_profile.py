@@ -24,9 +24,9 @@ RAW = "onnxruntime_profile.json"
 _MOST_EVENTS = 1000000
 """How many the profiler keeps (onnxruntime/core/common/profiler.cc): it drops the rest in silence."""
 
-_MOST_RAW_BYTES = 256 * 1024 * 1024
+_MOST_RAW_BYTES = 32 * 1024 * 1024
 _PART = 20000
-_RAW_PART = 512 * 1024
+_RAW_PART = 384 * 1024
 _READINGS = 5
 _TICK_NS = 1000
 _KERNEL = "_kernel_time"
@@ -36,10 +36,10 @@ _HOLDERS = ("If", "Loop", "Scan")
 
 
 class Profiler:
-    """Profiles one session, which is made with the options that it was given."""
+    """Profiles one session, which is made with the options that it was given; the file goes into `folder`."""
 
-    def __init__(self, options):
-        self._folder = tempfile.mkdtemp(prefix="melt-profile-")
+    def __init__(self, options, folder):
+        self._folder = tempfile.mkdtemp(prefix="profile-", dir=folder)
         options.enable_profiling = True
         options.profile_file_prefix = os.path.join(self._folder, "profile")
         self._before = _Reading()
@@ -65,63 +65,81 @@ class Profiler:
         """End the profile; give each event of it, what it is called and its fields."""
         path = self._session.end_profiling()
         at_end = _Reading()
-        with open(path, "rb") as file:
-            raw = file.read()
-        shutil.rmtree(self._folder, ignore_errors=True)
         offsets = [reading.clocks[0] - reading.clocks[self._clock] for reading in (self._at_begin, at_end)]
         # The offset of the middle, which is no farther from the truth than half of what it moved between the ends.
         around_ns = max(self._at_begin.around_ns, at_end.around_ns) if self._clock else 0
         uncertainty_ns = (abs(offsets[1] - offsets[0]) + 1) // 2 + around_ns + _TICK_NS
-        begin_ns = self._start_ns + (offsets[0] + offsets[1]) // 2
-        told = json.loads(raw)
-        yield from _operators(told, begin_ns, sorted(self._spans), uncertainty_ns)
-        if len(raw) <= _MOST_RAW_BYTES:
-            packed = base64.b64encode(zlib.compress(raw)).decode("ascii")
-            for at in range(0, len(packed), _RAW_PART):
-                yield "raw_profile", {"name": RAW, "zlib_base64": packed[at : at + _RAW_PART]}
+        nodes, left_out, raw = _read(path, self._start_ns + (offsets[0] + offsets[1]) // 2)
+        shutil.rmtree(self._folder, ignore_errors=True)
+        yield from _operators(nodes, sorted(self._spans), uncertainty_ns, left_out)
+        for at in range(0, len(raw), _RAW_PART):
+            yield (
+                "raw_profile",
+                {"name": RAW, "zlib_base64": base64.b64encode(raw[at : at + _RAW_PART]).decode("ascii")},
+            )
 
 
-def _operators(told, begin_ns, spans, uncertainty_ns):
-    nodes = [event for event in told if event.get("cat") == "Node" and event["name"].endswith(_KERNEL)]
-    nodes = [event for event in nodes if event["args"].get("op_name") not in _HOLDERS]
-    nodes.sort(key=lambda event: event["ts"])
-    known = {}
-    left_out = int(len(told) >= _MOST_EVENTS)
-    at = 0
-    for first_ns, last_ns, repetition, warmup in spans:
-        rows, new = [], []
-        while at < len(nodes):
-            event = nodes[at]
-            t_ns, length_ns = begin_ns + event["ts"] * 1000, event["dur"] * 1000
-            middle_ns = t_ns + length_ns // 2
-            if middle_ns > last_ns + uncertainty_ns:
-                break
-            at += 1
-            if middle_ns < first_ns - uncertainty_ns:
+def _read(path, begin_ns):
+    """Read the profiler's file line by line, for it may have a million of them, an event each.
+
+    Returns begin, length and description of each node by their begins; how many lines had no room, or cannot be read;
+    and the file compressed, empty where that is too large.
+    """
+    nodes, known, n_lines, unread, packer, raw = [], {}, 0, 0, zlib.compressobj(), bytearray()
+    with open(path, "rb") as file:
+        for line in file:
+            n_lines += 1
+            raw += packer.compress(line)
+            # A name with quotation marks in it is written as it is.
+            try:
+                event = json.loads(line.rstrip(b",\r\n")) if line.startswith(b"{") else {}
+            except ValueError:
+                unread += 1
+                continue
+            if event.get("cat") != "Node" or not event["name"].endswith(_KERNEL):
                 continue
             operator = _operator(event)
+            if operator[0] not in _HOLDERS:
+                nodes.append((begin_ns + event["ts"] * 1000, event["dur"] * 1000, known.setdefault(operator, operator)))
+    raw += packer.flush()
+    nodes.sort(key=lambda node: node[0])
+    return nodes, unread + int(n_lines >= _MOST_EVENTS), raw if len(raw) <= _MOST_RAW_BYTES else b""
+
+
+def _operators(nodes, spans, uncertainty_ns, left_out):
+    """Give `operators` events for the nodes that lie in requests."""
+    known, at = {}, 0
+    for first_ns, last_ns, repetition, warmup in spans:
+        rows, new = [], []
+        while at < len(nodes) and _middle(nodes[at]) <= last_ns + uncertainty_ns:
+            t_ns, length_ns, operator = nodes[at]
+            at += 1
+            if _middle((t_ns, length_ns)) < first_ns - uncertainty_ns:
+                continue
             if operator not in known:
                 known[operator] = len(known)
                 new.append(operator)
             rows.append((known[operator], t_ns, length_ns))
         for begin in range(0, len(rows), _PART):
             part = rows[begin : begin + _PART]
-            yield (
-                "operators",
-                {
-                    "repetition": repetition,
-                    "warmup": warmup,
-                    "source": SOURCE,
-                    "clock_uncertainty_ns": uncertainty_ns,
-                    "new": new,
-                    "t0_ns": part[0][1],
-                    "node": [row[0] for row in part],
-                    "after_ns": [row[1] - part[0][1] for row in part],
-                    "ns": [row[2] for row in part],
-                    "left_out": left_out,
-                },
-            )
+            fields = {
+                "repetition": repetition,
+                "warmup": warmup,
+                "source": SOURCE,
+                "clock_uncertainty_ns": uncertainty_ns,
+                "new": new,
+                "t0_ns": part[0][1],
+                "node": [row[0] for row in part],
+                "after_ns": [row[1] - part[0][1] for row in part],
+                "ns": [row[2] for row in part],
+                "left_out": left_out,
+            }
+            yield "operators", fields
             new, left_out = [], 0
+
+
+def _middle(node):
+    return node[0] + node[1] // 2
 
 
 def _operator(event):

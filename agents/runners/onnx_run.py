@@ -44,7 +44,7 @@ def run(job, events, stop):
     gc.disable()
     begun_ns = time.monotonic_ns()
     options = onnx_session.options(job.settings)
-    profiler = Profiler(options) if job.profile else None
+    profiler = Profiler(options, os.path.dirname(os.path.abspath(job.path))) if job.profile else None
     session = onnx_session.Session(job.model, job.settings, options)
     load = {"t0_ns": begun_ns, "t1_ns": time.monotonic_ns(), "page_cache": cache}
     work = _single_shot if job.workload.kind == "inference" else _tokens
