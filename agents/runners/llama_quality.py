@@ -165,12 +165,7 @@ def _score_choices(job, load, events):
 
 
 def _encode(model, where, context, continuation):
-    """Return the tokens of a context and of what follows it, split as lm-evaluation-harness splits them.
-
-    Blanks at the context's end go to the continuation, for tokens begin with the blank before a word. Raises Failure.
-    """
-    bare = context.rstrip()
-    context, continuation = bare, context[len(bare) :] + continuation
+    """Return the tokens of a context and of what follows it, split as lm-evaluation-harness does. Raises Failure."""
     whole = model.tokenize(context + continuation, special=True)
     given = model.tokenize(context, special=True) if context else whole[: int(model.adds_bos)]
     wanted = whole[len(given) :]

@@ -104,9 +104,6 @@ def run(args: argparse.Namespace) -> int:
         progress_bars(tenths=True) as progress,
         _place(args.device, progress) as place,
     ):
-        if not args.tasks and not place.asks_questions:
-            print(f"melt: {place.device.name}: without questions, which need Python there", file=sys.stderr)
-            tasks = []
         reference, artifacts = _files(args, progress, lacking)
         found = []
         if text is not None:

@@ -18,7 +18,7 @@ import numpy as np
 from melt import __version__
 from melt.analysis.quality import choice_figures, chosen, text_figures
 from melt.codec import dumps
-from melt.errors import EngineError, MeltError, ModelError, UsageError
+from melt.errors import EngineError, MeltError, ModelError
 from melt.models.digest import sha256_of
 from melt.models.files import Progress
 from melt.models.inspect import expected_memory
@@ -114,14 +114,10 @@ def evaluate_task(
 ) -> list[Evaluation]:
     """Ask files the questions of a task and return their quality in their order; the store has it then.
 
-    `place` and `failed` are those of `evaluate_text`. Raises UsageError, also where the place asks no questions;
-    ModelError, EngineError, DeviceError, StoreError.
+    `place` and `failed` are those of `evaluate_text`. Raises UsageError, ModelError, EngineError, DeviceError,
+    StoreError.
     """
     place = place or Here()
-    if not place.asks_questions:
-        raise UsageError(
-            f"{place.device.name}: the native runner scores texts, not questions: leave --device out to ask them here"
-        )
     method = QualityMethod(
         kind="choices",
         dataset=task.name,

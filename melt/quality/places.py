@@ -21,12 +21,11 @@ from melt.transports.local import LocalTransport
 
 
 class Place(Protocol):
-    """A machine that scores. `asks_questions`: not only texts. `threads` is what it has at most for one program."""
+    """A machine that scores. `threads` is what it has at most for one program."""
 
     device: DeviceFacts
     engine_version: str
     threads: int
-    asks_questions: bool
 
     def score(self, work: Work, see: Callable[[worker.Event], None]) -> None:
         """Do the work; `see` gets the worker's events as they come. Returns when all is scored.
@@ -39,8 +38,6 @@ class Place(Protocol):
 
 class Here:
     """The machine that melt runs on. Raises EngineError where llama-cpp-python is not installed."""
-
-    asks_questions = True
 
     def __init__(self) -> None:
         self.engine_version = worker.engine_version()
@@ -74,7 +71,6 @@ class There:
         self.device = facts
         self.engine_version = program.engine_version
         self.threads = default_threads(facts)
-        self.asks_questions = program.asks_questions
         self._reached = device
         self._program = program
         self._progress: Progress = progress or (lambda *_: None)

@@ -26,6 +26,7 @@ _SHIPPED = Path(__file__).parent / "data" / "plain-facts.jsonl"
 class Item:
     """One question. `pairs` are context and continuation of each choice, `lengths` the characters of each choice.
 
+    Blanks at a context's end stand in front of the continuation, for tokens begin with the blank before a word.
     `where` is `file:line`, `gold` the index of the right choice.
     """
 
@@ -125,7 +126,8 @@ def _checked(where: str, pairs: tuple[tuple[str, str], ...], gold: object, key: 
     except UnicodeEncodeError:
         raise PlanError(where, "half of a character that UTF-16 writes in two: no text can hold it") from None
     choices = [continuation.removeprefix(_DELIMITER) for _, continuation in pairs]
-    return Item(where, pairs, tuple(map(len, choices)), _gold(where, gold, key, choices))
+    asked = tuple((bare := context.rstrip(), context[len(bare) :] + continuation) for context, continuation in pairs)
+    return Item(where, asked, tuple(map(len, choices)), _gold(where, gold, key, choices))
 
 
 def _place(text: str, count: int) -> int | None:

@@ -47,13 +47,11 @@ class Program:
     """What scores on a device. `engine_version` is what it says in its `hello`.
 
     `files` are put beside each other there; `argv` starts it, with `{folder}` for where they lie, `{job}` for the job.
-    `asks_questions`: it does not only score texts.
     """
 
     engine_version: str
     files: tuple[Path, ...]
     argv: tuple[str, ...]
-    asks_questions: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,18 +85,18 @@ def find_program(device: Reached, facts: DeviceFacts, say: Say) -> Program:
 
 
 def native_program(facts: DeviceFacts, say: Say) -> Program:
-    """Return the native runner for a device, which scores texts. Raises EngineError."""
+    """Return the native runner for a device. Raises EngineError."""
     built = LlamaNative().for_device(facts).built_runner()
     assert built is not None
     files = (runners.ensure(built, say),)
-    return Program(LLAMA_CPP.replace("==", " "), files, (f"{{folder}}/{_NATIVE}", "--score", "{job}"), False)
+    return Program(LLAMA_CPP.replace("==", " "), files, (f"{{folder}}/{_NATIVE}", "--score", "{job}"))
 
 
 def python_program(python: str, llama_cpp_version: str) -> Program:
     """Return the program for a device that has Python with llama-cpp-python."""
     files = tuple(agents_dir() / "runners" / name for name in _PYTHON_FILES)
     argv = (python, f"{{folder}}/{_PYTHON_FILES[0]}", "{job}", "--detached")
-    return Program(f"llama-cpp-python {llama_cpp_version}", files, argv, True)
+    return Program(f"llama-cpp-python {llama_cpp_version}", files, argv)
 
 
 def score_there(

@@ -29,10 +29,9 @@ MODEL = str(DATA_DIR / "tiny-pydoc-f16.gguf")
 PAIRS = (
     ("Return the number of", " items"),
     ("Return the number of", " bytes in the file"),
-    ("Return the number of ", "items"),
     ("Return a new list", " of the names"),
     ("", "Return"),
-    ("x " * 300, " y"),
+    ("x" + " x" * 299, "  y"),
 )
 
 # Tokenized and scored in one go, without a cache, by code that is not melt's.
@@ -147,6 +146,6 @@ def test_a_second_evaluation_says_that_it_waits(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("needs_llama_cpp")
-def test_a_choice_that_adds_no_token_is_named() -> None:
+def test_a_question_that_is_too_long_is_named() -> None:
     with pytest.raises(UsageError, match="task:1: an item of"):
         asked((("x " * 3000, " y"),))

@@ -132,8 +132,8 @@ def test_the_runner_knows_how_to_look_for_each_feature(build):
     assert {feature for feature in needed if f'"{feature}"' not in check} == set()
 
 
-def _configured(*words: str) -> list[dict[str, str]]:
-    """Return the definitions of cmake's command lines, one per variant, as `--dry-run` prints them."""
+def _configured(*words: str) -> dict[str, str]:
+    """Return the definitions of cmake's command line, as `--dry-run` prints it."""
     done = subprocess.run(
         [sys.executable, _BUILD, "--cache", "/nowhere", "--dry-run", *words],
         capture_output=True,
@@ -141,8 +141,7 @@ def _configured(*words: str) -> list[dict[str, str]]:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    lines = [shlex.split(line) for line in done.stdout.splitlines()]
-    return [dict(word[2:].split("=", 1) for word in line if word.startswith("-D")) for line in lines]
+    return dict(word[2:].split("=", 1) for word in shlex.split(done.stdout) if word.startswith("-D"))
 
 
 def _ndk(folder: Path) -> Path:
@@ -157,12 +156,12 @@ def test_an_ndk_is_given_to_cmake_by_its_toolchain_file(tmp_path):
     pytest.importorskip("cmake")
     pytest.importorskip("ninja")
     ndk = _ndk(tmp_path / "my ndk")
-    (defines,) = _configured("--ndk", str(ndk), "--variant", "v8.2", "--backend", "opencl", "--backend", "vulkan")
+    defines = _configured("--ndk", str(ndk), "--variant", "v8.2", "--backend", "opencl", "--backend", "vulkan")
     assert defines["CMAKE_TOOLCHAIN_FILE"] == str(ndk / "build/cmake/android.toolchain.cmake")
     assert (defines["ANDROID_ABI"], defines["ANDROID_PLATFORM"]) == ("arm64-v8a", "android-28")
     assert (defines["GGML_OPENCL"], defines["GGML_VULKAN"]) == ("ON", "ON")
-    assert defines["MELT_CPU_FLAGS"] == "-march=armv8.2-a+dotprod+fp16"
-    assert defines["MELT_CPU_NEEDS"] == "atomics asimdhp asimddp"
+    assert defines["MELT_CPU_FLAGS_v8.2"] == "-march=armv8.2-a+dotprod+fp16"
+    assert defines["MELT_CPU_NEEDS_v8.2"] == "atomics asimdhp asimddp"
     assert "-static" not in defines["CMAKE_EXE_LINKER_FLAGS"]
     assert not {"CMAKE_C_COMPILER", "CMAKE_SYSTEM_NAME"} & set(defines)
 
@@ -171,11 +170,9 @@ def test_zig_compiles_all_but_ggml_cpu_for_the_plainest_cpu():
     for name in ("cmake", "ninja", "ziglang"):
         pytest.importorskip(name)
     defines = _configured()
-    assert [d["MELT_VARIANT"] for d in defines] == ["v8.0", "v8.2", "i8mm"]
-    assert {d["CMAKE_C_FLAGS"] for d in defines} == {"-mcpu=generic -fno-sanitize=all -g0"}
-    assert len({d["MELT_CPU_FLAGS"] for d in defines}) == 3
-    same = [{k: v for k, v in d.items() if not k.startswith("MELT_")} for d in defines]
-    assert same[0] == same[1] == same[2]
+    assert defines["MELT_VARIANTS"] == "v8.0;v8.2;i8mm"
+    assert defines["CMAKE_C_FLAGS"] == defines["CMAKE_CXX_FLAGS"] == "-mcpu=generic -fno-sanitize=all -g0"
+    assert len({flags for name, flags in defines.items() if name.startswith("MELT_CPU_FLAGS_")}) == 3
 
 
 @pytest.mark.parametrize(

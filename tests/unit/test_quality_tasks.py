@@ -56,6 +56,12 @@ def test_a_plain_item(tmp_path: Path) -> None:
     assert task.items[1].where.endswith("task.jsonl:3")
 
 
+def test_blanks_before_a_choice_are_scored_with_it(tmp_path: Path) -> None:
+    item = read_task(write(tmp_path, {**LOGGED, "arguments": [["A:\n\u2003", "x"], [" ", " y"]]})).items[0]
+    assert item.pairs == (("A:", "\n\u2003x"), ("", "  y"))
+    assert item.lengths == (1, 1)
+
+
 def test_numbers_are_choices_before_they_are_places(tmp_path: Path) -> None:
     sums = {"query": "1 + 1 =", "choices": ["1", "0", "2"], "gold": "2"}
     assert read_task(write(tmp_path, sums)).items[0].gold == 2

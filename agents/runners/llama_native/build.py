@@ -155,29 +155,35 @@ class Ndk:
         }
 
 
+def own_sources():
+    """Return the files of melt that make the runner."""
+    return sorted(path for pattern in SOURCES for path in HERE.glob(pattern))
+
+
 def key_of(toolchain, source, variant):
     """Return the name of a binary's folder: it changes with anything that could change the binary."""
     facts = [toolchain.key, source.key, toolchain.arch, VARIANTS[toolchain.arch][variant], variant, OPTIONS, BASELINE]
     digest = hashlib.sha256(json.dumps(facts).encode())
-    for path in sorted(path for pattern in SOURCES for path in HERE.glob(pattern)):
+    for path in own_sources():
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 
 
-def configure_command(toolchain, source, folder, tree, variant):
-    """Return the command that prepares `tree` for a variant; only what differs is compiled anew."""
+def configure_command(toolchain, source, folder, tree):
+    """Return the command that prepares `tree` for all variants; what is there already is not compiled anew."""
+    variants = VARIANTS[toolchain.arch]
     defines = {
         **OPTIONS,
         **toolchain.options(tree),
         "CMAKE_MAKE_PROGRAM": tool("ninja"),
         "MELT_LLAMA_SOURCE": str(folder),
         "MELT_ENGINE_VERSION": source.name,
-        "MELT_VARIANT": variant,
-        "MELT_CPU_FLAGS": toolchain.flags(variant),
-        "MELT_CPU_NEEDS": VARIANTS[toolchain.arch][variant]["needs"],
+        "MELT_VARIANTS": ";".join(variants),
+        **{f"MELT_CPU_FLAGS_{variant}": toolchain.flags(variant) for variant in variants},
+        **{f"MELT_CPU_NEEDS_{variant}": about["needs"] for variant, about in variants.items()},
     }
     options = [f"-D{name}={value}" for name, value in defines.items()]
-    return [tool("cmake"), "-G", "Ninja", "-S", str(HERE), "-B", str(tree), *options]
+    return [tool("cmake"), "-G", "Ninja", "-S", str(tree / "melt"), "-B", str(tree), *options]
 
 
 def build(cache, toolchain, source, variants, say):
@@ -187,13 +193,16 @@ def build(cache, toolchain, source, variants, say):
         return wanted
     with _locked(cache / "source"):
         folder = source.folder(say)
-    # One tree for all variants: they share everything but ggml's CPU code. Another source or flag, another tree.
-    facts = json.dumps([toolchain.key, toolchain.arch, OPTIONS, BASELINE, str(folder), source.key, str(HERE)])
+    # One tree for all variants, and for all versions of melt's own sources: llama.cpp is compiled once, ggml's CPU code
+    # once for each variant. Another llama.cpp or flag, another tree.
+    facts = json.dumps([toolchain.key, toolchain.arch, OPTIONS, BASELINE, VARIANTS, str(folder), source.key])
     tree = cache / "trees" / f"{toolchain.arch}-{hashlib.sha256(facts.encode()).hexdigest()[:12]}"
     with _locked(tree):
-        for variant, binary in wanted.items():
-            if not binary.is_file():  # somebody may have built it while this process waited
-                _build_one(toolchain, source, folder, tree, variant, binary, say)
+        missing = [variant for variant, binary in wanted.items() if not binary.is_file()]
+        if missing:  # somebody may have built them while this process waited
+            _prepare(toolchain, source, folder, tree, say)
+        for variant in missing:
+            _build_one(toolchain.arch, tree, variant, wanted[variant], say)
     return wanted
 
 
@@ -205,16 +214,30 @@ def _locked(folder):
         yield
 
 
-def _build_one(toolchain, source, folder, tree, variant, binary, say):
-    first = not (tree / "build.ninja").is_file()
-    cost = "about 5 CPU minutes, the first time 2 more" if first else "about 1 CPU minute"
-    say(f"building the native runner for {toolchain.arch}, CPU variant {variant}: {cost}, kept in {binary.parent}")
+def _prepare(toolchain, source, folder, tree, say):
+    """Bring melt's own sources into the tree, and configure it; compile llama.cpp where that is not done."""
+    copies = tree / "melt"
+    copies.mkdir(exist_ok=True)
+    for path in own_sources():
+        copy = copies / path.name
+        # What did not change keeps its time, and is not compiled anew.
+        if not copy.is_file() or copy.read_bytes() != path.read_bytes():
+            shutil.copyfile(path, copy)
     toolchain.prepare(tree)
-    _do(configure_command(toolchain, source, folder, tree, variant), tree)
-    _do([tool("cmake"), "--build", str(tree), "--target", "llama-native"], tree)
+    if not (tree / "llama" / "src" / "libllama.a").is_file():
+        say(f"compiling llama.cpp for {toolchain.arch}: about 4 CPU minutes, once for all CPU variants, kept in {tree}")
+    _do(configure_command(toolchain, source, folder, tree), tree)
+    _do([tool("cmake"), "--build", str(tree), "--target", "llama", "melt"], tree)
+
+
+def _build_one(arch, tree, variant, binary, say):
+    compiled = (tree / f"libggml-cpu-{variant}.a").is_file()
+    cost = "linked with what was compiled before" if compiled else "about 1 CPU minute"
+    say(f"building the native runner for {arch}, CPU variant {variant}: {cost}, kept in {binary.parent}")
+    _do([tool("cmake"), "--build", str(tree), "--target", f"llama-native-{variant}"], tree)
     binary.parent.mkdir(parents=True, exist_ok=True)
     partial = binary.with_name("llama-native.partial")
-    shutil.copy2(tree / "llama-native", partial)
+    shutil.copy2(tree / f"llama-native-{variant}", partial)
     partial.replace(binary)
 
 
@@ -253,7 +276,7 @@ def main():
     parser.add_argument("--source", help="archive or folder to build instead of fetching the package")
     parser.add_argument("--ndk", type=Path, help="build with this Android NDK")
     parser.add_argument("--backend", action="append", default=[], help="GPU back end, with --ndk: opencl, vulkan")
-    parser.add_argument("--dry-run", action="store_true", help="print cmake's command lines and build nothing")
+    parser.add_argument("--dry-run", action="store_true", help="print cmake's command line and build nothing")
     arguments = parser.parse_args()
     try:
         known = VARIANTS[arguments.target.split("-")[1]]
@@ -271,8 +294,7 @@ def main():
         toolchain = Ndk(ndk.absolute(), arguments.target, arguments.backend) if ndk else Zig(arguments.target)
         variants = arguments.variant or list(known)
         if arguments.dry_run:
-            for variant in variants:
-                print(shlex.join(configure_command(toolchain, source, Path("SOURCE"), Path("TREE"), variant)))
+            print(shlex.join(configure_command(toolchain, source, Path("SOURCE"), Path("TREE"))))
             return
         os.nice(10)
         built = build(cache, toolchain, source, variants, lambda text: print(text, file=sys.stderr, flush=True))

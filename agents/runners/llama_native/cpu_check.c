@@ -48,6 +48,8 @@ static int has(const char * feature) {
 #error "cpu_check.c does not know the CPU features of this architecture"
 #endif
 
+const char * const melt_variant = MELT_VARIANT;
+
 __attribute__((constructor(101))) static void check_cpu(void) {
     char needs[] = MELT_CPU_NEEDS, lacks[sizeof needs + 1] = "", line[512];
     for (char * feature = strtok(needs, " "); feature; feature = strtok(NULL, " ")) {
@@ -56,7 +58,7 @@ __attribute__((constructor(101))) static void check_cpu(void) {
     if (lacks[0] == '\0') return;
     int size = snprintf(line, sizeof line,
         "{\"event\":\"error\",\"code\":\"unsupported_cpu\",\"message\":"
-        "\"this runner was built for the CPU variant %s, and this CPU lacks:%s\"}\n", MELT_VARIANT, lacks);
+        "\"this runner was built for the CPU variant %s, and this CPU lacks:%s\"}\n", melt_variant, lacks);
     ssize_t written = write(STDOUT_FILENO, line, (size_t) size);
     (void) written;
     _exit(1);

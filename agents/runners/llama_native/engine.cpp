@@ -147,6 +147,14 @@ void Engine::unload() {
     vocab = nullptr;
 }
 
+void Engine::close() {
+    llama_free(context);
+    context = nullptr;
+    ggml_threadpool_free(pool);
+    pool = nullptr;
+    unload();
+}
+
 int64_t Engine::n_ctx_train() const {
     char buffer[64];
     if (llama_model_meta_val_str(model, "general.architecture", buffer, sizeof buffer) < 0) return 0;
@@ -183,18 +191,24 @@ void Engine::attach_threads() {
     // Without a pool of its own, a build without OpenMP starts its threads anew for every token.
     const int n_threads = std::max(llama_n_threads(context), llama_n_threads_batch(context));
     ggml_threadpool_params params = ggml_threadpool_params_default(n_threads);
-    ggml_threadpool_t pool = ggml_threadpool_new(&params);
+    pool = ggml_threadpool_new(&params);
     if (!pool) throw Failure("out_of_memory", text_of("llama.cpp cannot start %d threads", n_threads));
     llama_attach_threadpool(context, pool, nullptr);
 }
 
-std::vector<llama_token> Engine::tokenize(const std::string & text, bool special) const {
+std::vector<llama_token> Engine::tokens(const std::string & text, bool special) const {
     std::vector<llama_token> tokens(text.size() + 8);
     const int32_t count = llama_tokenize(vocab, text.data(), static_cast<int32_t>(text.size()), tokens.data(),
                                          static_cast<int32_t>(tokens.size()), true, special);
-    if (count <= 0) throw Failure("bad_request", "the prompt '" + text.substr(0, 40) + "' gives no tokens");
+    if (count < 0) throw Failure("bad_request", "the text '" + text.substr(0, 40) + "' cannot be tokenized");
     tokens.resize(static_cast<size_t>(count));
     return tokens;
+}
+
+std::vector<llama_token> Engine::tokenize(const std::string & text, bool special) const {
+    std::vector<llama_token> found = tokens(text, special);
+    if (found.empty()) throw Failure("bad_request", "the prompt '" + text.substr(0, 40) + "' gives no tokens");
+    return found;
 }
 
 std::string Engine::text(const std::vector<llama_token> & tokens) const {

@@ -39,6 +39,8 @@ public:
     // Load the model, or only its vocabulary and metadata. Throws Failure.
     void load(const std::string & path, const Settings & settings, bool vocab_only = false);
     void unload();
+    // Free context, threads and model: before another one is loaded.
+    void close();
     // The context length that the model was trained for, 0 if it does not say.
     int64_t n_ctx_train() const;
     // Make the context for `n_ctx` tokens, with its threads; a batch keeps the logits of at most `n_outputs` tokens. Throws
@@ -46,7 +48,8 @@ public:
     void open(int64_t n_ctx, const Settings & settings, int32_t n_outputs = 1);
 
     // A text's tokens, with the special tokens that the model wants in front; `special`: markup in it is read as such.
-    // Throws Failure.
+    // Throws Failure; `tokenize` also where there are none.
+    std::vector<llama_token> tokens(const std::string & text, bool special) const;
     std::vector<llama_token> tokenize(const std::string & text, bool special = true) const;
     std::string text(const std::vector<llama_token> & tokens) const;
     // Make `count` tokens of plain text, the same for a seed on every device: agents/PROTOCOL.md. Throws Failure.
@@ -59,6 +62,7 @@ public:
 
 private:
     void attach_threads();
+    ggml_threadpool_t pool = nullptr;
 };
 
 // The type of a key-value cache by its name, as llama-bench's -ctk takes it. Throws Failure.

@@ -179,8 +179,7 @@ ScoreJob read_score_job(const char * path) {
     const Json data = parse(path);
     ScoreJob job;
     const Section top(data);
-    std::string kind;
-    top.read_choice("kind", kind, {"text"});
+    top.read_choice("kind", job.kind, {"text", "choices"});
     top.read("data", job.data);
     top.read("n_ctx", job.n_ctx, 2);
     top.read("max_chunks", job.max_chunks, 1);
@@ -198,6 +197,6 @@ ScoreJob read_score_job(const char * path) {
     top.read("reference", reference, 0);
     if (reference && static_cast<size_t>(*reference) >= job.models.size()) refuse("reference is not one of the models");
     if (reference) job.reference = static_cast<size_t>(*reference);
-    if (job.n_ctx == 0) refuse(text_of("the job %s does not say n_ctx", path));
+    if (job.kind == "text" && job.n_ctx == 0) refuse(text_of("the job %s does not say n_ctx", path));
     return job;
 }

@@ -1,5 +1,5 @@
 // The jobs that the host writes. One that runs a workload: `model`, `n_ctx_train` and the fields of a Workload, Settings
-// and Repeat of melt/records.py. One that scores a text: agents/PROTOCOL.md, "Scoring".
+// and Repeat of melt/records.py. One that scores: agents/PROTOCOL.md, "Scoring".
 #pragma once
 
 #include <cstdint>
@@ -39,13 +39,14 @@ struct Job {
     Repeat repeat;
 };
 
-// Models and the text that they are scored on. `reference` is the number of the model that the others are held against;
-// of each, chunks from `begin` on are wanted.
+// Models and what they are scored on: of kind `text` or `choices`. Of each, chunks or questions from `begin` on are
+// wanted. Of texts alone: `reference` is the number of the model that the others are held against.
 struct ScoreJob {
     struct Model {
         std::string path;
         int32_t begin = 0;
     };
+    std::string kind;
     std::vector<Model> models;
     std::string data;
     std::optional<size_t> reference;

@@ -1,4 +1,4 @@
-// Run a workload with llama.cpp and print what happened: `llama-native JOB.json`; or score a text: `llama-native --score
+// Run a workload with llama.cpp and print what happened: `llama-native JOB.json`; or score models: `llama-native --score
 // JOB.json`.
 //
 // The same jobs and the same events as agents/runners/llama_cpp.py and llama_quality.py: agents/PROTOCOL.md, "Runner
@@ -13,6 +13,9 @@
 #include "page_cache.hpp"
 #include "score.hpp"
 #include "work.hpp"
+
+// The CPU variant that this is: cpu_check.c, which alone is compiled for each.
+extern "C" const char * const melt_variant;
 
 namespace {
 
@@ -141,7 +144,7 @@ void say_hello(Events & events) {
         {"engine_revision", text_of("llama.cpp %s", llama_version())},
         {"pid", getpid()},
         {"python", nullptr},
-        {"variant", MELT_VARIANT},
+        {"variant", melt_variant},
     });
 }
 
@@ -164,7 +167,8 @@ int run(const Job & job, Events & events, Stop & stop) {
 
 int score(const ScoreJob & job, Events & events, const Stop & stop) {
     say_hello(events);
-    if (!score_text(job, events, stop)) return TOLD_TO_END;
+    const auto scored = job.kind == "text" ? score_text : score_choices;
+    if (!scored(job, events, stop)) return TOLD_TO_END;
     say_finish(events);
     return 0;
 }

@@ -1,3 +1,4 @@
+// A text: what models think of its tokens.
 #include "score.hpp"
 
 #include <algorithm>
@@ -8,94 +9,14 @@
 #include <iterator>
 #include <memory>
 
+#include "scored.hpp"
+
 namespace {
-
-// Tokens that are computed at once: bounds the memory for logits, whatever the length of the chunks.
-constexpr int32_t N_BATCH = 512;
-
-// A row of logits, and the logarithm of what their exponentials add up to.
-struct Row {
-    const float * logits;
-    size_t size;
-    double log_sum;
-
-    Row(const float * logits, size_t size) : logits(logits), size(size) {
-        const float most = *std::max_element(logits, logits + size);
-        double sum = 0;
-        for (size_t i = 0; i < size; ++i) sum += std::exp(logits[i] - most);
-        log_sum = most + std::log(sum);
-    }
-
-    double nll(llama_token token) const { return log_sum - logits[token]; }
-
-    size_t likeliest() const { return static_cast<size_t>(std::max_element(logits, logits + size) - logits); }
-
-    // KL(this || other) in nats. With p normalized it is sum p * (x - y) - (log_sum - other's): only differences of
-    // logits are rounded to float, not log-probabilities, whose error would be a hundredth of a small KL.
-    double divergence(const Row & other) const {
-        const float shift = static_cast<float>(log_sum);
-        double whole = 0, expected = 0;
-        for (size_t i = 0; i < size; ++i) {
-            const double p = std::exp(logits[i] - shift);
-            whole += p;
-            expected += p * (logits[i] - other.logits[i]);
-        }
-        return expected / whole + other.log_sum - log_sum;
-    }
-};
 
 // What was found for the tokens of one chunk; `kl` and `same` only beside a reference.
 struct Scores {
     std::vector<double> nll, kl;
     std::vector<int> same;
-};
-
-// A model that is held against the text.
-class Scored {
-public:
-    Scored(const std::string & path, const Settings & settings, Events & events) : engine(events), path(path) {
-        engine.check_file(path);
-        engine.load(path, settings);
-        n_vocab = static_cast<size_t>(llama_vocab_n_tokens(engine.vocab));
-        adds_bos = llama_vocab_get_add_bos(engine.vocab);
-        if (llama_vocab_get_add_eos(engine.vocab)) {
-            throw Failure("unsupported_model", path + " ends every text with a token of its own: not scored");
-        }
-    }
-
-    // The next tokens of a chunk, N_BATCH at most; logits are kept for those from index `begin` to before `end`, until
-    // the next call. The chunk's first token is the model's own for a beginning where it wants one. Throws Failure.
-    void go_on(const std::vector<llama_token> & part, int32_t at, int32_t begin, int32_t end) {
-        if (at == 0) llama_memory_clear(llama_get_memory(engine.context), true);
-        const int32_t count = static_cast<int32_t>(part.size());
-        llama_batch batch = llama_batch_init(count, 0, 1);
-        batch.n_tokens = count;
-        for (int32_t i = 0; i < count; ++i) {
-            batch.token[i] = at == 0 && i == 0 && adds_bos ? llama_vocab_bos(engine.vocab) : part[size_t(i)];
-            batch.pos[i] = at + i;
-            batch.n_seq_id[i] = 1;
-            batch.seq_id[i][0] = 0;
-            batch.logits[i] = begin <= i && i < end;
-        }
-        const int32_t status = llama_decode(engine.context, batch);
-        llama_batch_free(batch);
-        if (status != 0) {
-            throw engine.log.failure("internal",
-                                     text_of("llama.cpp cannot compute %s: status %d", path.c_str(), status));
-        }
-    }
-
-    // The `index`th of the rows that were kept. Throws Failure.
-    Row row(size_t index) const {
-        const Row row(llama_get_logits(engine.context) + index * n_vocab, n_vocab);
-        if (!std::isfinite(row.log_sum)) throw Failure("bad_model", path + " computes logits that are no numbers");
-        return row;
-    }
-
-    Engine engine;
-    std::string path;
-    size_t n_vocab = 0;
-    bool adds_bos = false;
 };
 
 using Models = std::vector<std::unique_ptr<Scored>>;
@@ -138,12 +59,15 @@ std::vector<Scores> score_chunk(const Models & models, const std::vector<size_t>
     for (int32_t at = 0; at < n_ctx; at += N_BATCH) {
         const int32_t count = std::min(N_BATCH, n_ctx - at);
         const int32_t begin = std::max(first - at, 0), end = std::min(count, n_ctx - 1 - at);
-        const std::vector<llama_token> part(chunk + at, chunk + at + count);
         // The engine's own rows stay until its next batch: the reference's are still there while the others compute.
         std::vector<Row> expected;
         for (size_t place = 0; place < numbers.size(); ++place) {
             Scored & model = *models[numbers[place]];
-            model.go_on(part, at, begin, end);
+            std::vector<llama_token> given(chunk + at, chunk + at + count);
+            if (at == 0) model.forget();
+            // The model's own token for a beginning, where it wants one.
+            if (at == 0 && model.adds_bos) given[0] = llama_vocab_bos(model.engine.vocab);
+            model.go_on(given, begin, end);
             for (int32_t i = begin; i < end; ++i) {
                 const size_t index = static_cast<size_t>(i - begin);
                 const Row row = model.row(index);
@@ -180,9 +104,7 @@ void say_scores(Events & events, size_t model, int32_t index, const Scores & sco
 } // namespace
 
 bool score_text(const ScoreJob & job, Events & events, const Stop & stop) {
-    Settings settings;
-    settings.threads = job.threads;
-    settings.n_batch = settings.n_ubatch = std::min(N_BATCH, job.n_ctx);
+    const Settings settings = scoring_settings(job.threads, job.n_ctx);
     const int32_t n_outputs = std::min(settings.n_batch, job.n_ctx - job.n_ctx / 2);
     const std::string text = read_text(job.data);
     Models models;
