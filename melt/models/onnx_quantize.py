@@ -96,6 +96,24 @@ def expected_onnx_size(path: Path, level: str | None) -> int:
     return size_bytes - matrices + matrices * find_onnx_level(level).bits // 32
 
 
+def made_up_dims(artifact: Artifact) -> dict[str, int]:
+    """Return the lengths that the open dimensions of inputs have where these are made up: one sample at a time.
+
+    Raises ModelError for a dimension that only the user can know.
+    """
+    dims = dict(artifact.dims)
+    for tensor in artifact.inputs:
+        for axis, length in enumerate(tensor.shape or ()):
+            if isinstance(length, str) and axis == 0:
+                dims.setdefault(length, 1)
+            elif isinstance(length, str) and length not in dims:
+                raise ModelError(
+                    f"{artifact.name} leaves the dimension {length} of its input {tensor.name} open, so that inputs "
+                    "cannot be made up: give some (--inputs FILE.npz)"
+                )
+    return dims
+
+
 def recipe() -> str:
     """Name what makes a level. Raises ModelError where it is not installed."""
     try:
@@ -167,7 +185,7 @@ def _job(origin: Artifact, level: OnnxLevel, part: Path, report: Path, inputs: C
         "level": level.name,
         "runners": str(agents_dir() / "runners"),
         "inputs": [str(path) for path in inputs.paths] if inputs is not None else [],
-        "dims": origin.dims,
+        "dims": made_up_dims(origin) if level.calibrated and inputs is None else {},
         "n_samples": N_MADE_UP,
     }
 

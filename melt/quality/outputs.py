@@ -22,7 +22,7 @@ from melt.codec import dumps
 from melt.errors import EngineError, ModelError
 from melt.models.digest import sha256_of
 from melt.models.files import Progress
-from melt.models.onnx_quantize import Calibration
+from melt.models.onnx_quantize import Calibration, made_up_dims
 from melt.quality.evaluate import Evaluation, Failed
 from melt.quality.places import this_machine
 from melt.records import Artifact
@@ -79,7 +79,7 @@ def evaluate_outputs(
         if missing:
             # The reference goes first, and is not compared twice.
             group = [reference, *(a for a in missing if a.sha256 != reference.sha256)]
-            seen = _run(group, inputs, reference.dims, n_samples, threads, say)
+            seen = _run(group, inputs, n_samples, threads, say)
             for index, artifact in enumerate(group):
                 if index in seen.failures:
                     reason = ModelError(f"{artifact.name} {artifact.quant or ''}: {seen.failures[index]}")
@@ -130,7 +130,6 @@ def _nameless(method: QualityMethod) -> dict[str, Any]:
 def _run(
     group: Sequence[Artifact],
     inputs: Calibration | None,
-    dims: Mapping[str, int],
     n_samples: int | None,
     threads: int | None,
     say: Progress,
@@ -139,7 +138,7 @@ def _run(
     job = {
         "models": [artifact.path for artifact in group],
         "inputs": [str(path) for path in inputs.paths] if inputs is not None else [],
-        "dims": dims,
+        "dims": made_up_dims(group[0]) if inputs is None else {},
         "n_samples": (n_samples or N_MADE_UP) if inputs is None else n_samples,
         "threads": threads or os.cpu_count() or 1,
     }
