@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from melt.engines.profile import Operator, Profile
 from melt.records import Metric, Stream, Window
-from melt.traces import Times, Trace
+from melt.traces import Times, Trace, Values
 
 OPERATORS = "operators"
 """The collector's name of the trace with a row for each time that a node was computed."""
@@ -27,6 +27,7 @@ PHASES: Mapping[str, str] = MappingProxyType(
 )
 """The phases that are measured, and the rate of each: what the profiler cost shows in it."""
 
+_STALLED = 10
 _COLUMNS = (
     ("node", "count", "1"),
     ("duration_s", "duration", "s"),
@@ -66,13 +67,16 @@ class Row:
 class Phase:
     """A phase, warm-ups left out: how long it lasted, how much of that lay in nodes, and in which.
 
-    `n_tokens` None: it is not one of tokens. `rows` have most time first.
+    `n_tokens` None: it is not one of tokens. `rows` have most time first. Of all computations `stalled` took more than
+    ten times the median of their node, `stalled_s` together: something else had the processor.
     """
 
     name: str
     windows: int
     wall_s: float
     nodes_s: float
+    stalled_s: float
+    stalled: int
     n_tokens: int | None
     rows: tuple[Row, ...]
 
@@ -166,6 +170,7 @@ def phases(trace: Trace, profiler: Profiler, windows: Iterable[Window], by: str)
         own = [w for w in measured if w.phase == phase]
         inside = _inside(middle_ns, own)
         groups = group_of[node[inside]]
+        stalled_s = _stalled(node[inside], length_s[inside])
         totals_s = np.bincount(groups, weights=length_s[inside], minlength=len(names))
         counts = np.bincount(groups, minlength=len(names))
         nodes_s = float(totals_s.sum())
@@ -186,6 +191,8 @@ def phases(trace: Trace, profiler: Profiler, windows: Iterable[Window], by: str)
                 windows=len(own),
                 wall_s=sum(w.duration_s for w in own),
                 nodes_s=nodes_s,
+                stalled_s=float(stalled_s.sum()),
+                stalled=len(stalled_s),
                 n_tokens=sum(tokens) if tokens else None,
                 rows=tuple(rows),
             )
@@ -197,6 +204,15 @@ def _inside(t_ns: Times, windows: Sequence[Window]) -> NDArray[np.bool_]:
     """Say which moments lie in one of some windows, which follow one another."""
     last = np.searchsorted(np.array([w.t0_ns for w in windows], np.int64), t_ns, "right") - 1
     return (last >= 0) & (t_ns <= np.array([w.t1_ns for w in windows], np.int64)[last])
+
+
+def _stalled(node: NDArray[np.int64], length_s: Values) -> Values:
+    """Return the lengths of the computations that took more than ten times the median of their node."""
+    order = np.lexsort((length_s, node))
+    node, length_s = node[order], length_s[order]
+    firsts = np.flatnonzero(np.diff(node, prepend=-1))
+    counts = np.diff(np.append(firsts, len(node)))
+    return length_s[length_s > _STALLED * np.repeat(length_s[firsts + counts // 2], counts)]
 
 
 def costs(profiled: Sequence[Metric], unprofiled: Sequence[Metric], run_id: str) -> list[Cost]:

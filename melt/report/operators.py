@@ -12,8 +12,8 @@ from melt.report.words import counted, joined
 from melt.traces import RunBundle
 from melt.units import human
 
-BY = tuple(KEYS)
-"""What the rows may be."""
+_MUCH = 0.05
+"""From this share on, what was disturbed may change the order of a table."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +78,12 @@ def _inside(told: Told) -> Iterator[str]:
         )
         took = f"{joined((tokens, human(phase.wall_s, 's')))}, {human(share, 'ratio')} of it in nodes"
         yield f"{phase.name}: {took}; {rest}"
+        if phase.stalled_s > _MUCH * phase.nodes_s:
+            in_them = f"{human(phase.stalled_s / phase.nodes_s, 'ratio')} of the nodes' time"
+            yield (
+                f"{phase.name}: {in_them} lies in {counted(phase.stalled, 'computation')} of more than ten times the "
+                "median of their node: other programs had the processor, and the shares are not to be believed"
+            )
 
 
 def _cost(told: Told) -> Iterator[str]:
@@ -120,6 +126,8 @@ def document(told: Told) -> dict[str, Any]:
                 "n_tokens": phase.n_tokens,
                 "wall_s": phase.wall_s,
                 "nodes_s": phase.nodes_s,
+                "stalled_s": phase.stalled_s,
+                "stalled": phase.stalled,
                 "rows": [
                     {
                         **dict(zip(KEYS[by][0], row.key, strict=True)),

@@ -110,6 +110,19 @@ def test_a_part_is_a_name_without_its_layer(name: str, part: str):
     assert by(profile, "part")[0][0].key == ("X", part, None)
 
 
+def test_a_computation_that_stood_still_is_told(profile: Profile):
+    node, ns = [0, 1] * 9, [10, 20] * 8 + [10, 900]
+    stalled = told(event(node, [i * 30 for i in range(18)], ns, new=_NODES[:2]))
+    (phase,) = phases(operator_trace(stalled), read_document(document_of(stalled)), WINDOWS[1:2], "operator")
+    assert (phase.stalled, round(phase.stalled_s * 1e9)) == (1, 900)
+    shown = Told(
+        bundle=make_bundle("r1"), profiler=read_document(document_of(stalled)), phases={"operator": [phase]}, costs=[]
+    )
+    assert "lies in 1 computation of more than ten times the median" in render_profile(shown, "table")
+    quiet = phases(operator_trace(profile), read_document(document_of(profile)), WINDOWS, "operator")
+    assert [one.stalled for one in quiet] == [0, 0]
+
+
 def test_a_trace_keeps_every_nanosecond_in_order(profile: Profile):
     trace = operator_trace(profile)
     assert trace.t_ns.tolist() == sorted(profile.t0_ns)
