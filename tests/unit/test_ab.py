@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import mannwhitneyu
+from scipy.stats import binom, mannwhitneyu
 
 from melt.analysis.ab import THRESHOLDS, TOO_FEW, Change, detectable, judge_ab, overall
 from melt.analysis.ranks import hodges_lehmann, holm, mann_whitney_p
-from melt.analysis.resample import Sample, ratio_interval
+from melt.analysis.resample import Sample, _middle_draws, ratio_interval
 
 RATE = "decode_tps"
 LATENCY = "ttft_s"
@@ -124,6 +124,22 @@ def test_repetitions_within_sessions_widen_the_interval():
     uneven = a.repetitions.copy()
     uneven[0, 3:] = math.nan
     assert ratio_interval(Sample(a.values, uneven), b) != (low, high)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 6, 7, 20])
+def test_the_middle_of_a_resample_is_drawn_as_if_all_of_it_were(n):
+    drawn = _middle_draws(n, 100_000, 1)
+    k, i = (n + 1) // 2, np.arange(n)
+    # At most i: at least k of n draws are.
+    expected = binom.sf(k - 1, n, (i + 1) / n)
+    assert np.mean(drawn[0] <= i[:, None], axis=1) == pytest.approx(expected, abs=0.008)
+    assert len(drawn) == (2 if n % 2 == 0 else 1)
+    for low in range(n if len(drawn) == 2 else 0):
+        # Both in one: exactly k draws are at most `low`, and all others above `high`.
+        high = i[low:]
+        expected = math.comb(n, k) * ((low + 1) / n) ** k * ((n - 1 - high) / n) ** (n - k)
+        found = np.mean((drawn[0] <= low) & (drawn[1] > high[:, None]), axis=1)
+        assert found == pytest.approx(expected, abs=0.008)
 
 
 @pytest.mark.parametrize(("n", "m"), [(3, 4), (6, 6), (1, 5), (20, 3), (20, 20), (30, 40)])
