@@ -51,6 +51,7 @@ def estimate(specs: Iterable[RunSpec], sizes: Sizes, rates: Mapping[str, float |
         *_repeat_lines({spec.repeat for spec in specs}),
         *_order_lines(order, order_seed),
         *_time_lines(cells, expected_s),
+        *(("  under the profiler each run takes longer than that",) if any(spec.profile for spec in specs) else ()),
         *_gate_lines(gates),
         *_verdict_lines({spec.thresholds for spec in specs}),
         *_push_lines(cells, bytes_to_push),
