@@ -133,15 +133,6 @@ def test_it_runs_on_a_phone_where_a_shell_is_all_there_is(extended: Melt, tmp_pa
     assert float(str(run["prefill_tps"])) > 0
 
 
-def test_the_example_keeps_the_contract(melt: Melt, site: Path, tmp_path: Path) -> None:
-    example = tmp_path / "example"
-    shutil.copytree(EXAMPLE, example)
-    done = _suites(_with(melt.env, site), example)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert f"--melt-engine: command:{example / 'weights.yaml'}" in done.stdout
-    assert "--melt-transport: none asked for, and no plug-in is installed" in done.stdout
-
-
 def test_what_is_wrong_with_a_plug_in_fails_the_tests_that_it_should(melt: Melt, tmp_path: Path) -> None:
     install(tmp_path)
     env = {**melt.env, "PYTHONPATH": os.pathsep.join((str(tmp_path), str(ROOT / "tests"), str(ROOT)))}

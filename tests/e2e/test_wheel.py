@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -40,15 +41,24 @@ def test_the_wheel_holds_what_runs_on_devices(wheel: Path) -> None:
     assert not [name for name in names if not name.startswith("melt")], "nothing lands beside the package"
 
 
+@pytest.fixture(scope="module")
+def venv(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("installed") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", made], check=True)
+    subprocess.run([made / "bin/python", "-m", "pip", "install", *_QUIET_PIP, f"{wheel}[llama]", "pytest"], check=True)
+    return made
+
+
+@pytest.fixture
+def env(tmp_path: Path) -> dict[str, str]:
+    """Nothing that leads to a checkout, and folders of its own."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "MELT_"))}
+    return kept | {f"XDG_{kind}_HOME": str(tmp_path / kind.lower()) for kind in ("STATE", "DATA", "CACHE")}
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_the_installed_wheel_runs_a_benchmark(wheel: Path, tmp_path: Path) -> None:
-    venv = tmp_path / "venv"
-    subprocess.run([sys.executable, "-m", "venv", venv], check=True)
-    subprocess.run([venv / "bin/python", "-m", "pip", "install", *_QUIET_PIP, f"{wheel}[llama]"], check=True)
-    env = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "MELT_"))}
-    env |= {f"XDG_{kind}_HOME": str(tmp_path / kind.lower()) for kind in ("STATE", "DATA", "CACHE")}
-
+def test_the_installed_wheel_runs_a_benchmark(venv: Path, env: dict[str, str], tmp_path: Path) -> None:
     def melt(*words: str) -> str:
         done = subprocess.run([venv / "bin/melt", *words], cwd=tmp_path, env=env, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
@@ -58,3 +68,23 @@ def test_the_installed_wheel_runs_a_benchmark(wheel: Path, tmp_path: Path) -> No
     runs = json.loads(melt("runs", "-o", "json"))
     assert {run["outcome"] for run in runs} == {"ok"}
     assert Path(melt("store", "path").strip()).is_relative_to(tmp_path / "data")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_the_wheel_brings_the_suites_for_plug_ins(venv: Path, env: dict[str, str], tmp_path: Path) -> None:
+    """Nothing of melt's own tests is needed, nor anything that it does not install but pytest."""
+    example = shutil.copytree(ROOT / "examples" / "command-engine", tmp_path / "example")
+    subprocess.run([venv / "bin/python", "-m", "pip", "install", *_QUIET_PIP, "--no-deps", example], check=True)
+    words = ("-p", "no:cacheprovider", "-q", "-k", "TestEngine or TestRun", "--melt-transport", "local:")
+    done = subprocess.run(
+        [venv / "bin/python", "-m", "pytest", "--pyargs", "melt.testing", *words, "--melt-engine", "command"],
+        cwd=example,
+        env=env,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "melt: --melt-transport: local:" in done.stdout
+    assert f"melt: --melt-engine: command:{example / 'weights.yaml'}" in done.stdout
+    assert "melt: --melt-meter: none asked for" in done.stdout
