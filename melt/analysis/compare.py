@@ -59,7 +59,7 @@ T = TypeVar("T")
 _Sessions = Sequence[Sequence[str]]
 """The ids of the runs of each session of a column."""
 
-_WHERE_TOLD = frozenset((*derived.NAMES, *efficiency.NAMES)) | ONLY_WHERE_TOLD
+_WHERE_TOLD = frozenset((*derived.NAMES, *efficiency.NAMES, "items_per_s")) | ONLY_WHERE_TOLD
 """Rows that nobody misses where no run has them: they are of some devices and of some workloads."""
 
 

@@ -67,10 +67,15 @@ class PaperTable:
 
 
 def paper_table(bundles: Iterable[RunBundle], qualities: Iterable[Quality]) -> PaperTable:
-    """Boil runs down to a row for each device, file and workload; figures of invalid runs are in none."""
+    """Boil runs down to a row for each device, file and workload; figures of invalid runs are in none.
+
+    The paper is on language models: single-shot models have no row.
+    """
     cells: dict[tuple[str, ...], list[RunBundle]] = defaultdict(list)
     left_out = 0
     for bundle in sorted(bundles, key=_place):
+        if bundle.start.spec.workload.kind == "inference":
+            continue
         if bundle.stop.outcome is not Outcome.OK or bundle.stop.verdict is Verdict.INVALID:
             left_out += 1
             continue

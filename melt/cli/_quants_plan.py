@@ -96,7 +96,13 @@ def asked_runs(args: argparse.Namespace) -> Asked:
     if not args.from_store:
         plan = resolve_devices(plan)
     sweep_id = new_id()
-    specs = expand(plan, sweep_id=sweep_id, new_run_id=new_id, fitting=fitting(Library(), fetch=False))
+    known = fitting(Library(), fetch=False)
+    if known.kind(args.model).generates is False:
+        raise UsageError(
+            f"{args.model} generates no tokens, and these levels are compared by how it does: compare them with "
+            f"`melt run -m {args.model} --quant fp32,int8-dynamic` instead"
+        )
+    specs = expand(plan, sweep_id=sweep_id, new_run_id=new_id, fitting=known)
     check_names(specs)
     # One stretch of load is one measurement, however many requests it holds.
     specs = tuple(

@@ -37,7 +37,7 @@ def render(comparison: Comparison, fmt: str) -> str:
     alike = len(set(captions)) == 1
     parts = ["".join(f"{line}\n" for line in _wrapped(captions[0], fmt))] if alike else []
     for group, caption in zip(comparison.groups, captions, strict=True):
-        title = group.label if alike else joined((group.label, *caption))
+        title = group.label if alike else _title(group, caption)
         parts += _tables(title, comparison.by, group, fmt)
     bullet = "- " if fmt == "md" else ""
     parts.append("".join(f"{bullet}{line}\n" for line in _wrapped(_footers(comparison), fmt)))
@@ -52,6 +52,12 @@ def _wrapped(lines: Iterable[str], fmt: str) -> Iterator[str]:
         else:
             room = shutil.get_terminal_size().columns
             yield from textwrap.wrap(line, room, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+
+
+def _title(group: Group, caption: Sequence[str]) -> str:
+    """Put what sets a group apart before its caption, which names model and engine anyhow."""
+    spec = group.start.spec
+    return joined((*(part for part in group.label.split(", ") if part not in (spec.model, spec.engine)), *caption))
 
 
 def _caption(group: Group, by: str) -> tuple[str, ...]:
