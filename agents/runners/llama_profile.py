@@ -30,6 +30,9 @@ _NOTHING_TO_DO = (b"NONE", b"RESHAPE", b"VIEW", b"PERMUTE", b"TRANSPOSE")
 _JOINS = b"RMS_NORM"
 """ggml's CPU backend computes it together with the MUL behind it: asked for alone, it would cost more than it does."""
 
+_TIME, _JOIN, _PASS_OVER = range(3)
+"""What is done with a node: time it, leave it to the one behind it and say so, or leave it to that one in silence."""
+
 
 class _Tensor(ctypes.Structure):
     # ggml.h: struct ggml_tensor, up to its name
@@ -114,13 +117,12 @@ class Profiler:
         if not self.on:
             return False
         op = ctypes.c_int.from_address(address + _OP_AT).value
-        kind = self._ops.get(op)
-        if kind is None:
-            kind = self._ops[op] = self._kind(address)
-        if kind is _NOTHING_TO_DO:
-            return False
-        if kind is _JOINS:
+        deed = self._ops.get(op)
+        if deed is None:
+            deed = self._ops[op] = self._deed(address)
+        if deed == _JOIN:
             self._joined.append(op)
+        if deed != _TIME:
             return False
         if self._room <= 0:
             self._left_out += 1
@@ -135,16 +137,16 @@ class Profiler:
         self._begun_ns = time.monotonic_ns()
         return True
 
-    def _kind(self, address):
+    def _deed(self, address):
         """Say what is to be done with an operation that was not met before."""
         tensor = _Tensor.from_address(address)
         count = tensor.ne[0] * tensor.ne[1] * tensor.ne[2] * tensor.ne[3]
         if (tensor.name, count) != (self._ask.name(address), self._ask.elements(address)):
             self._wrong_layout = True
         if self._wrong_layout:
-            return _NOTHING_TO_DO
+            return _PASS_OVER
         name = self._ask.op(address)
-        return _NOTHING_TO_DO if name in _NOTHING_TO_DO else _JOINS if name == _JOINS else True
+        return _PASS_OVER if name in _NOTHING_TO_DO else _JOIN if name == _JOINS else _TIME
 
     def _describe(self, address, joined):
         """Say what a node is: operation, name, type of the weights it reads, and where its result lies."""
