@@ -33,6 +33,7 @@ _LEVELS = {
 
 _CAUSES = (
     ("out_of_memory", ("failed to allocate memory", "bad_alloc", "out of memory", "cannot allocate memory")),
+    ("bad_model", ("no such file or directory", "file doesn't exist", "file_size", "external data")),
     (
         "unsupported_model",
         (
@@ -41,16 +42,22 @@ _CAUSES = (
             "no op registered for",
             "unsupported model ir version",
             "is under development and support for this is limited",
+            "exception during initialization",
         ),
     ),
     (
         "bad_model",
-        ("invalid_protobuf", "invalid_graph", "no_suchfile", "no_model", "load model from", "deserialize tensor"),
+        ("invalid_protobuf", "invalid_graph", "no_model", "load model from", "deserialize tensor"),
     ),
 )
 """What ONNX Runtime says (onnxruntime/core/common/status.h, graph/model.cc, graph/graph.cc) -> the failure's code."""
 
-_SOURCE = re.compile(r"\S*/onnxruntime_src/\S+ .*?(?:\) |\)$)(?=[A-Z])")
+_SOURCE = (
+    re.compile(r"\S+\.(?:cc|cpp|h):\d+ \S.*?\) (?=[A-Z\[])"),
+    re.compile(r"\[with .*?\] (?=[A-Z\[])"),
+    re.compile(r"(?:Exception from )?\S+\.(?:cc|cpp|h):\d+:? "),
+)
+"""Where in its own source something went wrong: file, line, signature, the types of a template."""
 _MAX_MESSAGE = 400
 
 
@@ -141,7 +148,9 @@ def failure(error, code, sentence):
         if any(known in text.lower() for known in texts):
             code = cause
             break
-    said = _SOURCE.sub("", re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text))
+    said = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
+    for noise in _SOURCE:
+        said = noise.sub("", said)
     return Failure(code, "%s: %s" % (sentence, said[:_MAX_MESSAGE]))
 
 

@@ -14,6 +14,8 @@ from onnx_samples import Decoder
 from melt._layout import agents_dir
 from melt.engines import registry
 
+_DATA = Path(__file__).parents[1] / "data" / "onnx"
+
 
 @pytest.fixture(scope="module")
 def parts() -> SimpleNamespace:
@@ -108,6 +110,26 @@ def test_tensors_of_a_file_are_held_against_the_model(
     path.write_bytes(b"PK\3\4 torn")
     with pytest.raises(parts.io.Failure, match=r"cannot read the inputs .*inputs\.npz"):
         parts.inputs.read(str(path), ENCODER)
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "sentence"),
+    [
+        ("openvino-dynamic-rank", "unsupported_model", "CPU plug-in doesn't support Parameter operation"),
+        ("newer-opset", "unsupported_model", "m: ONNX Runtime only *guarantees* support for models stamped"),
+        ("weights-elsewhere", "bad_model", "ext.data"),
+    ],
+)
+def test_what_the_engine_raises_becomes_one_sentence_without_its_source(
+    parts: SimpleNamespace, name: str, code: str, sentence: str
+) -> None:
+    raised = RuntimeError((_DATA / f"{name}.txt").read_text(encoding="utf-8"))
+    failure = parts.session.failure(raised, "internal", "ONNX Runtime cannot load m")
+    assert failure.code == code
+    assert sentence in failure.message
+    assert len(failure.message) < 450
+    for noise in ("\n", "std::", ".cc:", ".h:", "[ONNXRuntimeError]"):
+        assert noise not in failure.message
 
 
 @pytest.mark.parametrize("io_binding", [False, True])
