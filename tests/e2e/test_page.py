@@ -272,7 +272,10 @@ def test_a_timeline_tells_all_of_its_lines_at_the_pointer_and_by_keys(opened, ev
 
 def test_the_switch_changes_the_theme_of_page_and_charts(opened, evening):
     paper = "() => getComputedStyle(document.body).backgroundColor"
-    assert opened(evening, theme="dark").evaluate(paper) == "rgb(20, 23, 28)"
+    dark = opened(evening, theme="dark")
+    assert dark.evaluate(paper) == "rgb(20, 23, 28)"
+    dark.emulate_media(media="print", color_scheme="dark")
+    assert dark.evaluate(paper) == "rgb(255, 255, 255)", "paper is white"
     page = opened(evening)
     page.locator("#fronts").scroll_into_view_if_needed()
     page.locator("#fronts svg").first.wait_for()

@@ -36,6 +36,8 @@ _ROWS = 3
 _ROW_PX = 13
 _NS_PER_MS = 1_000_000
 _NS_PER_DAY = 86_400 * 10**9
+_FLUSH_PX = 24
+"""Labels so near to an end of the axis begin or end there, or they would stand out of the picture."""
 _SOME_DAYS, _MANY_DAYS = 8, 400
 """With eight ticks, from when on ticks are a day apart or more, and when they would not tell years apart."""
 
@@ -80,7 +82,7 @@ def history_spec(
 
 
 def _time_axis(nights: Sequence[Night]) -> Spec:
-    axis: Spec = {"title": "night (UTC)", "tickCount": 8, "grid": False}
+    axis: Spec = {"title": "night (UTC)", "tickCount": 8, "grid": False, "labelFlush": _FLUSH_PX}
     if len(nights) > _FEW_NIGHTS:
         days = (nights[-1].began_utc_ns - nights[0].began_utc_ns) / _NS_PER_DAY
         # Between the two, Vega's own labels tell days and hours apart.

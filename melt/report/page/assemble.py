@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from melt.analysis.ab import Change
 from melt.analysis.nightly import SeriesReport
@@ -25,6 +27,7 @@ from melt.traces import RunBundle
 
 _HERE = Path(__file__).parent
 _KNOWN_STATES = frozenset((*Verdict, *Change))
+_QUOTED = re.compile("`([^`]*)`")
 _MOST_CONDITIONS, _MOST_FAILURES = 24, 60
 """Cards that a reader may still look through."""
 
@@ -127,9 +130,15 @@ def _asset(name: str) -> str:
     return (_HERE / name).read_text(encoding="utf-8")
 
 
+def _worded(text: str) -> Markup:
+    """Escape a sentence, and set apart what it quotes between backticks."""
+    return Markup(_QUOTED.sub(r"<code>\1</code>", str(escape(text))))
+
+
 @cache
 def _template() -> Any:
     environment = Environment(
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["worded"] = _worded
     return environment.get_template("page.html")

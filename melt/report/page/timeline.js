@@ -124,6 +124,7 @@ window.meltTimeline = async (figure, spec, draw) => {
   figure.after(buttons, make("div", { className: "readout" }, ...parts));
   slider.addEventListener("input", () => point(Number(slider.value)));
   all();
+  slider.value = moment;
   tell(moment);
 
   figure.addEventListener("wheel", (event) => {
