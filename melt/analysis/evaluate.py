@@ -15,7 +15,7 @@ from melt.analysis.energy_checks import energy_reasons
 from melt.analysis.evidence import Evidence
 from melt.analysis.figures import NOT_REACHED, Figure, median_figure, to_metric, with_remark
 from melt.analysis.heat import ONLY_WHERE_TOLD, heat_figures, main_curve
-from melt.analysis.latency import RATE, first, inference_trace, latency, not_of, percentiles
+from melt.analysis.latency import RATE, first, inference_trace, latency, not_of, percentiles, sampled_latency
 from melt.analysis.memory import engine_memory, peak_memory
 from melt.analysis.meter import find_meter, without_meter
 from melt.analysis.metered import NOT_METERED, Metered, on_device_clock
@@ -176,10 +176,13 @@ def _metrics(material: _Material, per_repetition: Sequence[Mapping[str, Figure]]
 def _repetition_figures(material: _Material, repetition: Repetition) -> dict[str, Figure]:
     """Return the figures that each repetition has of its own."""
     workload, report = material.start.spec.workload, material.report
+    if report.samples:
+        source = str(report.used.get("runner"))
+        if _is_single_shot(material.start):
+            return sampled_latency(report.samples, repetition.index, source)
+        return dict(sampled_rates(report.samples, repetition.index, workload, source))
     if _is_single_shot(material.start):
         figures = latency(repetition)
-    elif report.samples:
-        return dict(sampled_rates(report.samples, repetition.index, workload, str(report.used.get("runner"))))
     else:
         figures = rates(repetition, workload)
         decode_tps = figures["decode_tps"].value
@@ -207,7 +210,7 @@ def _summary_figures(material: _Material, per_repetition: Sequence[Mapping[str, 
     figures["load_s"] = Figure(sum(load)) if load else Figure(None, not_reached)
     if _is_single_shot(material.start):
         measured = [one for r in material.repetitions for one in r.inferences]
-        figures |= percentiles(measured) | first(material.report.inferences, measured)
+        figures |= percentiles(measured, not_reached) | first(material.report.inferences, measured, not_reached)
         if figures["items_per_s"].value is None:
             del figures["items_per_s"]
     else:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from melt.analysis.figures import NOT_REACHED, Figure
+from melt.analysis.rates import UNTIMED
 from melt.analysis.repetitions import Repetition
 from melt.analysis.statistics import median_of, quantile
 from melt.engines.base import Inference
@@ -92,16 +93,25 @@ def latency(repetition: Repetition) -> dict[str, Figure]:
     }
 
 
-def percentiles(inferences: Iterable[Inference]) -> dict[str, Figure]:
+def sampled_latency(samples: Mapping[str, Sequence[float]], index: int, source: str) -> dict[str, Figure]:
+    """Return what a runner measured of a repetition that tells no times: the rate, and why there is no latency."""
+    values = samples.get(RATE, ())
+    rate = Figure(values[index], source=source) if index < len(values) else Figure(None, NOT_REACHED)
+    return {**dict.fromkeys(QUANTILES, Figure(None, UNTIMED, source)), RATE: rate}
+
+
+def percentiles(inferences: Iterable[Inference], none_note: str = NOT_REACHED) -> dict[str, Figure]:
     """Return the percentiles of a request's time, those of all the repetitions given pooled, in seconds."""
     times = durations_s(inferences)
     if not times:
-        return dict.fromkeys(QUANTILES, Figure(None, NOT_REACHED))
+        return dict.fromkeys(QUANTILES, Figure(None, none_note))
     few = f"of {len(times)} requests" if len(times) < MIN_FOR_P99 else None
     return {name: Figure(quantile(times, q), few if q > 0.98 else None) for name, q in QUANTILES.items()}
 
 
-def first(inferences: Sequence[Inference], measured: Iterable[Inference]) -> dict[str, Figure]:
+def first(
+    inferences: Sequence[Inference], measured: Iterable[Inference], none_note: str = NOT_REACHED
+) -> dict[str, Figure]:
     """Return the time of a process's very first request, warm-ups included, and how often the median goes into it.
 
     The first allocates, chooses kernels, compiles: an application that asks once pays it, a loop does not.
@@ -109,7 +119,7 @@ def first(inferences: Sequence[Inference], measured: Iterable[Inference]) -> dic
     begun = min((one for one in inferences if one.t0_ns), key=lambda one: one.t0_ns[0], default=None)
     steady_s = median_of(durations_s(measured))
     if begun is None:
-        return dict.fromkeys(("first_inference_s", "first_inference_ratio"), Figure(None, NOT_REACHED))
+        return dict.fromkeys(("first_inference_s", "first_inference_ratio"), Figure(None, none_note))
     first_s = (begun.t1_ns[0] - begun.t0_ns[0]) / 1e9
     ratio = None if not steady_s else first_s / steady_s
     return {

@@ -14,7 +14,7 @@ from melt.plugins import Guarded
 from melt.records import Reason, Window
 
 PHASES = frozenset({"load", "tokenize", "prefill", "decode", "inference"})
-SAMPLED = frozenset({"prefill_tps", "decode_tps"})
+SAMPLED = frozenset({"prefill_tps", "decode_tps", "inferences_per_s"})
 """What a runner that knows no times may say of each repetition."""
 
 
@@ -53,7 +53,7 @@ def _faults(report: RunnerReport) -> Iterator[str]:
         yield from _of_inference(inference)
     for name, values in report.samples.items():
         if name not in SAMPLED:
-            yield f"samples of {name!r}: a runner without times tells {' and '.join(sorted(SAMPLED))} only"
+            yield f"samples of {name!r}: a runner without times tells {', '.join(sorted(SAMPLED))} only"
         elif not all(_is_number(value) and value > 0 for value in values):
             yield f"samples of {name} that are no positive numbers: {values!r}"
     for name, size in report.memory.items():

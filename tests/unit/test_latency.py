@@ -10,11 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from analysis_samples import COMPLETED, at, channel, figures, make_start, notes, run
+from analysis_samples import COMPLETED, agent_events, at, channel, figures, make_start, notes, run
 
+from melt.analysis.evaluate import evaluate
 from melt.analysis.latency import INFERENCES, NAMES, OF_TOKENS
 from melt.analysis.names import METRICS
 from melt.analysis.order_effect import main_rate
+from melt.analysis.rates import UNTIMED
+from melt.engines.base import RunnerReport
 from melt.plan.workloads import parse_workload
 from melt.records import Outcome, RunStart, Settings, Verdict
 
@@ -138,6 +141,15 @@ def test_a_run_of_tokens_has_none_of_these_figures_and_every_name_is_a_metric() 
     assert {*NAMES, *OF_TOKENS} <= set(METRICS)
     assert main_rate(start().spec) == "inferences_per_s"
     assert main_rate(replace(start().spec, workload=parse_workload("tg8"))) == "decode_tps"
+
+
+def test_a_runner_that_tells_no_times_has_its_rate_alone() -> None:
+    told = RunnerReport(used={"runner": "wrapped"}, samples={"inferences_per_s": (10.0, 20.0, 12.0)}, complete=True)
+    evaluation = evaluate(start(), told, [], agent_events(), torn=False, end=COMPLETED)
+    seen = figures(evaluation)
+    assert (seen["inferences_per_s"], figures(evaluation, 1)["inferences_per_s"]) == (12, 20)
+    assert (seen["inference_p50_s"], notes(evaluation)["inference_p50_s"]) == (None, UNTIMED)
+    assert set(seen).isdisjoint(OF_TOKENS)
 
 
 def test_the_documentation_reckons_with_these_numbers() -> None:
