@@ -106,9 +106,10 @@ _LINE = (
 def list_runs(connection: Connection, selection: Selection) -> list[RunLine]:
     """Return the selected runs, newest first."""
     chosen = chosen_ids(selection)
-    wanted = (metrics.c.run_id.in_(chosen), metrics.c.name.in_(_RATES), metrics.c.repetition.is_(None))
-    figures = select(metrics.c.run_id, metrics.c.name, metrics.c.value).where(*wanted)
-    rates = {(run_id, name): value for run_id, name, value in connection.execute(figures)}
+    table = metrics.c
+    measured = (table.name.in_(_RATES), table.repetition.is_(None), table.value.is_not(None))
+    figures = select(table.run_id, table.name, table.value).where(table.run_id.in_(chosen), *measured)
+    rates = {(run_id, name): value for run_id, name, value in connection.execute(figures).all()}
     codes, names = defaultdict(list), defaultdict(list)
     for told, order in ((reasons, reasons.c.position), (reviews, reviews.c.code)):
         why = select(told.c.run_id, told.c.code).where(told.c.run_id.in_(chosen))
