@@ -12,9 +12,11 @@ from page_samples import HOSTILE, nights
 from quality_samples import text_quality
 from store_samples import make_bundle
 
+from melt.records import Metric, Workload
 from melt.report.page.assemble import Head, page_html
 from melt.report.page.fronts import fronts
 from melt.report.page.parts import pack
+from melt.report.page.runs import run_list
 from melt.report.page.summary import summarize_runs
 from melt.report.page.timelines import Timelines, timelines
 
@@ -77,3 +79,35 @@ def test_no_name_is_markup(name):
     assert page.count("<script") == page.count("</script>") == 6
     assert "<img" not in page
     assert "\nwindow.hostile" not in page
+
+
+def inference(run_id: str, quant: str, rate_hz: float):
+    bundle = make_bundle(run_id, model="resnet", quant=quant)
+    workload = Workload(kind="inference", n_infer=50, dims={"batch": 1})
+    metrics = (
+        Metric(name="inference_p50_s", value=1 / rate_hz, unit="s", source="runner"),
+        Metric(name="inferences_per_s", value=rate_hz, unit="inferences/s", source="runner"),
+    )
+    start = replace(bundle.start, spec=replace(bundle.start.spec, workload=workload))
+    return replace(bundle, start=start, metrics=metrics)
+
+
+def test_single_shot_inference_has_its_own_rates_beside_those_of_tokens():
+    single = [inference("i0", "fp32", 20.0), inference("i1", "int8-static", 45.0)]
+    summary = summarize_runs(single)
+    assert [title for title, _ in summary.headlines] == ["throughput", "latency p50"]
+    assert summary.judged == "throughput"
+    assert [line.difference.text for line in summary.lines][1:] == ["+125 %"]
+    (picture,) = fronts([replace_size(one, size) for one, size in zip(single, (100, 30), strict=True)], {})
+    assert picture.name.startswith("File size against throughput, infer50")
+
+    both = [*single, make_bundle("t0", decode_tps=30.0)]
+    listed = run_list(both, summarize_runs(both).scales)
+    assert [title for title, _ in listed.columns] == ["prefill", "decode", "latency p50", "throughput"]
+    assert [figure.text for figure in listed.lines[0].figures] == ["-", "-", "50.0", "20.0"]
+    assert [figure.text for figure in listed.lines[2].figures][2:] == ["-", "-"]
+
+
+def replace_size(bundle, size_bytes: int):
+    artifact = replace(bundle.start.artifact, size_bytes=size_bytes)
+    return replace(bundle, start=replace(bundle.start, artifact=artifact))
