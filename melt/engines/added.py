@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from itertools import pairwise
 
 from melt.engines.base import Generation, Inference, RunnerReport
+from melt.engines.profile import Profile
 from melt.errors import MeltError
 from melt.plugins import Guarded
 from melt.records import Reason, Window
@@ -59,6 +61,7 @@ def _faults(report: RunnerReport) -> Iterator[str]:
     for name, size in report.memory.items():
         if not _is_whole(size) or size < 0:
             yield f"memory {name!r} is no number of bytes: {size!r}"
+    yield from _of_profile(report.profile)
     failure: object = report.failure
     if not isinstance(failure, Reason | None):
         yield f"failure is a {type(failure).__name__}, not a Reason"
@@ -99,6 +102,17 @@ def _of_inference(inference: Inference) -> Iterator[str]:
         yield "inferences that overlap or go backwards"
     if not (_is_whole(inference.batch) and inference.batch > 0):
         yield f"inferences of a batch of {inference.batch!r}"
+
+
+def _of_profile(profile: object) -> Iterator[str]:
+    if not isinstance(profile, Profile | None):
+        yield f"profile is a {type(profile).__name__}, not a Profile"
+    elif profile is not None:
+        columns = (profile.node, profile.t0_ns, profile.ns, profile.repetition, profile.warmup)
+        if not all(isinstance(one, array) and len(one) == len(profile.node) for one in columns):
+            yield "a profile whose columns are no arrays of one length"
+        elif not all(0 <= node < len(profile.operators) for node in set(profile.node)) or min(profile.ns, default=0) < 0:
+            yield "a profile with nodes that it does not describe, or that end before they begin"
 
 
 def _is_whole(value: object) -> bool:

@@ -6,6 +6,7 @@ The event `operators` of agents/PROTOCOL.md says it; everything is on the device
 from __future__ import annotations
 
 import base64
+import re
 import zlib
 from array import array
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from melt.engines.base import Engine
+
+
+_FILE = re.compile(r"onnxruntime_profile\.json")
+"""Files that are kept beside a run: a runner cannot take the place of another attachment."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +69,9 @@ class ProfileReader:
 
     def read(self, event: Mapping[str, Any]) -> None:
         """Take one event. Raises ValueError, KeyError, TypeError, OverflowError where it contradicts itself."""
-        new = [Operator(op=op, name=name, detail=detail, place=place) for op, name, detail, place in event["new"]]
+        new = [_operator(*one) for one in event["new"]]
+        begin_ns, repetition = _whole(event, "t0_ns"), _whole(event, "repetition")
+        left_out, off_ns = _whole(event, "left_out"), _whole(event, "clock_uncertainty_ns")
         node, after_ns, ns = (array("q", event[key]) for key in ("node", "after_ns", "ns"))
         if not len(node) == len(after_ns) == len(ns):
             raise ValueError(f"{len(node)} nodes have {len(after_ns)} begins and {len(ns)} lengths")
@@ -72,19 +79,21 @@ class ProfileReader:
             raise ValueError("a node was not introduced")
         if min(ns, default=0) < 0:
             raise ValueError("a node ended before it began")
-        begin_ns = event["t0_ns"]
-        same = event["repetition"], event["warmup"]
+        same = repetition, event.get("warmup") is True
         columns = (node, [begin_ns + after for after in after_ns], ns, *([one] * len(node) for one in same))
         for column, more in zip(self._columns, columns, strict=True):
             column.extend(array("q", more))
         self.operators += new
         self.source = str(event["source"])
-        self.left_out += event.get("left_out", 0)
-        self.clock_uncertainty_ns = max(self.clock_uncertainty_ns, event.get("clock_uncertainty_ns", 0))
+        self.left_out += left_out
+        self.clock_uncertainty_ns = max(self.clock_uncertainty_ns, off_ns)
 
     def read_raw(self, event: Mapping[str, Any]) -> None:
-        """Take a piece of a file. Raises KeyError."""
-        self._raw.setdefault(event["name"], []).append(event["zlib_base64"])
+        """Take a piece of a file. Raises ValueError."""
+        name, piece = event.get("name"), event.get("zlib_base64")
+        if not (isinstance(name, str) and _FILE.fullmatch(name) and isinstance(piece, str)):
+            raise ValueError(f"this is no piece of a file: {name!r}")
+        self._raw.setdefault(name, []).append(piece)
 
     def profile(self) -> Profile | None:
         """Return what was read, None where nothing was."""
@@ -103,6 +112,21 @@ class ProfileReader:
             clock_uncertainty_ns=self.clock_uncertainty_ns,
             raw={name: text for name, parts in self._raw.items() if (text := _unpacked(parts)) is not None},
         )
+
+
+def _operator(op: object, name: object, detail: object, place: object) -> Operator:
+    if not (isinstance(op, str) and isinstance(name, str)):
+        raise ValueError(f"a node is not named by texts: {op!r}, {name!r}")
+    if not (isinstance(detail, str | None) and isinstance(place, str | None)):
+        raise ValueError(f"type and backend of a node are no texts: {detail!r}, {place!r}")
+    return Operator(op=op, name=name, detail=detail, place=place)
+
+
+def _whole(event: Mapping[str, Any], key: str) -> int:
+    value = event.get(key, 0)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
+        raise ValueError(f"{key} is not a whole number from 0 on: {value!r}")
+    return value
 
 
 def _unpacked(parts: Sequence[str]) -> str | None:

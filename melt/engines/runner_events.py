@@ -150,8 +150,8 @@ class _Reader:
     def on_raw_profile(self, event: Mapping[str, Any]) -> None:
         try:
             self._profile.read_raw(event)
-        except KeyError as error:
-            raise _Contradiction(f"{error} is missing") from error
+        except ValueError as error:
+            raise _Contradiction(str(error)) from error
 
     def on_error(self, event: Mapping[str, Any]) -> None:
         code, message = event.get("code"), event.get("message")

@@ -138,8 +138,12 @@ def test_a_trace_keeps_every_nanosecond_in_order(profile: Profile):
         (event([0], [1], [-1], new=_NODES[:1]), "ended before it began"),
         (event([2**70], [1], [1], new=_NODES[:1]), "int too"),
         (b'{"event":"operators"}', "'new'"),
-        (event([], [], [], new=[["only a name"]]), "not enough values"),
-        (b'{"event":"raw_profile","name":"a"}', "'zlib_base64' is missing"),
+        (event([], [], [], new=[["only a name"]]), "missing 3 required"),
+        (event([], [], [], new=[["A", {}, None, None]]), "not named by texts"),
+        (event([], [], [], clock_uncertainty_ns=float("inf")), "clock_uncertainty_ns is not a whole number"),
+        (event([], [], [], left_out=-1), "left_out is not a whole number"),
+        (b'{"event":"raw_profile","name":{},"zlib_base64":"a"}', "no piece of a file"),
+        (b'{"event":"raw_profile","name":"snapshot.json","zlib_base64":"a"}', "no piece of a file"),
     ],
 )
 def test_what_contradicts_itself_is_the_report_s_failure(wrong: bytes, complaint: str):
@@ -152,8 +156,9 @@ def test_what_contradicts_itself_is_the_report_s_failure(wrong: bytes, complaint
 def test_the_profiler_s_own_file_is_put_together_and_left_out_where_a_piece_is_lost():
     packed = base64.b64encode(zlib.compress(b'[{"cat": "Node"}]')).decode()
     pieces = [packed[:9], packed[9:]]
-    lines = [json.dumps({"event": "raw_profile", "name": "p.json", "zlib_base64": one}).encode() for one in pieces]
-    assert told(event([], [], []), *lines).raw == {"p.json": '[{"cat": "Node"}]'}
+    name = "onnxruntime_profile.json"
+    lines = [json.dumps({"event": "raw_profile", "name": name, "zlib_base64": one}).encode() for one in pieces]
+    assert told(event([], [], []), *lines).raw == {name: '[{"cat": "Node"}]'}
     assert told(event([], [], []), lines[1]).raw == {}
 
 
