@@ -19,6 +19,8 @@ from broken_plugins import BROKEN, install
 from melt_rig import Melt
 from virtual.phone.testing import adb_server, playing
 
+from melt.store.store import Store
+
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "command-engine"
 
@@ -60,10 +62,25 @@ samples:
   - {when: {n_prompt: 0}, decode_tps: samples_ts}
 """
 
+_PROBE = """\
+from melt.records import Stream
+from melt.telemetry.base import Discovery, FileSource
+
+SYSTEMS, GLOBS, COMMANDS = ("linux",), ("/proc/loadavg",), {}
+
+def discover(snapshot, sampling):
+    stream = Stream(collector="queue", name="queue_length", quantity="count", unit="1", site="system",
+                    source="/proc/loadavg", rate_hz=10.0)
+    return Discovery(files=(FileSource("/proc/loadavg", 10.0, (stream,), parse),) if snapshot.get(*GLOBS) else ())
+
+def parse(raw):
+    return (float(raw.split()[0]),) if raw.split() else (float("nan"),)
+"""
+
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Install the example from a copy of its folder, as `pip install examples/command-engine` does."""
+    """Install the example from a copy of its folder, as `pip install` does, and channels of another package."""
     source, target = tmp_path_factory.mktemp("source") / "command-engine", tmp_path_factory.mktemp("site")
     shutil.copytree(EXAMPLE, source, ignore=shutil.ignore_patterns("__pycache__", "build", "*.egg-info"))
     # Where setuptools is at hand nothing is fetched.
@@ -71,6 +88,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", *isolation]
     done = subprocess.run([*pip, "--target", target, source], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    (target / "queue_probe.py").write_text(_PROBE)
+    (target / "queue_probe-1.0.dist-info").mkdir()
+    (target / "queue_probe-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: queue-probe\n")
+    (target / "queue_probe-1.0.dist-info" / "entry_points.txt").write_text("[melt.telemetry]\nqueue = queue_probe\n")
     return target
 
 
@@ -115,6 +136,9 @@ def test_a_third_engine_runs_in_the_same_plan_and_store(extended: Melt, tmp_path
         ("onnxruntime", "ok"),
     ]
     assert all(float(str(run["decode_tps"])) > 0 for run in runs)
+    with Store.open(extended.store, create=False) as store:
+        queues = [store.trace(run_id, "queue").columns["queue_length"] for run_id in store.run_ids()]
+    assert all(len(lengths) and (lengths >= 0).all() for lengths in queues)
     compared = extended("compare", "--by", "engine", "--model", "tiny-pydoc").stdout
     assert "weights.yaml" in compared
     assert "engine 'command' of melt-command-engine 1.0" in extended("doctor", check=None).stdout
