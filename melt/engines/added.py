@@ -111,8 +111,10 @@ def _of_profile(profile: object) -> Iterator[str]:
         columns = (profile.node, profile.t0_ns, profile.ns, profile.repetition, profile.warmup)
         if not all(isinstance(one, array) and len(one) == len(profile.node) for one in columns):
             yield "a profile whose columns are no arrays of one length"
-        elif not all(0 <= node < len(profile.operators) for node in set(profile.node)) or min(profile.ns, default=0) < 0:
-            yield "a profile with nodes that it does not describe, or that end before they begin"
+        elif not all(0 <= node < len(profile.operators) for node in set(profile.node)):
+            yield "a profile with nodes that it does not describe"
+        elif min(profile.ns, default=0) < 0:
+            yield "a profile with nodes that end before they begin"
 
 
 def _is_whole(value: object) -> bool:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from melt.engines.base import Engine
 
 
-_FILE = re.compile(r"onnxruntime_profile\.json")
-"""Files that are kept beside a run: a runner cannot take the place of another attachment."""
+_FILE = re.compile(r"[a-z0-9_]+_profile\.json")
+"""How a profiler's own file is called: it cannot take the place of another attachment of the run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
