@@ -226,6 +226,10 @@ def _summary_figures(material: _Material, per_repetition: Sequence[Mapping[str, 
     if workload.kind == "sustained":
         curve = main_curve(material.token_trace, material.windows, workload)
         figures |= heat_figures(workload, curve, material.traces, material.events, span, not_reached)
+    elif _is_single_shot(material.start) and workload.duration_s is not None:
+        curve = main_curve(inference_trace(material.report.inferences), material.windows, workload)
+        told = heat_figures(workload, curve, material.traces, material.events, span, not_reached)
+        figures |= {name: figure for name, figure in told.items() if name not in foreign}
     figures |= overhead_figures(material.overhead)
     figures |= phase_energy(material.account, "load", [w for w in material.windows if w.phase == "load"])
     figures["power_idle_w"] = idle_power(material.account)

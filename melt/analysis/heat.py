@@ -15,6 +15,7 @@ from melt.analysis.heat_curve import (
     burst_tps,
     curve,
     decode_steps,
+    inference_steps,
     is_long_enough,
     prefill_steps,
     steady,
@@ -60,9 +61,21 @@ def heat_figures(
     return figures if back is None else {**figures, "recovery_s": back}
 
 
-def main_curve(tokens: Trace, windows: Sequence[Window], workload: Workload) -> Curve | None:
-    """Return the rate over time of what was measured: of decode where the workload decodes, else of prefill."""
-    return curve(decode_steps(tokens) if workload.n_gen else prefill_steps(windows))
+def main_curve(requests: Trace, windows: Sequence[Window], workload: Workload) -> Curve | None:
+    """Return the rate over time of what was measured: of decode where the workload decodes, else of prefill.
+
+    Of a single-shot model it is that of inferences. `requests` has the time of every token, or of every inference.
+    """
+    if workload.kind == "inference":
+        return curve(inference_steps(requests))
+    return curve(decode_steps(requests) if workload.n_gen else prefill_steps(windows))
+
+
+def rate_of_curve(workload: Workload) -> tuple[str, str]:
+    """Return of which phase the main curve tells the rate, and its unit."""
+    if workload.kind == "inference":
+        return "inference", "inferences/s"
+    return "decode" if workload.n_gen else "prefill", "tok/s"
 
 
 def _of_the_curve(found: Curve, workload: Workload, traces: Sequence[Trace], settled_ns: int) -> dict[str, Figure]:
@@ -71,7 +84,7 @@ def _of_the_curve(found: Curve, workload: Workload, traces: Sequence[Trace], set
     said = reports(traces, (found.t0_ns, int(found.middle_ns[-1])), settled_ns)
     at_once = [report for report in said if report.from_ns <= found.t0_ns + n_bins * found.width_ns]
     warm = f"not cold: {at_once[0].what} within it" if at_once else None
-    phase = "decode" if workload.n_gen else "prefill"
+    phase, _ = rate_of_curve(workload)
     burst = Figure(
         rate, f"{phase}, median of the first {n_bins * found.width_ns / _S:.3g} s" + (f"; {warm}" if warm else "")
     )

@@ -108,6 +108,14 @@ def prefill_steps(windows: Iterable[Window]) -> Steps:
     )
 
 
+def inference_steps(requests: Trace) -> Steps:
+    """Return a step for each measured request to a single-shot model."""
+    wanted = requests.columns["warmup"] == 0
+    end_ns = requests.t_ns[wanted]
+    begin_ns = end_ns - np.round(requests.columns["latency_s"][wanted] * _S).astype(np.int64)
+    return Steps(begin_ns, end_ns, np.ones(len(end_ns)), np.ones(len(end_ns), bool))
+
+
 def curve(steps: Steps, most_bins: int = _MOST_BINS) -> Curve | None:
     """Cut steps into bins and tell the rate of each; None where there is nothing to cut.
 

@@ -10,6 +10,7 @@ import numpy as np
 from melt.analysis import channels
 from melt.analysis.heat import main_curve
 from melt.analysis.heat_curve import Curve
+from melt.analysis.latency import INFERENCES, inference_trace
 from melt.analysis.repetitions import TOKENS, token_trace
 from melt.analysis.series import Series, Span
 from melt.records import Window
@@ -64,13 +65,16 @@ class Story:
 
 def story(bundle: RunBundle) -> Story | None:
     """Gather what the traces of a bundle tell; None where nothing was recorded at all."""
-    traces = [trace for trace in bundle.traces if trace.collector != TOKENS and len(trace.t_ns)]
+    own = (TOKENS, INFERENCES)
+    traces = [trace for trace in bundle.traces if trace.collector not in own and len(trace.t_ns)]
     ends = [(int(trace.t_ns[0]), int(trace.t_ns[-1])) for trace in traces]
     ends += [(window.t0_ns, window.t1_ns) for window in bundle.windows]
     if not ends:
         return None
-    tokens = next((trace for trace in bundle.traces if trace.collector == TOKENS), token_trace(()))
-    curve = main_curve(tokens, bundle.windows, bundle.start.spec.workload)
+    workload = bundle.start.spec.workload
+    none = inference_trace(()) if workload.kind == "inference" else token_trace(())
+    requests = next((trace for trace in bundle.traces if trace.collector == none.collector), none)
+    curve = main_curve(requests, bundle.windows, workload)
     phases = _phases(bundle.windows)
     begins = [span[0] for name, span in phases if name == "measured"]
     zero_ns = curve.t0_ns if curve is not None else min(begins, default=min(t0 for t0, _ in ends))

@@ -45,8 +45,6 @@ OF_TOKENS = (
     "decode_tps",
     "burst_tps",
     "steady_tps",
-    "steady_ratio",
-    "time_to_throttle_s",
     "mbu_ratio",
     "mfu_prefill_ratio",
     "mfu_decode_ratio",

@@ -10,6 +10,7 @@ from itertools import groupby
 
 import numpy as np
 
+from melt.analysis.heat import rate_of_curve
 from melt.analysis.heat_curve import KEPT_RATIO, Curve
 from melt.analysis.heat_story import Story, Track, story, track_of
 from melt.analysis.names import METRICS
@@ -103,7 +104,7 @@ def _lines(bundle: RunBundle, style: Style) -> Iterator[list[Cell]]:
         yield from _wrapped(f"{reason.code}: {reason.message}", style)
     width = min(_MOST_WIDTH, max(_LEAST_WIDTH, style.width))
     axis = _Axis(*told.span, told.zero_ns, width - _GUTTER - 1)
-    panels, absent = _panels(told, bundle.start.spec.workload.n_gen > 0)
+    panels, absent = _panels(told, *rate_of_curve(bundle.start.spec.workload))
     for panel in panels:
         yield []
         yield from _draw(panel, axis, told.throttled_ns, style)
@@ -113,12 +114,11 @@ def _lines(bundle: RunBundle, style: Style) -> Iterator[list[Cell]]:
         yield from _wrapped(sentence, style)
 
 
-def _panels(told: Story, decodes: bool) -> tuple[list[_Panel], list[str]]:
+def _panels(told: Story, phase: str, unit: str) -> tuple[list[_Panel], list[str]]:
     """Return what can be drawn, and a sentence for each that cannot."""
-    phase = "decode" if decodes else "prefill"
     wanted = (
         (
-            _Panel(f"{phase}, tok/s", "tok/s", _rate(told.curve, phase), 8),
+            _Panel(f"{phase}, {unit}", unit, _rate(told.curve, phase), 8),
             f"No {phase} was timed: there is no curve of its rate.",
         ),
         (

@@ -112,6 +112,15 @@ def test_a_time_instead_of_a_count_is_one_repetition_of_many_requests() -> None:
     assert [r.code for r in run(said([10] * 200), start=start("infer200")).reasons] == ["too_few_repetitions"]
 
 
+def test_heat_shows_in_a_long_stretch_of_requests_as_it_does_in_tokens() -> None:
+    slowed = [10.0] * 1000 + [20.0] * 1000
+    seen = figures(run(said(slowed), start=start("infer for 30s")))
+    assert seen["steady_ratio"] == pytest.approx(0.5, rel=0.02)
+    assert seen["time_to_throttle_s"] == pytest.approx(11, abs=0.3)
+    assert "steady_tps" not in seen
+    assert "steady_ratio" not in figures(run(said(STEADY, STEADY, STEADY), start=start()))
+
+
 def test_a_provider_that_runs_no_node_and_a_setting_that_was_not_taken_are_doubts() -> None:
     cuda = start(providers=("CUDAExecutionProvider", "CPUExecutionProvider"), io_binding=True)
     asked = {"providers_asked": list(cuda.spec.settings.providers)}

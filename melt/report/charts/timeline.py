@@ -13,6 +13,7 @@ import numpy as np
 
 from melt.analysis import channels
 from melt.analysis.downsample import broken, downsample
+from melt.analysis.heat import rate_of_curve
 from melt.analysis.heat_story import Story, Track, story, track_of
 from melt.records import Window
 from melt.report.charts.text import plain, shortened
@@ -77,9 +78,9 @@ def timeline_spec(bundle: RunBundle, *, width: int = 720, most_points: int = 150
 def _panels(bundle: RunBundle, told: Story) -> Iterator[_Panel]:
     """Yield what was measured, from what was wanted to what explains it."""
     if told.curve is not None:
-        phase = "decode" if bundle.start.spec.workload.n_gen else "prefill"
+        phase, unit = rate_of_curve(bundle.start.spec.workload)
         track = track_of(phase, told.curve.middle_ns, told.curve.rates)
-        yield _Panel(f"{phase} rate", "tok/s", (track,), _RATE_PX)
+        yield _Panel(f"{phase} rate", unit, (track,), _RATE_PX)
     if told.power:
         yield _Panel(f"power ({told.power_scope})", "w", told.power)
     if told.temperatures:
