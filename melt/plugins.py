@@ -6,7 +6,7 @@ plug-in and its package, at the moment it is loaded and in every call later. doc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import cache, wraps
 from typing import Any
@@ -153,15 +153,25 @@ def members(contract: type) -> tuple[str, ...]:
 
 @cache
 def _installed() -> tuple[Plugin, ...]:
-    # Imported here: half of a start of melt is too much for those who ask for nothing of others.
-    from importlib.metadata import entry_points
-
-    found = {
-        (point.group, point.name, point.value, _package(point.dist)): point
-        for group in GROUPS
-        for point in entry_points(group=group)
-    }
+    found = {(point.group, point.name, point.value, _package(point.dist)): point for point in _points()}
     return tuple(Plugin(*key, found[key].load) for key in sorted(found))
+
+
+def _points() -> Iterator[Any]:
+    """Give the entry points of all groups. A package whose list is damaged has none, and costs no other its own."""
+    # Imported here: who asks for nothing of others need not wait for it.
+    from importlib.metadata import distributions
+
+    seen = set()
+    for distribution in distributions():
+        try:
+            points = [point for point in distribution.entry_points if point.group in GROUPS]
+        except (ValueError, TypeError):
+            continue
+        # Of a package that lies in two places on the path the first is the one that is imported.
+        if points and (package := _package(distribution).partition(" ")[0]) not in seen:
+            seen.add(package)
+            yield from points
 
 
 def _package(distribution: Any) -> str:

@@ -22,6 +22,7 @@ from melt.telemetry import platforms
 from melt.telemetry.base import Discovery, FileSource
 from melt.telemetry.meters import make_meter
 from melt.telemetry.meters.base import MeterError
+from melt.telemetry.platforms import linux
 from melt.telemetry.platforms.added import declared_wrongly, joined
 from melt.transports.registry import open_transport, resolve
 
@@ -97,6 +98,9 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
         (info / "entry_points.txt").write_text(points)
+    damaged = tmp_path / "damaged-1.0.dist-info"
+    damaged.mkdir()
+    (damaged / "entry_points.txt").write_bytes(b"[melt.engines]\nno equals sign\n\xff")
     monkeypatch.syspath_prepend(str(tmp_path))
     caches = (plugins._installed, platforms._platform)
     for cache in caches:
@@ -176,7 +180,7 @@ def test_what_cannot_be_in_a_report_is_named(report: RunnerReport, words: str) -
 
 
 def test_channels_that_fail_cost_no_others() -> None:
-    own = platforms.importlib.import_module("melt.telemetry.platforms.linux").discover({}, Sampling())
+    own = linux.discover({}, Sampling())
     found = platforms.platform("linux").discover({}, Sampling())
     assert found.streams == own.streams
     said = " ".join(found.missing)
