@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import signal
+import subprocess
+from contextlib import suppress
 from types import ModuleType
 
 import pytest
@@ -14,6 +17,33 @@ from hypothesis import settings
 settings.register_profile("quick", max_examples=25, deadline=None)
 settings.register_profile("thorough", deadline=None)
 settings.load_profile("thorough" if os.environ.get("CI") else "quick")
+
+
+_BUILDER = pytest.StashKey[subprocess.Popen[bytes]]()
+
+
+def _needs_native(item: pytest.Item) -> bool:
+    return item.get_closest_marker("native") is not None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put tests that need the native runner last: until it is built, workers have other things to do."""
+    items.sort(key=_needs_native)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Where workers share the tests, let one of them begin to build what the last tests need."""
+    if os.environ.get("PYTEST_XDIST_WORKER") == "gw0" and any(map(_needs_native, session.items)):
+        session.config.stash[_BUILDER] = importlib.import_module("native_runners").begin_builds()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """End a build that nobody waits for any more; the next one goes on with it."""
+    builder = session.config.stash.get(_BUILDER, None)
+    if builder is not None:
+        with suppress(ProcessLookupError):
+            os.killpg(builder.pid, signal.SIGTERM)
+        builder.wait()
 
 
 @pytest.fixture(scope="session")

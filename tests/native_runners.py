@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import platform
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from melt.records import DeviceFacts
 from melt.targets import runners
 from melt.targets.cpus import common_features
 
-BUILDS = [pytest.mark.slow, pytest.mark.timeout(1800)]
+BUILDS = [pytest.mark.slow, pytest.mark.native, pytest.mark.timeout(1800)]
 """Marks of a test that may be the first to build the runner."""
 
 
@@ -42,3 +43,18 @@ def for_this_machine() -> Path:
     built = LlamaNative().for_device(facts).built_runner()
     assert built is not None
     return build(built.target, built.variant)[built.variant]
+
+
+def begin_builds() -> subprocess.Popen[bytes]:
+    """Build all that tests ask for, beside them: the build takes what CPU time they leave, and holds no worker up.
+
+    The process leads a group of its own. Whoever asks for a binary meanwhile waits for the same build.
+    """
+    silent = subprocess.DEVNULL
+    command = (sys.executable, __file__)
+    return subprocess.Popen(command, stdin=silent, stdout=silent, stderr=silent, start_new_session=True)
+
+
+if __name__ == "__main__":
+    for_this_machine()
+    build("android-arm64")

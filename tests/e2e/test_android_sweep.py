@@ -16,7 +16,7 @@ from virtual.adbd.testing import BUILD_TIMEOUT_S, real_adbd
 from virtual.phone import Unavailable, VirtualPhone, require
 from virtual.phone.clients import AdbServer, adb_programs
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(BUILD_TIMEOUT_S + 1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.native, pytest.mark.timeout(BUILD_TIMEOUT_S + 1800)]
 
 Wait = Callable[..., object]
 

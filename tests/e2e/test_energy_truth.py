@@ -33,7 +33,7 @@ from melt.telemetry.meters.recording import Recording
 from melt.traces import RunBundle
 
 _RUNS = int(os.environ.get("MELT_ENERGY_SEEDS", "6"))
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800 + 60 * _RUNS)]
+pytestmark = [pytest.mark.slow, pytest.mark.native, pytest.mark.timeout(1800 + 60 * _RUNS)]
 
 _MS, _S = 1_000_000, 1_000_000_000
 _ENERGIES = ("energy_prefill_j", "energy_decode_j")

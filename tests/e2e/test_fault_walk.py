@@ -31,7 +31,7 @@ from melt.records import RunSpec
 from melt.store.selection import Selection
 from melt.store.store import Store
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(BUILD_TIMEOUT_S + 1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.native, pytest.mark.timeout(BUILD_TIMEOUT_S + 1800)]
 
 SEEDS = range(int(os.environ.get("MELT_WALK_SEEDS", "1")))
 LASTS_S = float(os.environ.get("MELT_WALK_S", "30"))

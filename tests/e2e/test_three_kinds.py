@@ -16,7 +16,7 @@ from virtual.phone import VirtualPhone
 from virtual.phone.clients import AdbServer, adb_programs
 from virtual.phone.testing import playing as playing_phone
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.native, pytest.mark.timeout(1800)]
 
 PLAN = """\
 name: three kinds of devices
