@@ -98,8 +98,6 @@ class Decoder:
         n_new = tokens.shape[1]
         try:
             logits, past = self._cache.run(self._feeds(tokens, at), past, n_new, n_new if self._all_rows else 1)
-        except MemoryError:
-            raise
         except Exception as error:
             raise failure(error, "internal", "ONNX Runtime failed at token %d" % at) from None
         return int(logits.argmax()), past

@@ -124,7 +124,7 @@ def read(path, declared):
 def _checked(array, name, element, shape):
     kind = TYPES.get(element)
     if kind == "object" and array.dtype.kind in "US":
-        return array.astype(object)
+        array = array.astype(object)
     if array.dtype != numpy.dtype(kind or "V"):
         raise Failure("bad_request", "the input %s is of type %s, the model takes %s" % (name, array.dtype, element))
     fits = len(array.shape) == len(shape) and all(

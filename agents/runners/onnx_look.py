@@ -75,8 +75,6 @@ def _look(job, folder):
         feeds, what = onnx_decoder.Decoder(session, job.workload.dims, 2).sample(), "tokens"
     try:
         outputs = session.inner.run(session.outputs, feeds)
-    except MemoryError:
-        raise
     except Exception as error:
         raise onnx_session.failure(error, "bad_request", "the model does not run on %s" % what) from None
     with open(session.inner.end_profiling(), encoding="utf-8") as file:

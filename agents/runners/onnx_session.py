@@ -32,7 +32,10 @@ _LEVELS = {
 }
 
 _CAUSES = (
-    ("out_of_memory", ("failed to allocate memory", "bad_alloc", "out of memory", "cannot allocate memory")),
+    (
+        "out_of_memory",
+        ("failed to allocate memory", "bad_alloc", "memoryerror", "out of memory", "cannot allocate memory"),
+    ),
     ("bad_model", ("no such file or directory", "file doesn't exist", "file_size", "external data")),
     (
         "unsupported_model",
@@ -124,8 +127,6 @@ def _opened(path, made, chosen):
     """Return an InferenceSession. Raises Failure."""
     try:
         return ort.InferenceSession(path, made, providers=chosen)
-    except MemoryError:
-        raise
     except Exception as error:
         raise failure(error, "bad_model", "ONNX Runtime cannot load %s" % path) from None
 
@@ -143,7 +144,7 @@ def _declared(session):
 
 def failure(error, code, sentence):
     """Make a Failure of what ONNX Runtime raised; `code` where its text tells nothing better."""
-    text = " ".join(str(error).split())
+    text = " ".join((str(error) or type(error).__name__).split())
     for cause, texts in _CAUSES:
         if any(known in text.lower() for known in texts):
             code = cause

@@ -66,8 +66,6 @@ def repetition(run, workload, warmup, stop):
             run()
             keep_ended(clock())
             keep_begun(t0_ns)
-    except MemoryError:
-        raise
     except Exception as error:
         raise failure(error, "internal", "ONNX Runtime failed at request %d" % (len(begun_ns) + 1)) from None
     return begun_ns, ended_ns
