@@ -24,6 +24,10 @@ from typing import Any
 _PER_CHANNEL_OPSET = 13
 """DequantizeLinear has an axis since this version; without it depthwise convolutions are not worth quantizing."""
 
+_STATIC_OPERATORS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+"""What has weights. Left to itself the quantizer takes sums, products and norms between them too, which gains little
+speed and broke magika: 34 % of files told rightly in place of 91 %."""
+
 _BLOCK_SIZE = 32
 _STEPS = 4
 
@@ -148,6 +152,7 @@ def _static(job: dict[str, Any], source: Path) -> dict[str, Any]:
                 quant_format=QuantFormat.QDQ,
                 per_channel=per_channel,
                 activation_type=QuantType.QInt8,
+                op_types_to_quantize=list(_STATIC_OPERATORS),
                 weight_type=QuantType.QInt8,
             )
             _step(3)

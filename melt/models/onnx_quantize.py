@@ -25,12 +25,15 @@ from melt.units import human
 
 _WORKER = "_onnx_quantizer.py"
 _TOOLS = ("onnxruntime", "onnx")
+_SETTINGS = 2
+"""Raised with each change of what the worker asks of the tools: equal recipes make equal files."""
+
 N_MADE_UP = 16
 """Made-up inputs that activations are calibrated on where the user gives none."""
 
 _TAKEN = {
     "int8-dynamic": "Conv, MatMul, Gemm and LSTM outside of branches and loops",
-    "int8-static": "Conv, MatMul and Gemm outside of branches and loops",
+    "int8-static": "Conv, ConvTranspose, MatMul and Gemm outside of branches and loops",
     "int4": "MatMul outside of branches and loops",
     "fp16": "operators that take FP16",
 }
@@ -101,12 +104,11 @@ def made_up_dims(artifact: Artifact) -> dict[str, int]:
 
     Raises ModelError for a dimension that only the user can know.
     """
-    dims = dict(artifact.dims)
+    first = (tensor.shape[0] for tensor in artifact.inputs if tensor.shape)
+    dims = {**{length: 1 for length in first if isinstance(length, str)}, **artifact.dims}
     for tensor in artifact.inputs:
-        for axis, length in enumerate(tensor.shape or ()):
-            if isinstance(length, str) and axis == 0:
-                dims.setdefault(length, 1)
-            elif isinstance(length, str) and length not in dims:
+        for length in tensor.shape or ():
+            if isinstance(length, str) and length not in dims:
                 raise ModelError(
                     f"{artifact.name} leaves the dimension {length} of its input {tensor.name} open, so that inputs "
                     "cannot be made up: give some (--inputs FILE.npz)"
@@ -117,9 +119,10 @@ def made_up_dims(artifact: Artifact) -> dict[str, int]:
 def recipe() -> str:
     """Name what makes a level. Raises ModelError where it is not installed."""
     try:
-        return ", ".join(f"{tool} {importlib.metadata.version(tool)}" for tool in _TOOLS)
+        made_with = ", ".join(f"{tool} {importlib.metadata.version(tool)}" for tool in _TOOLS)
     except importlib.metadata.PackageNotFoundError as error:
         raise ModelError(f"levels of ONNX models are made with {error.name}: pip install 'melt[onnx]'") from None
+    return f"{made_with}, settings {_SETTINGS}"
 
 
 def _refuse_unfit(origin: Artifact, level: OnnxLevel) -> None:
