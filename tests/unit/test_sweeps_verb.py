@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -34,10 +35,10 @@ def _publish(store: Store, spec: RunSpec, outcome: Outcome = Outcome.OK, verdict
     store.publish(replace(_BUNDLE, start=start, stop=stop))
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sweep of which one device failed and one run lies in the spool, a whole one, and runs without a document."""
-    root = tmp_path / "results"
+    root = tmp_path_factory.mktemp("published") / "results"
     phone = [_spec(f"p{n}", NIGHT, "adb:A", n) for n in range(4)]
     board = [_spec(f"b{n}", NIGHT, "ssh:orin", n) for n in range(3)]
     with Store.open(root) as store:
@@ -59,6 +60,12 @@ def root(tmp_path: Path) -> Path:
     save(root, Sweep(NIGHT, (*phone, *board), (), moves))
     save(root, Sweep(OLD, (whole,)))
     return root
+
+
+@pytest.fixture
+def root(published: Path, tmp_path: Path) -> Path:
+    """The published store, for one test alone."""
+    return Path(shutil.copytree(published, tmp_path / "results"))
 
 
 def _sweeps(root: Path, capsys: pytest.CaptureFixture[str], *words: str, exit_code: int = 0) -> tuple[str, str]:

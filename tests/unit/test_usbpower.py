@@ -71,7 +71,7 @@ class Bench:
     def program(self, name: str, body: str) -> None:
         script = self.path / name
         script.write_text(
-            f"#!{sys.executable}\nimport sys, pathlib\nhere = pathlib.Path({str(self.path)!r})\n"
+            f"#!{sys.executable} -IS\nimport sys, pathlib\nhere = pathlib.Path({str(self.path)!r})\n"
             f"words = sys.argv[1:]\nwith (here / 'calls').open('a') as calls: print(*words, file=calls)\n{body}"
         )
         script.chmod(script.stat().st_mode | stat.S_IXUSR)
