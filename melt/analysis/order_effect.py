@@ -202,7 +202,9 @@ def _reference(part: Sequence[RunBundle], rates_of: Mapping[str, float], many: b
     listed = ", ".join(f"{rate:.4g}" for rate in rates)
     wanted = main_rate(spec)
     phase, unit = PHASE_OF[wanted], METRICS[wanted].unit
-    return f"Reference runs on {device}{_in_sweep(spec.sweep_id, many)} ({spec.label}): {phase} {listed} {unit}{change}."
+    return (
+        f"Reference runs on {device}{_in_sweep(spec.sweep_id, many)} ({spec.label}): {phase} {listed} {unit}{change}."
+    )
 
 
 def _in_sweep(sweep_id: str, many: bool) -> str:
