@@ -53,11 +53,12 @@ def text_of(snapshot: Snapshot, path: str) -> str | None:
 
 
 def int_of(snapshot: Snapshot, path: str) -> int | None:
-    """Return the whole number a file holds, None when it holds none."""
+    """Return the whole number a file holds, None when it holds none, or one that no kernel counts to."""
     try:
-        return int(text_of(snapshot, path) or "")
+        number = int(text_of(snapshot, path) or "")
     except ValueError:
         return None
+    return number if -(2**64) < number < 2**64 else None
 
 
 def keyed_bytes(snapshot: Snapshot, path: str) -> dict[str, int]:
