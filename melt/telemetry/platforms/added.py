@@ -127,14 +127,15 @@ def _check_rate(called: str, rate_hz: float) -> None:
 
 
 def _check_names(known: tuple[Stream, ...], added: tuple[Stream, ...]) -> None:
-    """Raise ValueError where the device's own traces and columns would not keep their names, or a name stands twice."""
+    """Raise ValueError where the device's own traces and columns would not keep their names, or one stands twice."""
     collectors, names = {stream.collector for stream in known}, {stream.name for stream in known}
+    columns: set[tuple[str, str]] = set()
     for stream in added:
         if stream.collector in collectors:
             raise ValueError(f"the collector {stream.collector!r} is there already: choose another name")
-        if stream.name in names:
+        if stream.name in names or (stream.collector, stream.name) in columns:
             raise ValueError(f"the column {stream.name} is there already")
-        names.add(stream.name)
+        columns.add((stream.collector, stream.name))
 
 
 def _are_words(words: object) -> bool:
