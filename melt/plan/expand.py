@@ -88,7 +88,8 @@ def expand(
     the same mean position; each further pair begins at another cell. `sequential`: all sessions of a cell, then the
     next. With several devices each has an order of its own.
     Where the plan has a reference, that cell is also run before the first, in the middle and after the last run of each
-    device, marked as `reference`. A plan under the profiler has neither: one session, for it tells not how fast a cell is.
+    device, marked as `reference`. A plan under the profiler has neither: one session, for it does not tell how fast a
+    cell is.
     `fitting` says which engines and workloads are for which model; those that are for another model are left out.
     `note` is told when cells that the plan asks for twice are taken once.
     Raises UsageError where nothing of the plan is for one of its models, or no model for one of its workloads.
