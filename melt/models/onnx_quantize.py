@@ -32,7 +32,7 @@ N_MADE_UP = 16
 """Made-up inputs that activations are calibrated on where the user gives none."""
 
 _TAKEN = {
-    "int8-dynamic": "Conv, MatMul, Gemm and LSTM outside of branches and loops",
+    "int8-dynamic": "Conv, MatMul, Gemm, Gather and LSTM outside of branches and loops",
     "int8-static": "Conv, ConvTranspose, MatMul and Gemm outside of branches and loops",
     "int4": "MatMul outside of branches and loops",
     "fp16": "operators that take FP16",

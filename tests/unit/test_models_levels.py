@@ -15,7 +15,7 @@ from melt.models.ggml import LEVELS, TENSOR_TYPES, find_level, misfit
 from melt.models.gguf import Tensor, read_header
 from melt.models.imatrix import DEFAULT_CALIBRATION, CalibrationText, calibration_text
 from melt.models.inspect import inspect
-from melt.models.levels import select_levels
+from melt.models.levels import level_names, select_levels
 from melt.models.mixture import fallbacks_of, twins, weights_sha256
 from melt.models.quantize import expected_size, quantized_path, read_quantized
 from melt.records import Artifact
@@ -172,3 +172,14 @@ def test_a_size_is_estimated_for_every_level() -> None:
     sizes = {name: expected_size(tensors, level) for name, level in LEVELS.items()}
     assert min(sizes, key=sizes.__getitem__) == "Q1_0"
     assert expected_size(tensors, find_level("q4_k_m+imatrix")) == sizes["Q4_K_M"]
+
+
+def test_levels_of_onnx_models_are_chosen_by_the_same_words() -> None:
+    assert level_names("onnx", "INT8, fp16,int8_static") == ("int8-dynamic", "int8-static", "fp16")
+    assert level_names("onnx", "all") == ("fp32", "fp16", "int8-dynamic", "int8-static", "int4")
+    assert level_names("onnx", "*4") == ("int4",)
+    assert level_names("gguf", "q4_0+imatrix") == ("Q4_0+imatrix",)
+    with pytest.raises(ModelError, match=r"no level of ONNX models is called like 'q\*'"):
+        level_names("onnx", "q*")
+    with pytest.raises(ModelError, match="no importance matrix"):
+        level_names("onnx", "int4", imatrix=True)

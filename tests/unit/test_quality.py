@@ -13,9 +13,10 @@ from quality_samples import choices_quality, text_quality
 from scipy import stats
 
 from melt.analysis.alike import IncomparableError
-from melt.analysis.quality import choice_figures, chosen, mean_and_error, text_figures, wilson
+from melt.analysis.quality import choice_figures, chosen, mean_and_error, output_figures, text_figures, wilson
 from melt.analysis.quality_compare import MIN_CHUNKS, Told, differences, mcnemar, neighbours, paired_means
 from melt.errors import ModelError
+from melt.records.quality import Quality
 
 
 def test_perplexity_of_a_coin_is_two() -> None:
@@ -161,3 +162,29 @@ def test_unlike_evaluations_are_refused_and_the_field_is_named() -> None:
         differences(first, choices_quality("Q4_0", [True, False]))
     with pytest.raises(IncomparableError, match="number of chunks"):
         differences(first, text_quality("Q4_0", 0.1, n_chunks=9))
+
+
+def test_drift_is_paired_over_samples_and_labels_over_answers() -> None:
+    def outputs(quant: str, cosines: list[float], right: list[bool]) -> Quality:
+        samples = [
+            {"cosine": cosine, "max_error": 1 - cosine, "rows": 2, "same": 1, "right": answer}
+            for cosine, answer in zip(cosines, right, strict=True)
+        ]
+        figures = output_figures(samples, "scores", reference=False)
+        return replace(text_quality(quant, 0.1), text=None, outputs=figures)
+
+    near = [0.999 - 1e-5 * n for n in range(12)]
+    first = outputs("int8-dynamic", near, [True] * 12)
+    second = outputs("int4", [cosine - 0.01 - 1e-4 * (n % 3) for n, cosine in enumerate(near)], [False] * 12)
+    assert first.outputs is not None
+    assert (first.outputs.cosine_min, first.outputs.top1_agreement, first.outputs.accuracy) == (near[-1], 0.5, 1)
+    drift, accuracy = differences(first, second)
+    assert (drift.quantity, drift.told, drift.n) == ("drift", Told.WORSE, 12)
+    assert drift.mean == pytest.approx(0.0101)
+    assert (accuracy.quantity, accuracy.told, accuracy.mean) == ("accuracy", Told.WORSE, -1)
+
+
+def test_the_reference_has_answers_but_no_drift() -> None:
+    samples = [{"cosine": 1.0, "max_error": 0.0, "rows": 1, "same": 1, "right": True}]
+    figures = output_figures(samples, "scores", reference=True)
+    assert (figures.accuracy, figures.cosine_mean, figures.max_error, figures.n_rows) == (1, None, None, None)
