@@ -123,7 +123,8 @@ def test_a_phone_finds_with_the_native_runner_what_this_machine_finds(melt: Melt
         assert [row[name] for name in ("n_tokens", "n", "accuracy")] == [
             other[name] for name in ("n_tokens", "n", "accuracy")
         ]
-        assert row["perplexity"] == pytest.approx(other["perplexity"], rel=1e-3)
+        if row["perplexity"] is not None:
+            assert row["perplexity"] == pytest.approx(other["perplexity"], rel=1e-3)
         if row["kl_mean"] is not None:
             assert row["kl_mean"] == pytest.approx(other["kl_mean"], rel=2e-2)
     assert len({row["device_id"] for row in (*there, *here)}) == 2
