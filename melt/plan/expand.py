@@ -176,7 +176,7 @@ def _cells(plan: Plan, device: str, artifacts: Sequence[_Artifact], note: Callab
             quant=artifact.quant,
             engine=engine,
             workload=workload,
-            settings=own_settings(engine, settings),
+            settings=own_settings(engine, workload, settings),
             conditions=conditions,
             profile=plan.profile,
         )

@@ -21,7 +21,15 @@ OF_ONNX_RUNTIME = frozenset(("providers", "graph_optimization", "arena", "io_bin
 OF_SAMPLING = frozenset(("temperature", "ignore_eos"))
 """Settings that mean nothing where no token is drawn."""
 
-_FOREIGN = {"llama.cpp": OF_ONNX_RUNTIME, "llama.cpp-native": OF_ONNX_RUNTIME, "onnxruntime": OF_LLAMA_CPP}
+OF_TOKENS = OF_SAMPLING | {"n_batch"}
+"""Settings that mean nothing to a single-shot model, whatever runs it."""
+
+_FOREIGN = {
+    "llama.cpp": OF_ONNX_RUNTIME,
+    "llama.cpp-native": OF_ONNX_RUNTIME,
+    # A decoder of ONNX takes its prompt in batches, too.
+    "onnxruntime": OF_LLAMA_CPP - {"n_batch"},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +91,13 @@ ANYTHING = Fitting()
 """Nothing is known, so nothing is left out."""
 
 
-def own_settings(engine: str, settings: Settings) -> Settings:
-    """Return settings as an engine of ours knows them: those of another engine as nobody has touched them."""
+def own_settings(engine: str, workload: Workload, settings: Settings) -> Settings:
+    """Return settings as an engine of ours knows them for a workload: all others as nobody has touched them."""
+    foreign = _FOREIGN.get(engine, frozenset())
+    if engine in _FOREIGN and workload.kind == "inference":
+        foreign |= OF_TOKENS
     default = Settings()
-    return replace(settings, **{name: getattr(default, name) for name in _FOREIGN.get(engine, ())})
+    return replace(settings, **{name: getattr(default, name) for name in foreign})
 
 
 def open_dimensions(artifact: Artifact) -> dict[str, str]:

@@ -63,6 +63,15 @@ def test_a_setting_of_another_engine_makes_no_second_cell() -> None:
     assert sorted(s.settings.arena for s in specs if s.model == "eyes") == [False, True]
 
 
+def test_a_decoder_of_onnx_takes_its_prompt_in_batches_of_the_plans_size() -> None:
+    swept = (Settings(n_batch=16), Settings(n_batch=16, n_ubatch=8), Settings(temperature=0.5))
+    specs = listed(plan("odd", "pp8", "infer5", settings=swept))
+    of_tokens = [s.settings for s in specs if s.workload.kind != "inference"]
+    assert sorted((s.n_batch, s.n_ubatch, s.temperature) for s in of_tokens) == [(16, 512, 0.0), (2048, 512, 0.5)]
+    # A single-shot model has no prompt and draws no token.
+    assert [s.settings for s in specs if s.workload.kind == "inference"] == [Settings()]
+
+
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
