@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from melt.cli._adbargs import add_adb_argument
@@ -89,13 +88,8 @@ def conduct_sweep(
     from melt.cli._profile import print_profiles
     from melt.cli._progress import progress
     from melt.cli._sessions_text import what_sessions_told
-    from melt.events import SweepPlanned
-    from melt.fleet.conductor import conduct
-    from melt.fleet.pools import Roster
-    from melt.fleet.recover import recover
-    from melt.fleet.review import review_sweep
-    from melt.fleet.settled import Settled
-    from melt.fleet.sweep import MADE_ANEW, as_kept, held, missing, save
+    from melt.fleet.carry_out import carry_out
+    from melt.fleet.sweep import held
     from melt.store.store import Store
 
     with (
@@ -104,65 +98,20 @@ def conduct_sweep(
         stop_on_interrupt("stopping after what is being measured is safe") as stop,
     ):
         with progress(_earlier_rates(store)) as observe:
-            collected = recover(store, observe=observe, stop=stop)
-            # The melt that held it until now may have moved runs since it was read.
-            asked = as_kept(store.root, sweep)
-            sweep, todo = missing(asked, store)
-            settled = Settled.of(sweep, _bundles(store, sweep))
-            spared = settled.spared(todo)
-            sweep = replace(sweep, spared=tuple(spared))
-            todo = tuple(spec for spec in todo if spec.run_id not in spared)
-            _say_what_is_kept(asked, todo, len(spared), collected, observe)
-            observe(SweepPlanned(sweep.specs, todo))
-            save(store.root, sweep)
-            spool = store.layout.spool
-            roster = Roster(
-                sweep, keep=lambda now: save(store.root, now), was_begun=lambda run_id: (spool / run_id).exists()
-            )
-            resolve = _resolver(library, observe)
-            done = conduct(todo, store, resolve, observe=observe, stop=stop, elsewhere=roster.move, settled=settled)
-            review_sweep(store, sweep.sweep_id, observe)
-        bundles = _bundles(store, roster.sweep)
-        settled = Settled.of(roster.sweep, bundles)
-        ended = {b.start.spec.run_id for b in bundles if b.stop.outcome not in MADE_ANEW}
-        spared = settled.spared(spec for spec in roster.sweep.specs if spec.run_id not in ended)
-        sweep = replace(roster.sweep, spared=tuple(spared))
-        if spared:
-            save(store.root, sweep)
+            done = carry_out(store, sweep, _resolver(library, observe), observe=observe, stop=stop)
         try:
-            if any(spec.profile for spec in sweep.specs):
-                print_profiles(store, bundles, args.output)
+            if any(spec.profile for spec in done.sweep.specs):
+                print_profiles(store, done.bundles, args.output)
             else:
-                (show or print_comparison)(bundles, args.output)
+                (show or print_comparison)(done.bundles, args.output)
         except IncomparableError as error:
             print(f"melt: all runs are kept, but there is no table of them: {error}", file=sys.stderr)
-        _say_order(bundles)
+        _say_order(done.bundles)
         for trouble in done.made_good:
             print(f"melt: {trouble}; an equal device did its runs", file=sys.stderr)
-        if told := what_sessions_told(sweep.specs, settled):
+        if told := what_sessions_told(done.sweep.specs, done.settled):
             print(f"melt: {told}", file=sys.stderr)
-        return _report(sweep, bundles, done.troubles, stop.is_set())
-
-
-def _say_what_is_kept(
-    asked: Sweep, todo: Sequence[RunSpec], n_spared: int, collected: Sequence[RunBundle], observe: Observer
-) -> None:
-    """Say of a sweep that is gone on with what it has, what was just brought home, and what is left."""
-    from melt.events import Note
-    from melt.report.words import counted
-
-    ids = {spec.run_id for spec in asked.specs}
-    kept = len(ids) - len(todo) - n_spared
-    brought = sum(bundle.start.spec.run_id in ids for bundle in collected)
-    again = sum(spec.run_id not in ids for spec in todo)
-    if not kept and not brought:
-        return
-    text = f"the sweep {asked.sweep_id} goes on: {kept} of {counted(len(ids), 'run')} kept"
-    text += f", {counted(brought, 'run')} collected just now" if brought else ""
-    text += f", {n_spared} not needed any more" if n_spared else ""
-    text += f", {len(todo)} left" if todo else ", nothing is left to run"
-    text += f", {again} of them anew, which had been stopped or lost" if again else ""
-    observe(Note(text))
+        return _report(done.sweep, done.bundles, done.troubles, stop.is_set())
 
 
 def _say_order(bundles: Sequence[RunBundle]) -> None:
@@ -227,14 +176,6 @@ def _natural_column(bundles: Sequence[RunBundle]) -> str:
         if len({value(spec) for spec in specs}) > 1:
             return name
     return "quant"
-
-
-def _bundles(store: Store, sweep: Sweep) -> list[RunBundle]:
-    """Return what the sweep came to; an aborted run that was made anew stays in the store, but counts no more."""
-    from melt.store.selection import Selection
-
-    wanted = {spec.run_id for spec in sweep.specs}
-    return [b for b in store.bundles(Selection(sweep=sweep.sweep_id)) if b.start.spec.run_id in wanted]
 
 
 def print_dry_run(specs: Sequence[RunSpec], library: Library, args: argparse.Namespace) -> int:

@@ -326,8 +326,6 @@ def _conduct(world: World, lines: Sequence[Connection], faults: Sequence[HostFau
 def prepare_this_process() -> None:
     """Import what a host imports on its way, once for all that are forked."""
     import melt.analysis.alike
-    import melt.fleet.conductor
-    import melt.fleet.pools
-    import melt.fleet.recover
+    import melt.fleet.carry_out
     import melt.report.comparison
     import melt.store.parquet  # noqa: F401

@@ -23,6 +23,7 @@ from fault_schedule import DEVICES, Fault, Schedule, draw
 from fault_walk import Walk, build_world, plan_sweep, story
 
 from melt import _layout
+from melt.fleet import carry_out
 from melt.fleet import sweep as sweeps
 from melt.models.inspect import inspect
 from melt.plan.ids import new_id
@@ -189,7 +190,7 @@ def test_runs_on_devices_that_nobody_asks_for_any_more_are_found(begin: Begin) -
             specs = tuple(todo.get(spec.run_id, spec) for spec in sweep.specs)
             return replace(sweep, specs=specs), tuple(todo.values())
 
-        sweeps.missing = renamed
+        carry_out.missing = renamed
         Store.leftovers = lambda store: []  # type: ignore[method-assign]
 
     found = _broken(begin, _in_each_first_run("host killed"), broken)
