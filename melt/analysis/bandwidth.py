@@ -22,8 +22,10 @@ _BYTES_PER_VALUE = {
     "q4_1": 20 / 32,
     "q4_0": 18 / 32,
     "iq4_nl": 18 / 32,
+    "float32": 4.0,
+    "float16": 2.0,
 }
-"""Bytes per cached value, from the block sizes in ggml-common.h."""
+"""Bytes per cached value, from the block sizes in ggml-common.h; numpy's names are those of ONNX Runtime's runner."""
 
 
 def mbu(start: RunStart, used: Mapping[str, object], decode: Sequence[Window], decode_tps: float | None) -> Figure:
@@ -57,7 +59,8 @@ def kv_bytes_per_token(artifact: Artifact, used: Mapping[str, object]) -> float 
     """Return the bytes that one token of context takes in the cache as it was really typed, None when unknown."""
     if artifact.kv_bytes_per_token is None:
         return None
-    widths = [_BYTES_PER_VALUE.get(str(used.get(key, "f16"))) for key in ("cache_type_k", "cache_type_v")]
+    both = used.get("cache_type", "f16")
+    widths = [_BYTES_PER_VALUE.get(str(used.get(key, both))) for key in ("cache_type_k", "cache_type_v")]
     known = [w for w in widths if w is not None]
     return artifact.kv_bytes_per_token * sum(known) / (2 * _F16_BYTES) if len(known) == 2 else None
 
@@ -74,6 +77,9 @@ def not_the_cpus(start: RunStart, used: Mapping[str, object]) -> str | None:
     layers = used.get("n_gpu_layers", start.spec.settings.n_gpu_layers)
     if isinstance(layers, int) and layers > 0:
         return "the ceilings measured are those of the CPU, layers ran elsewhere"
+    nodes = used.get("nodes_by_provider")
+    if isinstance(nodes, Mapping) and set(nodes) - {"CPUExecutionProvider"}:
+        return "the ceilings measured are those of the CPU, nodes ran elsewhere"
     if "moe" in (start.artifact.architecture or ""):
         return "a mixture of experts reads only some of its weights per token"
     return None

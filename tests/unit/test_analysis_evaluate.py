@@ -21,6 +21,7 @@ from analysis_samples import (
     runner_said,
 )
 
+from melt.analysis.bandwidth import kv_bytes_per_token
 from melt.analysis.heat import ONLY_WHERE_TOLD
 from melt.analysis.latency import NAMES as OF_SINGLE_SHOT
 from melt.analysis.names import METRICS
@@ -120,6 +121,15 @@ def test_memory_bandwidth_utilisation():
     start = make_start(settings=Settings(threads=2, cache_type_k="q8_0", cache_type_v="q8_0"))
     expected = (100_000_000 + 20_000 * 34 / 64 * (512 + 64)) * 100 / 20e9
     assert figures(run(halved, start=start))["mbu_ratio"] == pytest.approx(expected)
+    # ONNX Runtime's decoders say what their whole cache holds, by numpy's name.
+    assert kv_bytes_per_token(start.artifact, {"cache_type": "float32"}) == 2 * 20_000
+    assert kv_bytes_per_token(start.artifact, {"cache_type": "bfloat9"}) is None
+
+
+def test_what_another_provider_computed_is_not_held_against_the_cpus():
+    ran = {"CUDAExecutionProvider": 90, "CPUExecutionProvider": 7}
+    assert figures(run(runner_said(used={"nodes_by_provider": ran})))["mbu_ratio"] is None
+    assert figures(run(runner_said(used={"nodes_by_provider": {"CPUExecutionProvider": 97}})))["mbu_ratio"]
 
 
 @pytest.mark.parametrize(
