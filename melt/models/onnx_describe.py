@@ -51,6 +51,7 @@ def describe_onnx(path: Path, model: OnnxModel, *, sha256: str, quant: str | Non
         n_matrices=len(matrices),
         fallbacks={} if label in (None, "fp32") else _left_alone(matrices),
         weight_bytes=types.total(),
+        embedding_bytes=_looked_up_bytes(model, matrices) if generative else None,
         n_layers=len(keys) if generative else None,
         n_vocab=_n_vocab(model.outputs) if generative else None,
         kv_bytes_per_token=_kv_bytes(keys) if generative else None,
@@ -85,6 +86,11 @@ def _stored(model: OnnxModel) -> Iterable[Weight]:
             yield Weight(weight.name, (packed.rows, packed.columns), f"INT{packed.bits}", weight.size_bytes)
 
 
+def left_bytes(model: OnnxModel) -> int:
+    """Return the bytes of the matrices that a level of fewer bits left as they were."""
+    return sum(w.size_bytes for w in _stored(model) if w.is_matrix and w.type in _WHOLE)
+
+
 def _types(model: OnnxModel) -> Counter[str]:
     """Count the bytes of all tensors by type, scales included: they must be stored, too."""
     sizes: Counter[str] = Counter()
@@ -98,6 +104,11 @@ def _types(model: OnnxModel) -> Counter[str]:
 def _left_alone(matrices: Iterable[Weight]) -> dict[str, int]:
     """Count by type the matrices that are as wide as they were."""
     return dict(Counter(w.type for w in matrices if w.type in _WHOLE).most_common())
+
+
+def _looked_up_bytes(model: OnnxModel, matrices: Iterable[Weight]) -> int:
+    """Return the bytes of the tables of which a token needs a row: no node takes them as a whole."""
+    return sum(w.size_bytes for w in matrices if w.name in model.looked_up - model.multiplied)
 
 
 def _n_vocab(outputs: Iterable[ModelTensor]) -> int | None:

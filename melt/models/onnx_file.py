@@ -92,7 +92,8 @@ class Packed:
 class OnnxModel:
     """Everything but the weights themselves. `packed` goes by the name of the tensor that holds the bytes.
 
-    `scales` are the names of tensors that other weights are scaled by.
+    `scales` are the names of tensors that other weights are scaled by. `looked_up` are those of which a node picks rows
+    (Gather), `multiplied` those that any node takes as a whole.
     """
 
     producer: str | None = None
@@ -103,6 +104,8 @@ class OnnxModel:
     operators: Counter[str] = field(default_factory=Counter)
     packed: dict[str, Packed] = field(default_factory=dict)
     scales: set[str] = field(default_factory=set)
+    looked_up: set[str] = field(default_factory=set)
+    multiplied: set[str] = field(default_factory=set)
 
 
 def read_model(path: Path) -> OnnxModel:
@@ -219,6 +222,9 @@ class _Reader:
             elif number == 5:
                 self._attribute(value, depth, numbers)
         self._found.operators[operator] += 1
+        table = inputs[:1] if operator == "Gather" else []
+        self._found.looked_up.update(table)
+        self._found.multiplied.update(inputs[len(table) :])
         if operator == "Constant" and outputs and len(self._found.weights) == before + 1:
             constant = self._found.weights[before]
             self._found.weights[before] = Weight(outputs[0], constant.dims, constant.type, constant.size_bytes)
