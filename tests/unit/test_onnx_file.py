@@ -47,7 +47,7 @@ def test_a_decoder_says_how_it_generates(tmp_path: Path) -> None:
     assert (found.n_layers, found.n_vocab) == (2, 97)
     # Two layers, keys and values, 2 heads of 8, 2 bytes each.
     assert found.kv_bytes_per_token == 2 * 2 * 2 * 8 * 2
-    # A row of each table for a token: 97 in the vocabulary and 64 places, 32 wide; the logits have a matrix of their own.
+    # A row of each table for a token: of 97 tokens and of 64 places, 32 wide; the logits have a matrix of their own.
     assert found.embedding_bytes == (97 + 64) * 32 * 4
     assert found.inputs[0] == ModelTensor(name="input_ids", type="int64", shape=("batch_size", "sequence_length"))
     assert found.opsets == {"ai.onnx": 17}
