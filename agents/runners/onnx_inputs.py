@@ -99,15 +99,20 @@ def _made_up(name, element, shape, random):
     return numpy.asarray(random.randint(0, 2, shape), dtype=kind)
 
 
-def read(path, declared):
-    """Read a tensor for each (name, element type, shape) of `declared` from an .npz. Raises Failure."""
+def arrays_of(path):
+    """Return what an .npz holds, by name. Raises Failure."""
     try:
         with open(path, "rb") as file, numpy.load(file, allow_pickle=False) as archive:
-            found = {name: archive[name] for name in archive.files}
+            return {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
         # What numpy says of a file that is none of its own speaks of pickles.
         why = error.strerror if isinstance(error, OSError) else "it is no .npz of numbers, flags and texts"
         raise Failure("bad_request", "cannot read the inputs %s: %s" % (path, why)) from None
+
+
+def read(path, declared):
+    """Read a tensor for each (name, element type, shape) of `declared` from an .npz. Raises Failure."""
+    found = arrays_of(path)
     wanted = [name for name, _, _ in declared]
     for names, sentence in (
         ([name for name in wanted if name not in found], "the inputs lack %s: the model takes %s"),
@@ -121,23 +126,35 @@ def read(path, declared):
     return {name: _checked(found[name], name, element, shape) for name, element, shape in declared}
 
 
-def _checked(array, name, element, shape):
+def typed(array, element):
+    """Return an array as ONNX Runtime takes it for this element type, None where it is of another."""
     kind = TYPES.get(element)
     if kind == "object" and array.dtype.kind in "US":
-        array = array.astype(object)
-    if array.dtype != numpy.dtype(kind or "V"):
-        raise Failure("bad_request", "the input %s is of type %s, the model takes %s" % (name, array.dtype, element))
+        return array.astype(object)
+    return array if array.dtype == numpy.dtype(kind or "V") else None
+
+
+def _checked(given, name, element, shape):
+    array = typed(given, element)
+    if array is None:
+        raise Failure("bad_request", "the input %s is of type %s, the model takes %s" % (name, given.dtype, element))
     fits = len(array.shape) == len(shape) and all(
         not isinstance(size, int) or size < 0 or size == given for size, given in zip(shape, array.shape)
     )
     if not fits:
-        declared = ", ".join(
-            str(dimension(name, axis, size)) if not isinstance(size, int) else str(size)
-            for axis, size in enumerate(shape)
+        raise Failure(
+            "bad_request",
+            "the input %s has the shape %s, the model takes %s" % (name, list(array.shape), written(name, shape)),
         )
-        given = ", ".join(map(str, array.shape))
-        raise Failure("bad_request", "the input %s has the shape [%s], the model takes [%s]" % (name, given, declared))
-    return numpy.ascontiguousarray(array)
+    return numpy.asarray(array, order="C")
+
+
+def written(name, shape):
+    """Write the declared shape of an input with the names of its open dimensions: [batch, 3, x.2]."""
+    named = (
+        size if isinstance(size, int) and size >= 0 else dimension(name, axis, size) for axis, size in enumerate(shape)
+    )
+    return "[%s]" % ", ".join(map(str, named))
 
 
 def batch(arrays, declared):

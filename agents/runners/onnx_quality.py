@@ -50,9 +50,12 @@ def _compare(job):
     if not names:
         raise Failure("bad_request", "the model has no outputs of floating point to compare")
     wanted = [_outputs(reference, names, sample) for sample in samples]
+    for number, outputs in enumerate(wanted, 1):
+        if not _is_finite(outputs):
+            raise Failure("bad_model", "the reference's outputs hold NaN or infinity for sample %d" % number)
     scores = _class_output(names, wanted)
-    if labels is not None and (scores is None or any(_rows(one[scores]) != 1 for one in wanted)):
-        raise Failure("bad_request", "there are labels, but no output has one row of class scores for each sample")
+    if labels is not None:
+        _check_labels(labels, scores, wanted)
     _say(event="size", total=len(samples), class_output=None if scores is None else names[scores])
     for index, path in enumerate(paths):
         try:
@@ -104,10 +107,25 @@ def _rows(array):
     return array.size // array.shape[-1]
 
 
+def _check_labels(labels, scores, wanted):
+    if scores is None or any(_rows(one[scores]) != 1 for one in wanted):
+        raise Failure("bad_request", "there are labels, but no output has one row of class scores for each sample")
+    for number, (label, one) in enumerate(zip(labels, wanted), 1):
+        n_classes = one[scores].shape[-1]
+        if not 0 <= label < n_classes:
+            raise Failure(
+                "bad_request",
+                "the label of sample %d is %d: the model tells %d classes, counted from 0" % (number, label, n_classes),
+            )
+
+
+def _is_finite(arrays):
+    return all(numpy.isfinite(array).all() for array in arrays)
+
+
 def _drift(wanted, found, scores, label):
-    for array in found:
-        if not numpy.isfinite(array).all():
-            raise Failure("bad_model", "its outputs hold NaN or infinity, which no other can be near to")
+    if not _is_finite(found):
+        raise Failure("bad_model", "its outputs hold NaN or infinity, which no other can be near to")
     if any(one.shape != other.shape for one, other in zip(wanted, found)):
         raise Failure("bad_model", "its outputs have other shapes than the reference's")
     drift = {

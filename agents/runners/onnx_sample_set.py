@@ -8,10 +8,8 @@ Runs on the device's own Python, 3.8 and later, with numpy.
 
 from __future__ import annotations
 
-import zipfile
-
 import numpy
-from onnx_inputs import TYPES, make_up
+from onnx_inputs import arrays_of, make_up, typed, written
 from runner_io import Failure
 
 LABELS = "labels"
@@ -27,7 +25,7 @@ def read_samples(paths, declared):
     """Return the samples of all files in order, and their labels, None where there are none. Raises Failure."""
     samples, labels = [], []
     for path in paths:
-        arrays = _arrays(path)
+        arrays = arrays_of(path)
         own = arrays.pop(LABELS, None)
         of_file = _split(path, arrays, declared)
         samples += of_file
@@ -40,38 +38,27 @@ def read_samples(paths, declared):
     return samples, labels or None
 
 
-def _arrays(path):
-    # numpy takes whatever is no archive for a pickle, and says that it would be unsafe to load.
-    if not zipfile.is_zipfile(path):
-        raise Failure("bad_request", "cannot read the inputs %s: not an .npz" % path)
-    try:
-        with numpy.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise Failure("bad_request", "cannot read the inputs %s: %s" % (path, error)) from None
-
-
 def _split(path, arrays, declared):
     wanted = [name for name, _, _ in declared]
     odd = [name for name in wanted if name not in arrays] + [name for name in arrays if name not in wanted]
     if odd:
         raise Failure(
-            "bad_request", "%s holds %s: the model takes %s" % (path, ", ".join(arrays) or "nothing", ", ".join(wanted))
+            "bad_request",
+            "%s holds %s: the model takes %s" % (path, ", ".join(arrays) or "no inputs", ", ".join(wanted)),
         )
     counts = {}
     for name, element, shape in declared:
-        array = arrays[name]
-        if array.dtype != numpy.dtype(TYPES.get(element, "V")):
+        array = typed(arrays[name], element)
+        if array is None:
             raise Failure(
-                "bad_request", "%s: %s is of type %s, the model takes %s" % (path, name, array.dtype, element)
+                "bad_request", "%s: %s is of type %s, the model takes %s" % (path, name, arrays[name].dtype, element)
             )
-        if array.ndim == len(shape):
-            arrays[name] = array = array[None]
+        arrays[name] = array = array[None] if array.ndim == len(shape) else array
         if array.ndim != len(shape) + 1 or not _fits(array.shape[1:], shape):
             raise Failure(
                 "bad_request",
                 "%s: %s has the shape %s, the model takes %s, with or without a leading axis of samples"
-                % (path, name, list(array.shape), [size if size is not None else "?" for size in shape]),
+                % (path, name, list(array.shape), written(name, shape)),
             )
         counts[name] = len(array)
     if len(set(counts.values())) > 1:
@@ -80,7 +67,7 @@ def _split(path, arrays, declared):
     count = next(iter(counts.values()), 0)
     if not count:
         raise Failure("bad_request", "%s holds no samples" % path)
-    return [{name: numpy.ascontiguousarray(arrays[name][index]) for name in wanted} for index in range(count)]
+    return [{name: numpy.asarray(arrays[name][index], order="C") for name in wanted} for index in range(count)]
 
 
 def _fits(given, shape):
@@ -91,7 +78,14 @@ def _labels(path, labels, count):
     if labels.dtype.kind not in "iu" or labels.size != count:
         raise Failure(
             "bad_request",
-            "%s: labels must be %d whole numbers, one for each sample; they are %s of shape %s"
-            % (path, count, labels.dtype, list(labels.shape)),
+            "%s: labels must be %s; they are %s of shape %s"
+            % (
+                path,
+                "%d whole numbers, one for each sample" % count
+                if count > 1
+                else "one whole number, for there is one sample (several lie along an axis before the input's own)",
+                labels.dtype,
+                list(labels.shape),
+            ),
         )
     return [int(label) for label in labels.ravel()]

@@ -15,7 +15,7 @@ from melt._layout import agents_dir
 from melt.errors import ModelError
 from melt.models.digest import sha256_of
 from melt.models.files import Progress, explained, locked, no_room, partial
-from melt.models.onnx_describe import describe_onnx
+from melt.models.onnx_describe import describe_onnx, left_bytes
 from melt.models.onnx_file import read_model
 from melt.models.onnx_levels import OnnxLevel, find_onnx_level
 from melt.models.quantize import read_quantized
@@ -218,21 +218,22 @@ def _recorded(
         lossy_origin=False,
         license=origin.license,
         dims=origin.dims,
-        notes=tuple(_notes(found, level, inputs, said)),
+        notes=tuple(_notes(found, left_bytes(model), level, inputs, said)),
     )
 
 
-def _notes(made: Artifact, level: OnnxLevel, inputs: Calibration | None, said: dict[str, object]) -> Iterator[str]:
+def _notes(
+    made: Artifact, n_left_bytes: int, level: OnnxLevel, inputs: Calibration | None, said: dict[str, object]
+) -> Iterator[str]:
     if level.calibrated and inputs is None:
         yield (
             "its ranges are those of made-up inputs: fit for speed and memory, not for quality; give real ones "
             f"(melt models quantize {made.name} -q {level.name} --inputs FILE.npz)"
         )
-    left = made.tensor_types.get("FP32", 0)
     if n_left := sum(made.fallbacks.values()):
-        share = human(left / made.weight_bytes, "ratio") if made.weight_bytes else "-"
+        share = human(n_left_bytes / made.weight_bytes, "ratio") if made.weight_bytes else "-"
         yield (
-            f"{n_left} of {made.n_matrices} matrices stay in FP32, {share} of the bytes of its weights: onnxruntime "
+            f"{n_left} of {made.n_matrices} matrices left in FP32, {share} of the bytes of its weights: onnxruntime "
             f"makes {level.name} of {_TAKEN[level.name]}"
         )
     if said.get("per_channel") is False:

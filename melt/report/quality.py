@@ -229,7 +229,8 @@ def _notes(evaluations: Sequence[Quality]) -> Iterator[str]:
         yield f"{first.choices.n} questions by log-likelihood, on the CPU; {where}."
         yield f"Against the line above: McNemar's exact test, 5 %. No difference seen: {Told.ALIKE}."
     elif first.outputs is not None:
-        yield f"{first.outputs.n} samples, on the CPU; {where}. A sample's cosine is the least of its outputs'."
+        n = first.outputs.n
+        yield f"{n} sample{'s' if n > 1 else ''}, on the CPU; {where}. A sample's cosine is the least of its outputs'."
         classes = next((q.outputs.class_output for q in evaluations if q.outputs and q.outputs.class_output), None)
         if classes is not None:
             yield f"Same top-1: rows of {classes!r} whose likeliest class is the reference's, with its 95 % interval."
@@ -239,7 +240,10 @@ def _notes(evaluations: Sequence[Quality]) -> Iterator[str]:
         )
     for quality in evaluations:
         if quality.artifact.calibration_sha256 == quality.method.dataset_sha256:
-            yield f"{quality.artifact.quant}: its importance matrix was computed on this very text, which flatters it"
+            made_on = "ranges were taken from these very inputs"
+            if quality.method.kind != "outputs":
+                made_on = "importance matrix was computed on this very text"
+            yield f"{quality.artifact.quant}: its {made_on}, which flatters it"
         for note in quality.artifact.notes:
             yield f"{quality.artifact.quant}: {note}"
 

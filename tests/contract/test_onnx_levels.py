@@ -75,6 +75,18 @@ def test_a_level_is_what_it_says_and_is_found_again(room: Path, library: Library
     assert not list((room / "models").rglob("*.job"))
 
 
+def test_what_stays_is_told_by_the_bytes_of_its_matrices(room: Path) -> None:
+    g, info = Graph(), helper.make_tensor_value_info
+    hidden = g("MatMul", "x", g.constant(np.ones((256, 256)), "float32"))
+    g("Conv", g("Unsqueeze", hidden, g.constant([1])), g.constant(np.ones((2, 1, 3)), "float32"), name="y")
+    made = g.model([info("x", TensorProto.FLOAT, [1, 256])], [info("y", TensorProto.FLOAT, [1, 2, 254])])
+    onnx.save(made, room / "mixed.onnx")
+    found = Library().resolve(str(room / "mixed.onnx"), "int4")
+    # The scales of the other matrix are FP32, too: 8192 of all bytes, a fifth.
+    assert found.tensor_types["FP32"] == 8192 + 24
+    assert found.notes[0].startswith("1 of 2 matrices left in FP32, 0.059 % of the bytes of its weights")
+
+
 def test_inputs_of_unknown_length_are_not_made_up(room: Path) -> None:
     g, info = Graph(), helper.make_tensor_value_info
     g("MatMul", "x", g.constant(np.eye(8), "float32"), name="y")
@@ -100,9 +112,25 @@ def test_levels_are_made_of_fp32_alone(room: Path, library: Library) -> None:
     [
         ({"y": np.zeros((1, WIDTH), np.float32)}, "holds y: the model takes x"),
         ({"x": np.zeros((1, WIDTH))}, "x is of type float64, the model takes float"),
-        ({"x": np.zeros((2, 1, 3), np.float32)}, "x has the shape .* the model takes .*leading axis"),
+        (
+            {"x": np.zeros((2, 1, 3), np.float32)},
+            r"x has the shape \[2, 1, 3\], the model takes \[batch, 64\], .*leading axis",
+        ),
         ({"x": np.zeros((0, 1, WIDTH), np.float32)}, "holds no samples"),
+        ({"labels": np.zeros(3, int)}, "holds no inputs: the model takes x"),
         ({"x": np.zeros((2, 1, WIDTH), np.float32), "labels": np.zeros(3, int)}, "labels must be 2 whole numbers"),
+        (
+            {"x": np.zeros((2, WIDTH), np.float32), "labels": np.zeros(2, int)},
+            "one whole number, for there is one sample",
+        ),
+        (
+            {"x": np.zeros((2, 1, WIDTH), np.float32), "labels": np.array([1, CLASSES])},
+            "the label of sample 2 is 5: the model tells 5 classes",
+        ),
+        (
+            {"x": np.array([[np.zeros(WIDTH)], [np.full(WIDTH, np.nan)]], np.float32)},
+            "the reference's outputs hold NaN or infinity for sample 2",
+        ),
     ],
 )
 def test_inputs_that_do_not_fit_are_said(
@@ -130,6 +158,8 @@ def test_drift_and_accuracy_are_judged_and_kept(
     assert rows["int4"]["n_rows"] == rows["int4"]["n"] == 40
     assert rows["int4"]["accuracy_low"] < rows["int4"]["accuracy"] < rows["int4"]["accuracy_high"]
     assert rows["int4"]["accuracy_change_told"] == "cannot be told apart"
+    assert main([*words[:-4], "-o", "md", *words[-2:]]) == 0
+    assert "int8-static: its ranges were taken from these very inputs, which flatters it" in capsys.readouterr().out
     assert main(words) == 0
     assert all(row["known"] for row in json.loads(capsys.readouterr().out))
 

@@ -103,7 +103,7 @@ def test_tensors_of_a_file_are_held_against_the_model(
     np.savez(path, **good)
     read = parts.inputs.read(str(path), ENCODER)
     assert read["words"].tolist() == ["ein", "größeres"]
-    assert all((read[name] == good[name]).all() for name in good)
+    assert all((read[name] == good[name]).all() and read[name].shape == np.shape(good[name]) for name in good)
     np.savez(path, **{name: value for name, value in {**good, **change}.items() if value is not None})
     with pytest.raises(parts.io.Failure, match=complaint):
         parts.inputs.read(str(path), ENCODER)
