@@ -214,7 +214,7 @@ def test_a_parser_of_a_plug_in_that_fails_has_measured_nothing() -> None:
 
     (file,) = joined(Discovery(), Discovery(files=(FileSource("/x", 1.0, (FAN,), parse),))).files
     assert file.parse(b"50") == (50.0,)
-    assert [str(file.parse(raw)) for raw in (b"x", b"2")] == ["(nan,)", "(nan,)"]
+    assert [str(file.parse(raw)) for raw in (b"x", b"2", b"1e999")] == ["(nan,)"] * 3
 
 
 def test_the_channels_of_the_documentation_are_channels() -> None:
@@ -225,6 +225,8 @@ def test_the_channels_of_the_documentation_are_channels() -> None:
     snapshot = {"/sys/class/hwmon/hwmon2/fan1_input": b"1200\n", "/sys/class/hwmon/hwmon2/temp1_input": b"40000\n"}
     (file,) = joined(Discovery(), probe["discover"](snapshot, Sampling())).files
     assert file.parse(snapshot[file.path]) == (20.0,)
+    (source,) = probe["discover"](snapshot, Sampling()).files
+    assert [str(source.parse(odd)) for odd in (b"", b"-", b"1e999", b"9" * 400)] == ["(nan,)"] * 4
     assert declared_wrongly(SimpleNamespace(**probe)) is None
 
 

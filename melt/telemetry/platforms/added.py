@@ -6,6 +6,7 @@ what is missing says so.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Protocol
@@ -143,12 +144,12 @@ def _are_words(words: object) -> bool:
 
 
 def _safe(parse: Parser, count: int) -> Parser:
-    """Return a parser that measures nothing where the plug-in's raises or gives another number of values."""
-    unmeasured = (float("nan"),) * count
+    """Return a parser that measures nothing where the plug-in's raises, gives infinity or another number of values."""
+    unmeasured = (math.nan,) * count
 
     def parse_safely(raw: bytes) -> tuple[float, ...]:
         try:
-            values = tuple(map(float, parse(raw)))
+            values = tuple(value if math.isfinite(value) else math.nan for value in map(float, parse(raw)))
         except Exception:  # noqa: BLE001 - of whatever kind: what cannot be read was not measured
             return unmeasured
         return values if len(values) == count else unmeasured
