@@ -31,6 +31,7 @@ TYPES = {
 _UNNAMED = (None, "", "?")
 _WORDS = ("on-device", "model", "benchmark", "")
 _EXAMPLE_SIZE = 128
+_LENGTH = re.compile("seq|len|time|frame|token|sample|height|width", re.IGNORECASE)
 
 
 def element_type(kind):
@@ -110,8 +111,11 @@ def arrays_of(path):
         raise Failure("bad_request", "cannot read the inputs %s: %s" % (path, why)) from None
 
 
-def read(path, declared):
-    """Read a tensor for each (name, element type, shape) of `declared` from an .npz. Raises Failure."""
+def read(path, declared, dims):
+    """Read a tensor for each (name, element type, shape) of `declared` from an .npz.
+
+    Open dimensions that `dims` has must be as long. Raises Failure.
+    """
     found = arrays_of(path)
     wanted = [name for name, _, _ in declared]
     for names, sentence in (
@@ -123,7 +127,11 @@ def read(path, declared):
     ):
         if names:
             raise Failure("bad_request", sentence % (", ".join(names), ", ".join(wanted)))
-    return {name: _checked(found[name], name, element, shape) for name, element, shape in declared}
+    asked = [
+        (name, element, [size if sized is None else sized for size, sized in zip(shape, sizes(name, shape, dims))])
+        for name, element, shape in declared
+    ]
+    return {name: _checked(found[name], name, element, shape) for name, element, shape in asked}
 
 
 def typed(array, element):
@@ -158,10 +166,15 @@ def written(name, shape):
 
 
 def batch(arrays, declared):
-    """Return how many items one request holds: the size of the dimension called batch, else of the first of all."""
+    """Return how many items one request holds: the size of the dimension called batch, else of the first one.
+
+    The first one where it is open and not called a length: one that is fixed may be the channels of one image.
+    """
     for name, _, shape in declared:
         for axis, size in enumerate(shape):
             if isinstance(size, str) and "batch" in size.lower():
                 return max(arrays[name].shape[axis], 1)
-    first = next((arrays[name] for name, _, _ in declared if arrays[name].ndim > 1), None)
-    return 1 if first is None else max(first.shape[0], 1)
+    first = next(((arrays[name], shape[0]) for name, _, shape in declared if arrays[name].ndim > 1), None)
+    if first is None or (isinstance(first[1], int) and first[1] >= 0) or _LENGTH.search(str(first[1])):
+        return 1
+    return max(first[0].shape[0], 1)

@@ -23,7 +23,7 @@ def tensors(job, declared):
     """Return the model's inputs by name: those of the job's .npz, else made up. Raises Failure."""
     workload = job.workload
     if workload.inputs:
-        return onnx_inputs.read(workload.inputs, declared)
+        return onnx_inputs.read(workload.inputs, declared, workload.dims)
     return onnx_inputs.make_up(declared, workload.dims, job.settings.seed)
 
 

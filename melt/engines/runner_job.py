@@ -17,8 +17,10 @@ def job_file(spec: RunSpec, artifact: Artifact, model_path: str, inputs_path: st
     """
     workload = spec.workload
     symbolic = {length for tensor in artifact.inputs for length in tensor.shape or () if isinstance(length, str)}
-    # What the plan says wins over what is usual for the model; a plan's other models have dimensions of their own.
-    dims = {name: size for name, size in {**artifact.dims, **workload.dims}.items() if name in symbolic}
+    # What the plan says wins over what is usual for the model, which given inputs need not be; a plan's other models
+    # have dimensions of their own.
+    usual = artifact.dims if inputs_path is None else {}
+    dims = {name: size for name, size in {**usual, **workload.dims}.items() if name in symbolic}
     job = {
         "model": model_path,
         "n_ctx_train": artifact.n_ctx_train,

@@ -74,6 +74,23 @@ def test_made_up_inputs_have_the_declared_types_and_shapes(parts: SimpleNamespac
     assert parts.inputs.batch(made, ENCODER) == 2
 
 
+@pytest.mark.parametrize(
+    ("shape", "declared", "items"),
+    [
+        ((4, 3, 8, 8), [None, 3, 8, 8], 4),
+        ((4, 9), ["unk__214", 9], 4),
+        # An image alone, and a recording: neither is of several.
+        ((3, 8, 8), [3, 8, 8], 1),
+        ((90, 80), ["n_frames", 80], 1),
+        ((2, 4, 128), [2, "batch", 128], 4),
+    ],
+)
+def test_items_are_counted_where_a_request_is_of_several(
+    parts: SimpleNamespace, shape: tuple[int, ...], declared: list[object], items: int
+) -> None:
+    assert parts.inputs.batch({"x": np.zeros(shape)}, [("x", "float", declared)]) == items
+
+
 def test_every_open_dimension_is_named_at_once_with_an_example(parts: SimpleNamespace) -> None:
     with pytest.raises(parts.io.Failure) as caught:
         parts.inputs.make_up(ENCODER, {"image.2": 4}, 1)
@@ -101,15 +118,17 @@ def test_tensors_of_a_file_are_held_against_the_model(
     good["words"] = np.array(["ein", "größeres"])
     path = tmp_path / "inputs.npz"
     np.savez(path, **good)
-    read = parts.inputs.read(str(path), ENCODER)
+    read = parts.inputs.read(str(path), ENCODER, {})
     assert read["words"].tolist() == ["ein", "größeres"]
     assert all((read[name] == good[name]).all() and read[name].shape == np.shape(good[name]) for name in good)
+    with pytest.raises(parts.io.Failure, match=r"input_ids has the shape \[2, 5\], the model takes \[3, sequence\]"):
+        parts.inputs.read(str(path), ENCODER, {"batch": 3})
     np.savez(path, **{name: value for name, value in {**good, **change}.items() if value is not None})
     with pytest.raises(parts.io.Failure, match=complaint):
-        parts.inputs.read(str(path), ENCODER)
+        parts.inputs.read(str(path), ENCODER, {})
     path.write_bytes(b"PK\3\4 torn")
     with pytest.raises(parts.io.Failure, match=r"cannot read the inputs .*inputs\.npz"):
-        parts.inputs.read(str(path), ENCODER)
+        parts.inputs.read(str(path), ENCODER, {})
 
 
 @pytest.mark.parametrize(
