@@ -9,6 +9,7 @@ import numpy as np
 from melt.analysis.figures import Figure, Figures
 from melt.analysis.heat_curve import (
     KEPT_RATIO,
+    LEAST_BIN_S,
     MAX_STEADY_CHANGE,
     MIN_BINS,
     Curve,
@@ -101,7 +102,7 @@ def _of_the_curve(found: Curve, workload: Workload, traces: Sequence[Trace], set
 def _too_short(found: Curve) -> str:
     if found.whole_requests:
         return f"the rate was seen in {int(np.isfinite(found.rates).sum())} bins, {MIN_BINS} are needed: run it longer"
-    return f"under {MIN_BINS} requests follow each other: within one the growing depth looks like heat; run it longer"
+    return f"{MIN_BINS} stretches of whole requests are needed, {LEAST_BIN_S} s or more each: run it longer"
 
 
 def _steady(found: Curve, throttled_ns: int | None) -> Figure:

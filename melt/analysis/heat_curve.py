@@ -23,7 +23,7 @@ MAX_STEADY_CHANGE = 0.05
 """A last quarter that still changes by more is on its way to somewhere, and its mean is a rate of nothing."""
 
 _MOST_BINS = 240
-_LEAST_BIN_S = 0.25
+LEAST_BIN_S = 0.25
 _TOKENS_A_BIN = 8
 _BURST_SHARE, _STEADY_SHARE = 0.10, 0.25
 _LEAST_BURST_BINS = 3
@@ -129,7 +129,7 @@ def curve(steps: Steps, most_bins: int = _MOST_BINS) -> Curve | None:
     if span_s <= 0:
         return None
     each_s = float(np.median((steps.end_ns - steps.begin_ns) / steps.tokens)) / _S
-    width_s = max(span_s / most_bins, _LEAST_BIN_S, _TOKENS_A_BIN * each_s)
+    width_s = max(span_s / most_bins, LEAST_BIN_S, _TOKENS_A_BIN * each_s)
     starts_ns = steps.begin_ns[steps.first]
     period_s = float(np.median(np.diff(starts_ns))) / _S if len(starts_ns) > 1 else math.inf
     # Of a runner that says the same time twice there is none.

@@ -133,7 +133,7 @@ def test_too_few_requests_and_no_tokens() -> None:
     long_requests = Workload(kind="sustained", n_gen=256, duration_s=60.0)
     curve = main_curve(tokens(lambda t: 20.0, 60, n_gen=256), (), long_requests)
     notes = {f.note for f in heat_figures(long_requests, curve, (), [], None, "no token").values()}
-    assert notes == {"under 16 requests follow each other: within one the growing depth looks like heat; run it longer"}
+    assert notes == {"16 stretches of whole requests are needed, 0.25 s or more each: run it longer"}
     assert {f.note for f in heat_figures(WORKLOAD, None, (), [], None, "no token").values()} == {"no token"}
 
 
