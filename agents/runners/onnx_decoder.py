@@ -131,5 +131,8 @@ def _empty_cache(name, shape, dims):
     if heads is None or size is None:
         axis = 1 if heads is None else 3
         which = onnx_inputs.dimension(name, axis, shape[axis])
-        raise Failure("bad_request", "the model leaves the dimension %s open: give the workload dims for it" % which)
+        raise Failure(
+            "unsupported_model",
+            "the model leaves the dimension %s of its cache open: export it with the heads and their size fixed" % which,
+        )
     return 1, heads, 0, size

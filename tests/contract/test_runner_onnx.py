@@ -217,6 +217,16 @@ def _huge(folder: Path) -> Path:
     return _save(folder, g, g("Expand", "x", g.constant([1 << 20, 1 << 12])), [1], rank=2)
 
 
+def _open(folder: Path) -> Path:
+    path = Decoder().write(folder / "model.onnx")
+    made = onnx.load(path)
+    for tensor in made.graph.input:
+        if tensor.name.startswith("past"):
+            tensor.type.tensor_type.shape.dim[1].dim_param = "heads"
+    onnx.save(made, path)
+    return path
+
+
 def _text(folder: Path) -> Path:
     (folder / "model.onnx").write_text("no model")
     return folder / "model.onnx"
@@ -231,6 +241,7 @@ def _text(folder: Path) -> Path:
         (_index, None, "bad_request", "does not run on made-up inputs (give real ones in an .npz)"),
         (_huge, None, "out_of_memory", "Failed to allocate memory"),
         (_huge, {"n_gen": 4}, "bad_request", "this model takes x: measure it with {infer: 50}"),
+        (_open, {"n_gen": 4}, "unsupported_model", "leaves the dimension heads of its cache open: export it"),
         (_huge, {"kind": "prompts", "prompts": ["a"], "n_gen": 4}, "bad_request", "holds no tokenizer"),
     ],
 )
