@@ -133,6 +133,7 @@ def _empty_cache(name, shape, dims):
         which = onnx_inputs.dimension(name, axis, shape[axis])
         raise Failure(
             "unsupported_model",
-            "the model leaves the dimension %s of its cache open: export it with the heads and their size fixed" % which,
+            "the model leaves the dimension %s of its cache open: export it with the heads and their size fixed"
+            % which,
         )
     return 1, heads, 0, size
