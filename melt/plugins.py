@@ -62,6 +62,8 @@ class Plugin:
         like itself. `by` is who guards. Raises PluginError, and what the plug-in raises of MeltError.
         """
         called = self.load()
+        if not callable(called):
+            raise PluginError(self._uncallable(called))
         try:
             made = called(*given)
         except MeltError:
@@ -71,6 +73,15 @@ class Plugin:
         except Exception as cause:
             raise PluginError(f"the {self} ({self.target}) cannot be made: {_said(cause)}") from cause
         return self.guard(made, contract, error, again=again, by=by)
+
+    def unfit(self) -> str | None:
+        """Say why the object cannot be called where its group asks for that, None where it can. Raises PluginError."""
+        loaded = self.load()
+        return None if self.group == TELEMETRY or callable(loaded) else self._uncallable(loaded)
+
+    def _uncallable(self, loaded: object) -> str:
+        kind = GROUPS[self.group]
+        return f"the {self} ({self.target}) is of type {type(loaded).__name__}: name what makes the {kind} when called"
 
     def guard(
         self,
@@ -114,7 +125,11 @@ class Guarded:
                 raise
             except Exception as error:
                 raise self._error(f"the {self._who} failed in {name}: {_said(error)}") from error
-            return type(self)(answer, self._who, self._error, self._again) if name in self._again else answer
+            if name not in self._again:
+                return answer
+            if answer is None:
+                raise self._error(f"the {self._who} gave nothing in {name}")
+            return type(self)(answer, self._who, self._error, self._again)
 
         return call
 
@@ -140,10 +155,9 @@ def trouble(plugin: Plugin, own: Collection[str]) -> str | None:
         return f"the {plugin} is never used: {kind} '{plugin.name}' is melt's own; its author must give it another name"
     try:
         find(plugin.group, plugin.name)
-        plugin.load()
+        return plugin.unfit()
     except PluginError as error:
         return str(error)
-    return None
 
 
 def members(contract: type) -> tuple[str, ...]:

@@ -33,6 +33,7 @@ BROKEN = {
     "believes": {"torn_run", "nothing_said"},
     "deaf": {"arrives_or_is_refused"},
     "splits": {"words_with_the_paths"},
+    "dated": {"words_with_the_paths"},
     "early": {"whole_run"},
     "steady": set(),
     "backwards": {"clock_goes_forward"},
@@ -69,7 +70,9 @@ class Sound:
     def runner_files(self) -> tuple[Path, ...]:
         return (Path(__file__),)
 
-    def command(self, spec: Any, artifact: object, *, model_path: str, runner_dir: str, python: str) -> Command:
+    def command(
+        self, spec: Any, artifact: object, *, model_path: str, runner_dir: str, python: str, **_: object
+    ) -> Command:
         asked = (spec.settings.threads, spec.workload.n_prompt, spec.workload.n_gen, spec.repeat.repetitions)
         return Command(argv=(python, f"{runner_dir}/x.py", model_path, *map(str, asked)))
 
@@ -102,14 +105,21 @@ class Believes(Sound):
 
 
 class Deaf(Sound):
-    def command(self, spec: Any, artifact: object, *, model_path: str, runner_dir: str, python: str) -> Command:
+    def command(self, spec: Any, artifact: object, *, model_path: str, **_: object) -> Command:  # type: ignore[override]
         return Command(argv=("run", model_path))
 
 
 class Splits(Sound):
-    def command(self, spec: Any, artifact: object, *, model_path: str, runner_dir: str, python: str) -> Command:
-        whole = super().command(spec, artifact, model_path=model_path, runner_dir=runner_dir, python=python)
+    def command(self, spec: Any, artifact: object, **places: Any) -> Command:
+        whole = super().command(spec, artifact, **places)
         return Command(argv=tuple(" ".join(whole.argv).split()))
+
+
+class Dated(Sound):
+    """An engine of before there were inputs."""
+
+    def command(self, spec: Any, artifact: object, *, model_path: str, runner_dir: str, python: str) -> Command:  # type: ignore[override]
+        return super().command(spec, artifact, model_path=model_path, runner_dir=runner_dir, python=python)
 
 
 class Early(Sound):
@@ -225,7 +235,7 @@ class Outside(Gentle):
 gentle, zero, unguarded, outside = Gentle(), Zero(), Unguarded(), Outside()
 
 _POINTS: dict[str, Sequence[type]] = {
-    "melt.engines": (Sound, Raises, Reads, Remembers, Believes, Deaf, Splits, Early),
+    "melt.engines": (Sound, Raises, Reads, Remembers, Believes, Deaf, Splits, Dated, Early),
     "melt.transports": (Faithful, Codeless, Quoting),
     "melt.power_meters": (Steady, Backwards, Milliseconds, Milliwatts, Liberal),
 }

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from melt.plugins import Plugin
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A plug-in: what it is (`engine 'command'`), whose, and why it is of no use; None: it can be loaded."""
+    """A plug-in: what it is (`engine 'command'`), whose, and why it is of no use; None: nothing was found."""
 
     group: str
     name: str
@@ -41,8 +45,22 @@ def plugins_here() -> list[Listed]:
             what=f"{what} '{plugin.name}'",
             package=plugin.package,
             target=plugin.target,
-            trouble=plugins.trouble(plugin, own.get(group, ())),
+            trouble=plugins.trouble(plugin, own.get(group, ())) or _odd_probe(plugin),
         )
         for group, what in plugins.GROUPS.items()
         for plugin in plugins.plugins(group)
     ]
+
+
+def _odd_probe(plugin: Plugin) -> str | None:
+    """Say why a telemetry probe that can be loaded is none; None where it is one, and for all else."""
+    from melt.plugins import TELEMETRY, PluginError
+    from melt.telemetry.platforms.added import probe_of
+
+    if plugin.group != TELEMETRY:
+        return None
+    try:
+        probe_of(plugin)
+    except PluginError as error:
+        return str(error)
+    return None

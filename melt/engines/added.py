@@ -8,10 +8,12 @@ from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
-from melt.engines.base import Generation, Inference, RunnerReport
+from melt.engines.base import Command, Generation, Inference, RunnerReport
 from melt.engines.profile import Profile
-from melt.errors import MeltError
+from melt.errors import EngineError, MeltError
 from melt.plugins import Guarded
 from melt.records import Reason, Window
 
@@ -22,6 +24,23 @@ SAMPLED = frozenset({"prefill_tps", "decode_tps", "inferences_per_s"})
 
 class AddedEngine(Guarded):
     """Guards an engine. A run whose lines it cannot read, or misreads, has failed: its journal is kept as any other."""
+
+    def runner_files(self) -> tuple[Path, ...]:
+        """Return the engine's files. Raises EngineError where they are no paths."""
+        files = self.__getattr__("runner_files")()
+        if not isinstance(files, tuple) or not all(isinstance(file, Path) for file in files):
+            raise EngineError(f"the {self._who} gave runner_files that are no tuple of paths: {files!r}")
+        return files
+
+    def command(self, *given: Any, **named: Any) -> Command:
+        """Return how the engine starts its runner. Raises EngineError where nobody could start it."""
+        command = self.__getattr__("command")(*given, **named)
+        if not isinstance(command, Command):
+            raise EngineError(f"the {self._who} gave a command that is a {type(command).__name__}, not a Command")
+        for words in (tuple(command.argv), (*command.env, *command.env.values(), *command.files)):
+            if odd := [word for word in words if not isinstance(word, str)]:
+                raise EngineError(f"the {self._who} gave a command with {odd[0]!r} in it, which is no text")
+        return command
 
     def parse(self, lines: Iterable[bytes]) -> RunnerReport:
         """Return the engine's report, or one of a failure that names the engine."""

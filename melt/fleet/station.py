@@ -191,7 +191,7 @@ class Station:
         try:
             engine = get_engine(spec.engine).for_device(facts)
             # What an engine cannot do it says here, before anything is brought to the device.
-            engine.command(spec, artifact, model_path="", runner_dir="", python="")
+            engine.command(spec, artifact, model_path="", runner_dir="", python="", inputs_path=None)
         except EngineError as error:
             return not_run(
                 spec, artifact, facts, Outcome.UNSUPPORTED, Reason(code="unsupported_device", message=str(error))

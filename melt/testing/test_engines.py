@@ -68,7 +68,9 @@ def spec_of(case: EngineCase, **changed: Any) -> RunSpec:
 def command_of(engine: Engine, spec: RunSpec) -> Command:
     """Return how a run is started. Raises MeltError for what the engine refuses."""
     artifact = Artifact(name="m", quant=None, format=engine.formats[0], sha256="0" * 64, size_bytes=1, path="/m")
-    return engine.command(spec, artifact, model_path=_MODEL, runner_dir=_FOLDER, python="/a python/bin/python3")
+    return engine.command(
+        spec, artifact, model_path=_MODEL, runner_dir=_FOLDER, python="/a python/bin/python3", inputs_path=None
+    )
 
 
 class TestEngine:

@@ -15,8 +15,8 @@ import pytest
 from melt import plugins
 from melt.cli._doctor_plugins import plugins_here
 from melt.engines import registry
-from melt.engines.base import Generation, RunnerReport
-from melt.errors import DeviceError, UsageError
+from melt.engines.base import Command, Generation, RunnerReport
+from melt.errors import DeviceError, EngineError, UsageError
 from melt.records import Sampling, Stream, Window
 from melt.telemetry import platforms
 from melt.telemetry.base import Discovery, FileSource
@@ -35,10 +35,10 @@ from melt.telemetry.base import Discovery
 class Engine:
     formats = ("gguf",)
     def __init__(self, argument): self.name, self.argument = "good:" + argument, argument
-    def for_device(self, device): return self
-    def runner_files(self): return ()
+    def for_device(self, device): return None if device == "odd" else self
+    def runner_files(self): return "runner.py"
     def built_runner(self): raise KeyError("x")
-    def command(self, *given, **named): return 7 / 0
+    def command(self, *given): return given[0] if given else 7 / 0
     def parse(self, lines):
         if self.argument == "none": return None
         if self.argument == "early": return RunnerReport(windows=(Window(phase="decode", t0_ns=2, t1_ns=1),))
@@ -62,6 +62,7 @@ class Fan:
     SYSTEMS, GLOBS, COMMANDS = ("linux",), ("/sys/fan",), {}
     def discover(self, snapshot, sampling): raise ValueError("no fan")
 
+NUMBER = 7
 fan, words = Fan(), Fan()
 words.GLOBS = "/sys/fan"
 """
@@ -75,6 +76,7 @@ gone = some_plugin:NoSuchThing
 ends = ends_plugin:Engine
 twice = some_plugin:Engine
 llama.cpp = some_plugin:Engine
+number = some_plugin:NUMBER
 [melt.transports]
 board = some_plugin:board
 [melt.power_meters]
@@ -144,6 +146,18 @@ def test_what_a_plug_in_raises_names_it() -> None:
         open_transport("board:7")
     with pytest.raises(UsageError, match=r"^a board needs a number$"):
         open_transport("board:")
+
+
+def test_what_no_runner_could_be_started_by_is_a_sentence() -> None:
+    engine = registry.get("good")
+    for act, words in (
+        (engine.runner_files, "gave runner_files that are no tuple of paths: 'runner.py'"),
+        (lambda: engine.command(None), "gave a command that is a NoneType, not a Command"),  # type: ignore[arg-type, call-arg]
+        (lambda: engine.command(Command(argv=("run", 7))), "gave a command with 7 in it"),  # type: ignore[arg-type, call-arg]
+        (lambda: engine.for_device("odd"), "gave nothing in for_device"),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(EngineError, match=f"the engine 'good' of good 1.0 {words}"):
+            act()
 
 
 def test_melts_own_names_come_first_and_a_bare_word_is_no_plug_in() -> None:
@@ -237,3 +251,6 @@ def test_doctor_lists_them_with_what_is_wrong() -> None:
     assert "never used: engine 'llama.cpp' is melt's own" in str(listed["engine 'llama.cpp'", "good 1.0"])
     assert "offered by good 1.0 and other 2.0" in str(listed["engine 'twice'", "other 2.0"])
     assert "bye" in str(listed["engine 'ends'", "good 1.0"])
+    assert "(some_plugin:NUMBER) is of type int" in str(listed["engine 'number'", "good 1.0"])
+    assert "GLOBS is no tuple of words" in str(listed["telemetry probe 'words'", "good 1.0"])
+    assert listed["telemetry probe 'fan'", "good 1.0"] is None

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from melt.errors import DeviceError
-from melt.plugins import TELEMETRY, PluginError, plugins
+from melt.plugins import TELEMETRY, Plugin, PluginError, plugins
 from melt.records import Sampling, Stream
 from melt.telemetry.base import Discovery, FileSource, LineSource, Parser, Snapshot
 from melt.telemetry.schedule import make_schedule
@@ -45,16 +45,22 @@ def probes_for(os_name: str) -> tuple[dict[str, Probe], tuple[str, ...]]:
     broken: list[str] = []
     for plugin in plugins(TELEMETRY):
         try:
-            probe: Probe = plugin.guard(plugin.load(), Probe, DeviceError)
+            probe = probe_of(plugin)
         except PluginError as error:
             broken.append(str(error))
             continue
-        wrong = declared_wrongly(probe)
-        if wrong is not None:
-            broken.append(f"the {plugin} ({plugin.target}) is left out: {wrong}")
-        elif os_name in probe.SYSTEMS:
+        if os_name in probe.SYSTEMS:
             found[str(plugin)] = probe
     return found, tuple(broken)
+
+
+def probe_of(plugin: Plugin) -> Probe:
+    """Return the probe that a plug-in offers. Raises PluginError where it is none that could be used."""
+    probe: Probe = plugin.guard(plugin.load(), Probe, DeviceError)
+    wrong = declared_wrongly(probe)
+    if wrong is not None:
+        raise PluginError(f"the {plugin} ({plugin.target}) is left out: {wrong}")
+    return probe
 
 
 def declared_wrongly(probe: Probe) -> str | None:
