@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-import numpy as np
-
 from melt.analysis.figures import NOT_REACHED, Figure
 from melt.analysis.rates import UNTIMED
-from melt.analysis.repetitions import Repetition
+from melt.analysis.repetitions import Repetition, runner_trace
 from melt.analysis.statistics import median_of, quantile
 from melt.engines.base import Inference
-from melt.records import Stream, Workload
+from melt.records import Workload
 from melt.traces import Trace
 
 INFERENCES = "inferences"
@@ -138,7 +136,6 @@ def inference_trace(inferences: Iterable[Inference]) -> Trace:
         for one in inferences
         for index, (t0, t1) in enumerate(zip(one.t0_ns, one.t1_ns, strict=True))
     ]
-    rows.sort(key=lambda row: row[0])
     names = (
         ("repetition", "count", "1"),
         ("warmup", "state", "1"),
@@ -146,20 +143,4 @@ def inference_trace(inferences: Iterable[Inference]) -> Trace:
         ("latency_s", "duration", "s"),
         ("batch", "count", "1"),
     )
-    return Trace(
-        collector=INFERENCES,
-        t_ns=np.array([row[0] for row in rows], np.int64),
-        columns={name: np.array([row[i] for row in rows], np.float64) for i, (name, _, _) in enumerate(names, start=1)},
-        streams=tuple(
-            Stream(
-                collector=INFERENCES,
-                name=name,
-                quantity=quantity,
-                unit=unit,
-                site="runner",
-                source="runner",
-                rate_hz=0.0,
-            )
-            for name, quantity, unit in names
-        ),
-    )
+    return runner_trace(INFERENCES, names, rows)

@@ -84,7 +84,6 @@ def token_trace(generations: Sequence[Generation]) -> Trace:
         for request, g in enumerate(generations)
         for index, t_ns in enumerate(g.token_ns)
     ]
-    rows.sort(key=lambda row: row[0])
     names = (
         ("repetition", "count", "1"),
         ("warmup", "state", "1"),
@@ -94,13 +93,27 @@ def token_trace(generations: Sequence[Generation]) -> Trace:
         ("token_id", "count", "1"),
         ("depth", "count", "1"),
     )
+    return runner_trace(TOKENS, names, rows)
+
+
+def runner_trace(collector: str, names: Sequence[tuple[str, str, str]], rows: Iterable[tuple[float, ...]]) -> Trace:
+    """Make a trace of what a runner told; `names` are (name, quantity, unit), a row is its time, then their values."""
+    ordered = sorted(rows, key=lambda row: row[0])
     return Trace(
-        collector=TOKENS,
-        t_ns=np.array([row[0] for row in rows], np.int64),
-        columns={name: np.array([row[i] for row in rows], np.float64) for i, (name, _, _) in enumerate(names, start=1)},
+        collector=collector,
+        t_ns=np.array([row[0] for row in ordered], np.int64),
+        columns={
+            name: np.array([row[i] for row in ordered], np.float64) for i, (name, _, _) in enumerate(names, start=1)
+        },
         streams=tuple(
             Stream(
-                collector=TOKENS, name=name, quantity=quantity, unit=unit, site="runner", source="runner", rate_hz=0.0
+                collector=collector,
+                name=name,
+                quantity=quantity,
+                unit=unit,
+                site="runner",
+                source="runner",
+                rate_hz=0.0,
             )
             for name, quantity, unit in names
         ),
