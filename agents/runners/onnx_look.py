@@ -77,17 +77,26 @@ def _look(job, folder):
         outputs = session.inner.run(session.outputs, feeds)
     except Exception as error:
         raise onnx_session.failure(error, "bad_request", "the model does not run on %s" % what) from None
-    with open(session.inner.end_profiling(), encoding="utf-8") as file:
-        nodes = {
-            (event["name"], event["args"].get("node_index"), event["args"]["provider"])
-            for event in json.load(file)
-            if event.get("cat") == "Node" and event.get("args", {}).get("provider")
-        }
+    nodes = set(_nodes(session.inner.end_profiling()))
     count = {}
     for _, _, provider in sorted(nodes, key=str):
         count[provider] = count.get(provider, 0) + 1
     shapes = {name: list(array.shape) for name, array in zip(session.outputs, outputs) if hasattr(array, "shape")}
     return {"nodes_by_provider": count, "outputs": shapes}
+
+
+def _nodes(path):
+    """Give name, index and provider of each node in a profile, line by line: of a loop there may be a million."""
+    with open(path, encoding="utf-8") as file:
+        for line in file:
+            # A name with quotation marks in it is written as it is: such a line cannot be read.
+            try:
+                event = json.loads(line.rstrip(",\r\n")) if line.startswith("{") else {}
+            except ValueError:
+                continue
+            args = event.get("args", {})
+            if event.get("cat") == "Node" and args.get("provider"):
+                yield event["name"], args.get("node_index"), args["provider"]
 
 
 def _whose(job):

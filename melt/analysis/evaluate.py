@@ -295,7 +295,13 @@ def _values(per_repetition: Sequence[Mapping[str, Figure]], name: str) -> tuple[
 
 
 def _max_rss_bytes(report: RunnerReport, events: Sequence[Event]) -> float | None:
-    """Return the runner's peak as the kernel kept it, told by the agent or by the runner itself."""
-    said: list[object] = [report.memory.get("peak_rss_bytes")]
-    said += [e.data.get("max_rss_bytes") for e in events if e.name == "runner_exited"]
+    """Return the runner's peak as the kernel kept it: told by the runner, else by the agent.
+
+    What the kernel tells the agent is the greatest of the runner and of all processes that it started and waited for,
+    a first look at the model, for one.
+    """
+    own = report.memory.get("peak_rss_bytes")
+    if own:
+        return float(own)
+    said = [e.data.get("max_rss_bytes") for e in events if e.name == "runner_exited"]
     return max((float(v) for v in said if isinstance(v, (int, float)) and not isinstance(v, bool)), default=None)

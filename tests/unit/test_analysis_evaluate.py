@@ -154,6 +154,9 @@ def test_memory_of_the_runner():
     assert figures(evaluation)["model_bytes"] == 105_000_000
     assert figures(evaluation)["kv_cache_bytes"] == 13_000_000
     assert figures(run(events=[]))["peak_rss_bytes"] is None
+    # The agent's figure counts a first look at the model, too, which the runner waited for.
+    said = [*runner_said()[:-1], {"event": "finish", "t_ns": at(60), "peak_rss_bytes": 60_000_000}]
+    assert figures(run(said))["peak_rss_bytes"] == 60_000_000
 
 
 def test_temperature_is_that_of_the_hottest_believable_sensor():
