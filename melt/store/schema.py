@@ -1,7 +1,7 @@
 """The tables of the store. Times are UTC nanoseconds as int64: SQLite keeps no time zones.
 
-Changes here need a migration beside them in `migrations/versions`; a test holds the two together. docs/store.md
-describes every column for those who query.
+Changes here need a migration beside them in `migrations/versions`, and what all of them make in
+`migrations/newest.sql`; a test holds the three together. docs/store.md describes every column for those who query.
 """
 
 from __future__ import annotations

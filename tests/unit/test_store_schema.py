@@ -6,13 +6,14 @@ import io
 from importlib import import_module
 from pathlib import Path
 
-from alembic.autogenerate import compare_metadata
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, create_engine
 
 import melt.store.migrations
 from melt.store import schema
+from melt.store.database import NEWEST, create_tables, migrate
 from melt.store.listing import FIGURE_COLUMNS
 from melt.store.store import Store
 
@@ -21,7 +22,29 @@ def _scripts() -> ScriptDirectory:
     return ScriptDirectory(str(Path(melt.store.migrations.__file__).parent))
 
 
+def _statements(connection: Connection) -> str:
+    """What makes such a database of an empty file."""
+    # What has no statement, or the name of a table of SQLite's own, is made by the other statements.
+    kept = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite%' ORDER BY rowid"
+    revision = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one()
+    statements = [*connection.exec_driver_sql(kept).scalars(), f"INSERT INTO alembic_version VALUES ('{revision}')"]
+    return ";\n".join(statements) + "\n"
+
+
+def test_a_new_store_is_what_the_migrations_make_of_an_empty_file(tmp_path: Path) -> None:
+    with create_engine("sqlite://").begin() as connection:
+        migrate(connection)
+        migrated = _statements(connection)
+    with create_engine("sqlite://").begin() as connection:
+        create_tables(connection)
+        made = _statements(connection)
+    (tmp_path / NEWEST.name).write_text(migrated, encoding="utf-8")
+    assert made == migrated, f"copy {tmp_path / NEWEST.name} over {NEWEST}"
+
+
 def test_migrations_make_the_tables(tmp_path: Path) -> None:
+    from alembic.autogenerate import compare_metadata  # it takes long to import: not while tests are collected
+
     with Store.open(tmp_path) as store, store.database.read() as connection:
         assert compare_metadata(MigrationContext.configure(connection), schema.metadata) == []
         plain = "SELECT name FROM sqlite_master WHERE type = 'table' AND sql LIKE '%WITHOUT ROWID%'"
