@@ -45,13 +45,15 @@ def _gap_ns(t_ns: Times) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """A run over time. `zero_ns` is the first measured token, from which the time to throttle counts.
+    """A run over time. `zero_ns` is the first measured token or request, from which the time to throttle counts.
 
+    Where there is none, it is where the measured part or else the record begins: `zero` says which.
     `phases` are load, warm-up and measured, each from its first to its last moment. A tuple of tracks is empty where
     nothing was measured. `power_scope` says what the power is that of.
     """
 
     zero_ns: int
+    zero: str
     span: Span
     phases: tuple[tuple[str, Span], ...]
     curve: Curve | None
@@ -78,10 +80,12 @@ def story(bundle: RunBundle) -> Story | None:
     phases = _phases(bundle.windows)
     begins = [span[0] for name, span in phases if name == "measured"]
     zero_ns = curve.t0_ns if curve is not None else min(begins, default=min(t0 for t0, _ in ends))
+    first = "the first measured request" if workload.kind == "inference" else "the first measured token"
     after_s = next((m.value for m in bundle.metrics if m.name == "time_to_throttle_s"), None)
     scope, power = _power(channels.power_meter(traces))
     return Story(
         zero_ns=zero_ns,
+        zero=first if curve is not None else "the measured part began" if begins else "the record began",
         span=(min(t0 for t0, _ in ends), max(t1 for _, t1 in ends)),
         phases=phases,
         curve=curve,

@@ -17,8 +17,10 @@ from store_samples import make_bundle
 from melt.analysis.ab import Change
 from melt.analysis.changepoints import ChangePoint, Found
 from melt.analysis.history import Night, Series
+from melt.analysis.latency import inference_trace
+from melt.engines.base import Inference
 from melt.errors import StoreError, UsageError
-from melt.records import Outcome, Stream, Verdict
+from melt.records import Outcome, Stream, Verdict, Window, Workload
 from melt.report.charts.axes import Axis, fitted
 from melt.report.charts.history import history_spec
 from melt.report.charts.labels import Box, Mark, placed
@@ -158,6 +160,26 @@ def test_history_marks_each_night_and_what_changed() -> None:
     assert history_spec(nights(8), "energy_j") is None
 
 
+def test_a_timeline_says_from_what_its_time_counts() -> None:
+    bundle = make_bundle()
+    column = {"collector": "sensors", "name": "cpu0_hz", "quantity": "frequency", "unit": "hz", "site": "cpu0"}
+    cpu = Stream(**column, source="made", rate_hz=10.0)
+    t_ns = bundle.windows[0].t0_ns + np.arange(30, dtype=np.int64) * 10**8
+    sensors = Trace(collector="sensors", t_ns=t_ns, columns={"cpu0_hz": np.full(30, 2e9)}, streams=(cpu,))
+    requests = Inference(repetition=0, warmup=False, t0_ns=tuple(t_ns[5:9].tolist()), t1_ns=tuple(t_ns[6:10].tolist()))
+    workload = Workload(kind="inference", n_infer=4)
+    start = replace(bundle.start, spec=replace(bundle.start.spec, workload=workload))
+    window = Window(phase="inference", repetition=0, warmup=False, t0_ns=int(t_ns[5]), t1_ns=int(t_ns[9]))
+    single = replace(bundle, start=start, windows=(window,), traces=(sensors, inference_trace((requests,))))
+    for run, began in (
+        (single, "the first measured request"),
+        (replace(single, windows=(), traces=(sensors,)), "the record began"),
+    ):
+        spec = timeline_spec(run)
+        assert spec is not None
+        assert spec["vconcat"][-1]["layer"][-1]["encoding"]["x"]["axis"]["title"] == f"seconds since {began}"
+
+
 def test_timeline_keeps_a_peak_and_leaves_a_gap_open() -> None:
     bundle = make_bundle()
     t_ns = bundle.windows[0].t0_ns + np.arange(20_000, dtype=np.int64) * 20_000_000
@@ -180,7 +202,7 @@ def test_timeline_keeps_a_peak_and_leaves_a_gap_open() -> None:
     traces = (Trace(collector="sensors", t_ns=t_ns, columns=columns, streams=streams),)
     spec = timeline_spec(replace(bundle, traces=traces), most_points=500)
     assert spec is not None
-    assert {"clock, GHz (fastest CPU)", "loading", "decode", "seconds since the first measured token"} <= drawn(
+    assert {"clock, GHz (fastest CPU)", "loading", "decode", "seconds since the measured part began"} <= drawn(
         spec, "line"
     )[0]
     rows = spec["vconcat"][1]["layer"][-1]["data"]["values"]

@@ -53,7 +53,7 @@ class _Panel:
 def timeline_spec(bundle: RunBundle, *, width: int = 720, most_points: int = 1500) -> Spec | None:
     """Draw a run whose traces are loaded, a line with at most `most_points`; None where nothing was recorded.
 
-    `width` is that of the field in pixels. Times count from the first measured token.
+    `width` is that of the field in pixels. Times count from the first measured token or request.
     """
     told = story(bundle)
     panels = () if told is None else tuple(_panels(bundle, told))
@@ -67,7 +67,7 @@ def timeline_spec(bundle: RunBundle, *, width: int = 720, most_points: int = 150
         "params": [{"name": "t0", "value": round(t0_s, 3)}, {"name": "t1", "value": round(t1_s, 3)}],
         "datasets": datasets,
         "vconcat": [
-            _panel(panel, told.zero_ns, datasets, (width, most_points), place == 0, place == len(panels) - 1)
+            _panel(panel, told, datasets, (width, most_points), place == 0, place == len(panels) - 1)
             for place, panel in enumerate(panels)
         ],
         "spacing": 4,
@@ -106,7 +106,7 @@ def _device_memory(bundle: RunBundle) -> Iterator[Track]:
 
 
 def _panel(
-    panel: _Panel, zero_ns: int, datasets: Mapping[str, Sequence[Spec]], size: tuple[int, int], first: bool, last: bool
+    panel: _Panel, told: Story, datasets: Mapping[str, Sequence[Spec]], size: tuple[int, int], first: bool, last: bool
 ) -> Spec:
     values = np.concatenate([track.values for track in panel.tracks])
     factor, symbol = _scale(values[np.isfinite(values)], panel.unit)
@@ -114,9 +114,10 @@ def _panel(
     rows = [
         {"t": t, "v": v, "s": name}
         for track, name in zip(panel.tracks, names, strict=True)
-        for t, v in _points(track, zero_ns, factor, size[1])
+        for t, v in _points(track, told.zero_ns, factor, size[1])
     ]
     several = len(names) > 1
+    since = f"seconds since {told.zero}" if last else None
     legend = {"orient": "top", "title": None, "offset": 2, "symbolType": "stroke", "symbolSize": 180, "columns": 3}
     which: Spec = {"field": "s", "type": "nominal", "legend": legend if several else None}
     dashes = {"domain": names, "range": [list(d) for d in DASHES[: len(names)]]}
@@ -133,13 +134,13 @@ def _panel(
             "frame": "group",
         },
         "layer": [
-            *([_phases(datasets["phases"], first, last)] if datasets["phases"] else []),
-            *([_throttled(last)] if datasets["throttled"] else []),
+            *([_phases(datasets["phases"], first, since)] if datasets["phases"] else []),
+            *([_throttled(since)] if datasets["throttled"] else []),
             {
                 "data": {"values": rows},
                 "mark": line,
                 "encoding": {
-                    "x": _time(last),
+                    "x": _time(since),
                     "y": {
                         "field": "v",
                         "type": "quantitative",
@@ -169,22 +170,22 @@ def _values(rows: Sequence[Spec], panel: _Panel) -> Spec:
     return {"domain": [low if panel.zero else low - room, high + room], "nice": False, "zero": panel.zero}
 
 
-def _time(labelled: bool, field: str = "t") -> Spec:
+def _time(since: str | None, field: str = "t") -> Spec:
     scale = {"domainMin": {"expr": "t0"}, "domainMax": {"expr": "t1"}, "nice": False, "zero": False}
-    title = "seconds since the first measured token"
-    axis: Spec = {"tickCount": 8, "title": title if labelled else None, "labels": labelled, "ticks": labelled}
+    labelled = since is not None
+    axis: Spec = {"tickCount": 8, "title": since, "labels": labelled, "ticks": labelled}
     return {"field": field, "type": "quantitative", "scale": scale, "axis": axis}
 
 
-def _throttled(labelled: bool) -> Spec:
+def _throttled(since: str | None) -> Spec:
     return {
         "data": {"name": "throttled"},
         "mark": {"type": "rule", "clip": True, "strokeDash": [3, 3], "color": {"expr": "failed"}},
-        "encoding": {"x": _time(labelled)},
+        "encoding": {"x": _time(since)},
     }
 
 
-def _phases(spans: Sequence[Spec], legend: bool, labelled: bool) -> Spec:
+def _phases(spans: Sequence[Spec], legend: bool, since: str | None) -> Spec:
     present = [name for name in _PHASES if any(span["phase"] == name for span in spans)]
     scale = {"domain": present, "range": [{"expr": _PHASES[name]} for name in present]}
     shown = {"orient": "top", "title": None, "offset": 2, "symbolType": "square", "symbolOpacity": 0.5, "columns": 4}
@@ -192,7 +193,7 @@ def _phases(spans: Sequence[Spec], legend: bool, labelled: bool) -> Spec:
         "data": {"name": "phases"},
         "mark": {"type": "rect", "clip": True, "opacity": 0.17, "tooltip": None},
         "encoding": {
-            "x": _time(labelled, "a"),
+            "x": _time(since, "a"),
             "x2": {"field": "b"},
             "color": {"field": "phase", "type": "nominal", "scale": scale, "legend": shown if legend else None},
         },

@@ -1,4 +1,7 @@
-"""The Pareto pictures of a page: for each device and workload, what a level costs and what it keeps."""
+"""The Pareto pictures of a page: for each device and workload, what a level costs and what it keeps.
+
+Models that generate tokens do the same work, and one may stand for another. Of single-shot models each has its own.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from statistics import median
 
 from melt.analysis.names import METRICS
 from melt.analysis.sessions import is_believed
-from melt.records import Artifact
+from melt.records import Artifact, RunSpec
 from melt.records.quality import Quality
 from melt.report.charts.pareto import Axis, ParetoPoint, pareto_spec
 from melt.report.page.parts import Picture
@@ -41,13 +44,19 @@ class _Level:
 
 def fronts(bundles: Sequence[RunBundle], qualities: Qualities) -> list[Picture]:
     """Draw a picture for each device and workload on which several levels have figures; the first dozen."""
-    places: dict[tuple[str, str], list[RunBundle]] = {}
+    places: dict[tuple[str, ...], list[RunBundle]] = {}
     for bundle in bundles:
         if is_believed(bundle) and not bundle.start.spec.reference:
-            key = (bundle.start.device.device_id, bundle.start.spec.workload.name)
+            key = (bundle.start.device.device_id, *_work(bundle.start.spec))
             places.setdefault(key, []).append(bundle)
     pictures = (_picture(members, qualities) for members in places.values())
     return [picture for picture in pictures if picture is not None][:_MOST_PICTURES]
+
+
+def _work(spec: RunSpec) -> tuple[str, ...]:
+    """Return the workload, and the model where no other does the same work."""
+    workload = spec.workload
+    return (workload.name, spec.model) if workload.kind == "inference" else (workload.name,)
 
 
 def _picture(bundles: Sequence[RunBundle], qualities: Qualities) -> Picture | None:
@@ -71,7 +80,7 @@ def _picture(bundles: Sequence[RunBundle], qualities: Qualities) -> Picture | No
         )
         for level in levels
     ]
-    where = f"{start.spec.workload.name} on {start.device.name}"
+    where = f"{' of '.join(_work(start.spec))} on {start.device.name}"
     title = f"{kept.title} against {known.title}, {where}"
     spec = pareto_spec(_ranked(points, kept), rate, kept, title=title, subtitle=subtitle)
     return Picture(title, spec)

@@ -40,7 +40,7 @@ function valueAt({ t, v }, moment, isStep) {
 // What lies below the chart: the moment, to be moved by keys too, and a value for each line.
 function readoutOf(spec) {
   const slider = make("input", { type: "range", step: "any" });
-  slider.setAttribute("aria-label", "Moment, in seconds since the first measured token");
+  slider.setAttribute("aria-label", `Moment, in ${spec.vconcat.at(-1).layer.at(-1).encoding.x.axis.title}`);
   const words = make("output", { className: "moment" });
   const values = make("ul", { className: "values" });
   const told = panelsOf(spec).flatMap(({ title, lines, isStep }) => [...lines].map(([name, line]) => {
