@@ -89,7 +89,8 @@ def changed_label(chosen: Settings | Conditions, default: Settings | Conditions)
     """Name the fields that are not the default: `threads=2 flash_attn=on`."""
     names = (field.name for field in fields(chosen))
     changed = (name for name in names if getattr(chosen, name) != getattr(default, name))
-    return " ".join(f"{name}={getattr(chosen, name)}" for name in changed)
+    values = ((name, getattr(chosen, name)) for name in changed)
+    return " ".join(f"{name}={'+'.join(value) if isinstance(value, tuple) else value}" for name, value in values)
 
 
 def clock(seconds: float) -> str:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from melt.plan.dryrun import DryRun, clock
+from melt.plan.dryrun import DryRun, changed_label, clock
 from melt.plan.estimate import estimate
 from melt.plan.expand import cell_key, expand
 from melt.plan.model import ModelChoice, Plan, Reference
@@ -186,3 +186,9 @@ def test_people_get_columns_and_sentences(dry: DryRun) -> None:
 )
 def test_durations_for_people(seconds: float, text: str) -> None:
     assert clock(seconds) == text
+
+
+def test_what_was_changed_is_written_as_a_plan_writes_it() -> None:
+    changed = Settings(threads=2, providers=("CUDAExecutionProvider", "CPUExecutionProvider"))
+    assert changed_label(changed, Settings()) == "threads=2 providers=CUDAExecutionProvider+CPUExecutionProvider"
+    assert changed_label(Settings(), Settings()) == ""
