@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
 import stat
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -26,40 +26,48 @@ BOARD_3 = UsbPower("ykush3", "YK30042", 1)
 
 # As uhubctl 2.6 prints a hub that is a USB 2 and a USB 3 hub at once.
 UHUBCTL = """
-state = here / "port"
-if "-l" in words and words[words.index("-l") + 1] != "1-1.4":
-    sys.exit("No compatible devices detected at location " + words[words.index("-l") + 1] + "!")
-def show():
-    on = state.read_text() == "on"
-    print("  Port 2: " + ("0503 power highspeed enable connect [18d1:4ee7 Google Pixel off 8]" if on else "0000 off"))
-def hubs():
-    print("Current status for hub 1-1.4 [2109:2817 VIA Labs, Inc. USB2.0 Hub, USB 2.10, 4 ports, ppps]")
-    show()
-    print("Current status for hub 2-1.4 [2109:0817 VIA Labs, Inc. USB3.0 Hub, USB 3.20, 4 ports, ppps]")
-    print("  Port 2: " + ("02a0 power 5gbps Rx.Detect" if state.read_text() == "on" else "0080 off"))
-hubs()
-if "-a" in words:
-    action = words[words.index("-a") + 1]
-    if not (here / "stuck").exists():
-        state.write_text(action)
-    print("Sent power " + action + " request")
-    hubs()
+hub= action=
+while [ $# -gt 0 ]; do
+    case $1 in -l) hub=$2 ;; -a) action=$2 ;; esac
+    shift
+done
+[ "${hub:-1-1.4}" = 1-1.4 ] || { echo "No compatible devices detected at location $hub!" >&2; exit 1; }
+hubs() {
+    read -r state < "$here/port" || :
+    usb2='0000 off' usb3='0080 off'
+    if [ "$state" = on ]; then
+        usb2='0503 power highspeed enable connect [18d1:4ee7 Google Pixel off 8]' usb3='02a0 power 5gbps Rx.Detect'
+    fi
+    echo 'Current status for hub 1-1.4 [2109:2817 VIA Labs, Inc. USB2.0 Hub, USB 2.10, 4 ports, ppps]'
+    echo "  Port 2: $usb2"
+    echo 'Current status for hub 2-1.4 [2109:0817 VIA Labs, Inc. USB3.0 Hub, USB 3.20, 4 ports, ppps]'
+    echo "  Port 2: $usb3"
+}
+hubs
+[ -n "$action" ] || exit 0
+[ -e "$here/stuck" ] || printf %s "$action" > "$here/port"
+echo "Sent power $action request"
+hubs
 """
 # A board that is missing is spoken of as port 15, and the exit code is 0.
-YKUSHCMD = """
-state = here / "port"
-if words[2] not in ("YK17125", "YK30042"):
-    print("\\n\\nDownstream port 15 is ON\\n\\n")
-elif "-g" in words:
-    on = "ON" if state.read_text() == "on" else "OFF"
-    print("Port 1 " + on if words[0] == "ykush3" else "\\n\\nDownstream port 1 is " + on + "\\n\\n")
-elif "-u" in words or "-d" in words:
-    state.write_text("on" if "-u" in words else "off")
+YKUSHCMD = r"""
+case $3 in YK17125 | YK30042) ;; *) printf '\n\nDownstream port 15 is ON\n\n\n'; exit 0 ;; esac
+case $4 in
+    -u) printf on > "$here/port" ;;
+    -d) printf off > "$here/port" ;;
+    -g)
+        read -r state < "$here/port" || :
+        case $state in on) state=ON ;; *) state=OFF ;; esac
+        case $1 in
+            ykush3) echo "Port 1 $state" ;;
+            *) printf '\n\nDownstream port 1 is %s\n\n\n' "$state" ;;
+        esac ;;
+esac
 """
 
 
 class Bench:
-    """A folder of programs on the PATH, and the port that they switch."""
+    """A folder of programs on the PATH, which is theirs alone, and the port that they switch."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -70,10 +78,7 @@ class Bench:
 
     def program(self, name: str, body: str) -> None:
         script = self.path / name
-        script.write_text(
-            f"#!{sys.executable} -IS\nimport sys, pathlib\nhere = pathlib.Path({str(self.path)!r})\n"
-            f"words = sys.argv[1:]\nwith (here / 'calls').open('a') as calls: print(*words, file=calls)\n{body}"
-        )
+        script.write_text(f'#!/bin/sh\nhere={shlex.quote(str(self.path))}\necho "$*" >> "$here/calls"\n{body}')
         script.chmod(script.stat().st_mode | stat.S_IXUSR)
 
     @property
@@ -156,7 +161,7 @@ def test_a_missing_tool_is_named_with_where_to_get_it(
 
 
 def test_a_tool_that_hangs_is_given_up(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench.program("uhubctl", "import time; time.sleep(60)")
+    bench.program("uhubctl", "exec /bin/sleep 60")
     monkeypatch.setattr("melt.targets.usbpower._DEADLINE_S", 0.3)
     with pytest.raises(DeviceError, match="uhubctl gave no answer"):
         is_on(HUB)
