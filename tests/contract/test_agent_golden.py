@@ -121,7 +121,9 @@ def any_job(draw: st.DrawFn) -> Job:
     )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=3 * settings.default.max_examples // 5, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(job=any_job())
 def test_the_agent_understands_any_job_as_it_was_meant(job: Job, agent: Agent) -> None:
     done = agent.run("check", agent.folder(job, agent.root / "checked-job").path)
@@ -129,7 +131,9 @@ def test_the_agent_understands_any_job_as_it_was_meant(job: Job, agent: Agent) -
     assert done.stdout == job.render()
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=4 * settings.default.max_examples // 5, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     data=st.binary(max_size=80), start=st.sampled_from([b"", b"melt-job 1\n", b"melt-job 1\nrun x\ngroup 1 1000000\n"])
 )

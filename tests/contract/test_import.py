@@ -261,7 +261,7 @@ ODD = st.sampled_from([None, [], {}, "x", -1, 0, 1e400, float("nan"), True, [Non
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=3 * settings.default.max_examples // 5, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_odd_fields_are_unknown_or_one_sentence(data: st.DataObject) -> None:
     whole = json.loads(data.draw(st.sampled_from([SAMPLES[0], *SAMPLES[2:]])))
@@ -279,7 +279,7 @@ def test_odd_fields_are_unknown_or_one_sentence(data: st.DataObject) -> None:
     check(json.dumps(whole))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=2 * settings.default.max_examples // 5)
 @given(st.sampled_from(SAMPLES), st.integers(0, 5000), st.integers(0, 20), st.text(max_size=4))
 def test_damaged_texts_are_one_sentence(text: str, at: int, cut: int, put: str) -> None:
     check(text[:at] + put + text[at + cut :])

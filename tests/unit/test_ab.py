@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom, mannwhitneyu
 
@@ -95,7 +95,6 @@ VALUES = st.lists(st.floats(0.5, 2.0), min_size=3, max_size=9)
 
 
 @given(VALUES, VALUES, st.sampled_from([RATE, LATENCY]))
-@settings(max_examples=60, deadline=None)
 def test_swapping_the_sides_inverts_all_that_is_said(one, other, metric):
     a, b = Sample(np.array(one)), Sample(np.array(other))
     there, back = judged(a, b, metric), judged(b, a, metric)
@@ -107,7 +106,6 @@ def test_swapping_the_sides_inverts_all_that_is_said(one, other, metric):
 
 
 @given(VALUES.filter(lambda values: len(values) >= 6), st.randoms(use_true_random=False))
-@settings(max_examples=40, deadline=None)
 def test_the_same_data_are_no_change_in_any_order(values, random):
     shuffled = random.sample(values, len(values))
     found = judged(Sample(np.array(values)), Sample(np.array(shuffled)), threshold=0.0)

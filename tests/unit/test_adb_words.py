@@ -20,7 +20,7 @@ from melt.transports._argv import checked
 from melt.transports.registry import resolve
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=3 * settings.default.max_examples // 5)
 @given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), min_size=1, max_size=5))
 @pytest.mark.parametrize("shell", ["mksh", "sh"])
 def test_a_shell_hands_every_word_on_as_it_is(shell: str, words: list[str]) -> None:

@@ -21,7 +21,7 @@ with (DATA_DIR / "tiny-pydoc-f16.gguf").open("rb") as model:
     TINY_BYTES = model.seek(0, 2)
 EXTREMES = (0, 1, 2**31 - 1, 2**31, 2**32 - 1, 2**53, 2**62, 2**63 - 1, 2**63, 2**64 - 1)
 
-quick = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(scope="module")

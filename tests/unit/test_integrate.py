@@ -117,7 +117,7 @@ def test_a_sine_is_integrated_within_the_bound_of_the_trapezoid_rule(
     assert abs(found.energy_j - true_j) <= found.uncertainty_j + EXACT
 
 
-@settings(max_examples=50)
+@settings(max_examples=settings.default.max_examples // 2)
 @given(st.integers(0, 2**32 - 1), st.floats(0.0, 0.3), st.floats(0.5, 10), st.floats(0.01, 15))
 def test_scipy_integrates_to_the_same(
     scipy_integrate: ModuleType, seed: int, lost: float, begin: float, length: float

@@ -94,7 +94,7 @@ def whole_before(data: bytes, damaged: bytes, ends: list[int]) -> int:
     return sum(end <= first for end in ends)
 
 
-@settings(max_examples=150)
+@settings(max_examples=3 * settings.default.max_examples // 2)
 @given(steps, st.data())
 def test_a_damaged_tail_loses_no_whole_record_and_invents_none(script: list[tuple], draw: st.DataObject) -> None:
     data, records, ends = write(script)

@@ -23,7 +23,7 @@ from melt.models.onnx_levels import find_onnx_level
 from melt.records import Artifact, ModelTensor
 
 info = helper.make_tensor_value_info
-quick = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(autouse=True)

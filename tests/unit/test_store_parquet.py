@@ -33,7 +33,7 @@ def _bits(values: np.ndarray) -> list[int]:
     return np.where(np.isnan(values), np.nan, values).view(np.int64).tolist()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=3 * settings.default.max_examples // 2)
 @given(values=st.lists(_NUMBERS, max_size=30), unit=st.sampled_from(_UNITS))
 def test_every_bit_comes_back(tmp_path_factory: pytest.TempPathFactory, values: list[float], unit: str) -> None:
     path = tmp_path_factory.getbasetemp() / "any.parquet"
