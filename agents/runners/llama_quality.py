@@ -23,7 +23,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import threading
 
 # The folder of this file has a llama_cpp.py: it goes to the end of where Python looks for imports.
 _HERE = os.path.dirname(os.path.abspath(__file__))
@@ -31,7 +30,7 @@ sys.path[:] = [folder for folder in sys.path if os.path.abspath(folder or os.cur
 
 from llama_api import import_bindings  # noqa: E402
 from llama_scoring import N_BATCH, Scorer, divergence, nll, remembered  # noqa: E402
-from runner_io import Events, Failure, stay_awake  # noqa: E402
+from runner_io import Events, Failure, end_with_parent, stay_awake  # noqa: E402
 
 
 def main(argv):
@@ -44,7 +43,7 @@ def main(argv):
     if detached:
         stay_awake()
     else:
-        threading.Thread(target=_end_with_parent, daemon=True).start()
+        end_with_parent()
     try:
         with open(argv[1], encoding="utf-8") as file:
             job = json.load(file)
@@ -179,12 +178,6 @@ def _encode(model, where, context, continuation):
             % (where, len(given) + len(wanted), model.n_ctx_train, model.path),
         )
     return given, wanted
-
-
-def _end_with_parent():
-    while os.read(0, 1024):
-        pass
-    os._exit(3)
 
 
 if __name__ == "__main__":

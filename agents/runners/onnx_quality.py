@@ -4,8 +4,8 @@
 
 The job has `models` (paths, the reference first), `inputs` (paths of .npz files; none: made up), `dims`, `n_samples`
 (of made-up ones, or at most of those given; null: all) and `threads`. Prints JSON lines: `size`, then for each model
-and sample a `sample`, for a model that cannot be run a `failed`. Runs on the device's own Python, 3.8 and later, with
-numpy and onnxruntime.
+and sample a `sample`, for a model that cannot be run a `failed`, and `finish`. Ends when its stdin does. Runs on the
+device's own Python, 3.8 and later, with numpy and onnxruntime.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy
 import onnxruntime
 from onnx_inputs import element_type
 from onnx_sample_set import made_up, read_samples
-from runner_io import Failure
+from runner_io import Events, Failure, end_with_parent
 
 _SUM_TOLERANCE = 1e-2
 _FIRST_SEED = 1000
@@ -27,17 +27,20 @@ _FIRST_SEED = 1000
 
 def main():
     """Do what the job says; a failure that is the user's or the model's to mend is a line and status 1."""
+    events = Events()
+    end_with_parent()
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     onnxruntime.set_default_logger_severity(4)
     try:
-        _compare(job)
+        _compare(job, events)
     except Failure as failure:
-        _say(event="error", message=str(failure.args[-1]))
+        events.fail(failure)
         return 1
+    events.say("finish")
     return 0
 
 
-def _compare(job):
+def _compare(job, events):
     paths = job["models"]
     reference = _session(paths[0], job["threads"])
     declared = [(one.name, element_type(one.type), tuple(one.shape)) for one in reference.get_inputs()]
@@ -56,16 +59,16 @@ def _compare(job):
     scores = _class_output(names, wanted)
     if labels is not None:
         _check_labels(labels, scores, wanted)
-    _say(event="size", total=len(samples), class_output=None if scores is None else names[scores])
+    events.say("size", total=len(samples), class_output=None if scores is None else names[scores])
     for index, path in enumerate(paths):
         try:
             session = reference if index == 0 else _session(path, job["threads"])
             for number, sample in enumerate(samples):
                 found = wanted[number] if index == 0 else _outputs(session, names, sample)
                 label = None if labels is None else labels[number]
-                _say(event="sample", model=index, index=number, **_drift(wanted[number], found, scores, label))
+                events.say("sample", model=index, index=number, **_drift(wanted[number], found, scores, label))
         except Failure as failure:
-            _say(event="failed", model=index, message=str(failure.args[-1]))
+            events.say("failed", model=index, message=str(failure.args[-1]))
 
 
 def _session(path, threads):
@@ -155,10 +158,6 @@ def _cosine(one, other):
 def _first_line(error):
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines or [type(error).__name__])[0][:300]
-
-
-def _say(**event):
-    print(json.dumps(event), flush=True)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 from types import SimpleNamespace
 
 _NUMBER = (int, float)
@@ -104,6 +105,17 @@ def stay_awake():
     nowhere = subprocess.DEVNULL
     with contextlib.suppress(OSError):
         subprocess.Popen(("caffeinate", "-i", "-w", str(os.getpid())), stdin=nowhere, stdout=nowhere, stderr=nowhere)
+
+
+def end_with_parent():
+    """End this process when its stdin is closed, so that it never outlives who started it and holds that open."""
+
+    def watch():
+        while os.read(0, 1024):
+            pass
+        os._exit(3)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 class Events:

@@ -6,17 +6,13 @@ import hashlib
 import importlib.metadata
 import json
 import os
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from melt import __version__
-from melt._layout import agents_dir
 from melt.analysis.quality import output_figures
 from melt.codec import dumps
 from melt.errors import EngineError, ModelError
@@ -25,6 +21,7 @@ from melt.models.files import Progress
 from melt.models.onnx_quantize import Calibration, made_up_dims
 from melt.quality.evaluate import Evaluation, Failed
 from melt.quality.places import this_machine
+from melt.quality.worker import run_program
 from melt.records import Artifact
 from melt.records.quality import Quality, QualityMethod
 from melt.store.files import locked, store_error
@@ -143,46 +140,17 @@ def _run(
         "threads": threads or os.cpu_count() or 1,
     }
     what, seen, total = f"comparing the outputs of {group[0].name}", _Seen(), 0
-    for event in _events(job):
+    for event in run_program(_RUNNER, job):
         if event["event"] == "error":
             raise ModelError(f"{group[0].name}: {event['message']}")
         if event["event"] == "size":
             seen.class_output, total = event["class_output"], event["total"] * len(group)
         elif event["event"] == "failed":
             seen.failures[event["model"]] = event["message"]
-        else:
+        elif event["event"] == "sample":
             seen.samples.setdefault(event["model"], []).append(event)
             say(what, sum(map(len, seen.samples.values())), total)
     return seen
-
-
-def _events(job: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    with tempfile.TemporaryDirectory(prefix="melt-outputs-") as folder:
-        path = Path(folder) / "job.json"
-        path.write_text(json.dumps(job), encoding="utf-8")
-        with (Path(folder) / "stderr").open("w+b") as log:
-            child = subprocess.Popen(
-                [sys.executable, str(agents_dir() / "runners" / _RUNNER), str(path)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=log,
-            )
-            told = False
-            with child:
-                try:
-                    assert child.stdout is not None
-                    for line in child.stdout:
-                        event = json.loads(line)
-                        told |= event["event"] == "error"
-                        yield event
-                    status = child.wait()
-                except BaseException:
-                    child.kill()
-                    raise
-            if status and not told:
-                log.seek(0)
-                lines = log.read().decode("utf-8", "replace").strip().splitlines()
-                raise EngineError(f"comparing outputs ended with status {status}: {(lines or ['it said nothing'])[-1]}")
 
 
 def _digest(*words: str) -> str:

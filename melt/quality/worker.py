@@ -1,4 +1,4 @@
-"""Run agents/runners/llama_quality.py in a process of its own, for llama.cpp may abort, and read what it prints."""
+"""Run the programs that evaluate models in processes of their own, for engines may abort; read what they print."""
 
 from __future__ import annotations
 
@@ -32,33 +32,47 @@ def engine_version() -> str:
 
 
 def score(job: Mapping[str, Any], data: bytes) -> Iterator[Event]:
-    """Give the worker's events as they come; ends when all is scored. `data` is the text, or the items as JSON.
+    """Give the events of llama_quality.py as they come; ends when all is scored. `data` is the text, or items as JSON.
 
     Raises UsageError or ModelError where the text, the task or a model file is to blame, else EngineError.
     """
+    for event in run_program(_RUNNER, job, data, hint=f"; {GOES_ON}"):
+        if event["event"] == "error":
+            raise explained(event["code"], event["message"])
+        yield event
+
+
+def run_program(name: str, job: Mapping[str, Any], data: bytes | None = None, *, hint: str = "") -> Iterator[Event]:
+    """Run a program of agents/runners on a job, and give its events as they come; the last is `finish` or `error`.
+
+    `data` lies in a file that the job's `data` names then. Raises EngineError, its sentence with `hint` at the end,
+    when the program died.
+    """
     with tempfile.TemporaryDirectory(prefix="melt-quality-") as folder:
         path, log = Path(folder, "job.json"), Path(folder, "stderr")
-        Path(folder, "data").write_bytes(data)
-        path.write_text(json.dumps({**job, "data": f"{folder}/data"}), encoding="utf-8")
+        if data is not None:
+            Path(folder, "data").write_bytes(data)
+            job = {**job, "data": f"{folder}/data"}
+        path.write_text(json.dumps(job), encoding="utf-8")
         with log.open("wb") as stderr:
             worker = subprocess.Popen(
-                [sys.executable, str(agents_dir() / "runners" / _RUNNER), str(path)],
+                [sys.executable, str(agents_dir() / "runners" / name), str(path)],
                 # Held open: the worker ends when it is closed, also when melt is killed.
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
             )
-        finished = False
+        told = False
         with worker:
             try:
                 for event in _events(worker):
-                    finished = event["event"] == "finish"
+                    told = event["event"] in ("finish", "error")
                     yield event
                 worker.wait()
             finally:
                 worker.kill()
-        if not finished:
-            raise _died(worker.returncode, log)
+        if not told:
+            raise _died(worker.returncode, log, hint)
 
 
 def _events(worker: subprocess.Popen[bytes]) -> Iterator[Event]:
@@ -66,10 +80,7 @@ def _events(worker: subprocess.Popen[bytes]) -> Iterator[Event]:
     for line in worker.stdout:
         if not line.endswith(b"\n"):
             return  # it died while it wrote
-        event = json.loads(line)
-        if event["event"] == "error":
-            raise explained(event["code"], event["message"])
-        yield event
+        yield json.loads(line)
 
 
 def explained(code: str, message: str) -> MeltError:
@@ -81,9 +92,9 @@ def explained(code: str, message: str) -> MeltError:
     return _USERS_FAULT.get(code, EngineError)(message)
 
 
-def _died(status: int, log: Path) -> EngineError:
+def _died(status: int, log: Path, hint: str) -> EngineError:
     lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     if status == -signal.SIGKILL:
-        return EngineError(f"the evaluation was killed, most likely because memory ran out; {GOES_ON}")
+        return EngineError(f"the evaluation was killed, most likely because memory ran out{hint}")
     ended = f"died of {signal.Signals(-status).name}" if status < 0 else f"ended with exit code {status}"
-    return EngineError(f"the evaluation {ended}: {(lines or ['it said nothing'])[-1]}; {GOES_ON}")
+    return EngineError(f"the evaluation {ended}: {(lines or ['it said nothing'])[-1]}{hint}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 from onnx import TensorProto, helper
 from onnx_samples import Graph
 
+from melt._layout import agents_dir
 from melt.cli.main import main
 from melt.errors import ModelError
 from melt.models.library import Library
@@ -168,3 +171,18 @@ def test_flags_of_texts_are_refused(room: Path, tmp_path: Path, capsys: pytest.C
     words = ["quality", str(room / "conv.onnx"), "--store", str(tmp_path / "store")]
     assert main([*words, "--chunks", "3"]) == 2
     assert "--chunks: for models that score text" in capsys.readouterr().err
+
+
+def test_the_worker_does_not_outlive_who_started_it(room: Path, tmp_path: Path) -> None:
+    path, job = str(room / "classes.onnx"), tmp_path / "job.json"
+    job.write_text(
+        json.dumps({"models": [path, path], "inputs": [], "dims": {"batch": 1}, "n_samples": 50_000, "threads": 1})
+    )
+    program = [sys.executable, str(agents_dir() / "runners" / "onnx_quality.py"), str(job)]
+    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as worker:
+        assert worker.stdin is not None
+        worker.stdin.close()
+        try:
+            assert worker.wait(timeout=60) == 3
+        finally:
+            worker.kill()
