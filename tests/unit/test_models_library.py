@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -268,19 +268,25 @@ for model in sys.argv[1:]:
 """
 
 
-def pull(model: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Pull in a process of its own: the hub's client reads its settings once, when it is imported."""
-    words = [sys.executable, "-m", "melt", "models", "pull", model]
-    return subprocess.run(words, env=env, capture_output=True, text=True, timeout=60)
+def pull(models: Iterable[str], env: dict[str, str]) -> tuple[str, list[list[str]]]:
+    """Pull in a process of its own: the hub's client reads its settings once, when it is imported.
+
+    One process for all: it takes a second until that client is there. Returns stdout, and the lines on stderr of each.
+    """
+    words = [sys.executable, "-c", PULL_EACH, *models]
+    done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=60)
+    return done.stdout, [said.splitlines() for said in done.stderr.split("---\n")[:-1]]
 
 
 def test_a_hub_file_is_fetched_once_and_found_offline(hub_env: dict[str, str]) -> None:
-    done = pull("hf://owner/repo/sub/tiny.gguf", hub_env)
-    path = Path(done.stdout.strip())
-    assert path.read_bytes() == TINY.read_bytes(), done.stderr
-    assert done.stderr == "melt: fetching hf://owner/repo/sub/tiny.gguf\n"
-    offline = pull("hf://owner/repo/sub/tiny.gguf", {**hub_env, "HF_HUB_OFFLINE": "1"})
-    assert offline.stdout == done.stdout, offline.stderr
+    there, absent = "hf://owner/repo/sub/tiny.gguf", "hf://owner/repo/tiny.gguf"
+    out, said = pull([there], hub_env)
+    assert said == [[f"melt: fetching {there}", "exit 0"]]
+    assert Path(out.strip()).read_bytes() == TINY.read_bytes()
+    offline, (_, (*_, answer, status)) = pull([there, absent], {**hub_env, "HF_HUB_OFFLINE": "1"})
+    assert offline == out
+    assert "is not in the hub's cache and HF_HUB_OFFLINE is set" in answer
+    assert status == "exit 2"
 
 
 def test_what_the_hub_lacks_is_a_sentence(hub_env: dict[str, str]) -> None:
@@ -290,20 +296,11 @@ def test_what_the_hub_lacks_is_a_sentence(hub_env: dict[str, str]) -> None:
         "hf://nobody/nothing/tiny.gguf": "there is no repository nobody/nothing",
         "hf://owner/re--po/tiny.gguf": "cannot read hf://owner/re--po/tiny.gguf: ",
     }
-    # One process for all: it takes a second until the hub's client is there.
-    done = subprocess.run([sys.executable, "-c", PULL_EACH, *asked], env=hub_env, capture_output=True, text=True)
-    exits = done.stderr.split("---\n")
-    for sentence, said in zip(asked.values(), exits[:-1], strict=True):
-        fetching, answer, status = said.splitlines()
+    _, answers = pull(asked, hub_env)
+    for sentence, (fetching, answer, status) in zip(asked.values(), answers, strict=True):
         assert fetching.startswith("melt: fetching hf://")
         assert answer.startswith(f"melt: {sentence}")
         assert status == "exit 2"
-
-
-def test_a_hub_file_that_is_not_there_offline_is_a_sentence(hub_env: dict[str, str]) -> None:
-    done = pull("hf://owner/repo/tiny.gguf", {**hub_env, "HF_HUB_OFFLINE": "1"})
-    assert "is not in the hub's cache and HF_HUB_OFFLINE is set" in done.stderr
-    assert done.returncode == 2
 
 
 @pytest.mark.slow
