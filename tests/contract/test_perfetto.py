@@ -98,10 +98,12 @@ def ask(exported: Path) -> Iterator[Any]:
         yield lambda sql: [tuple(vars(row).values()) for row in processor.query(sql)]
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_on_the_way(ask: Any) -> None:
     assert ask("SELECT name, value FROM stats WHERE severity != 'info' AND value != 0") == []
 
 
+@pytest.mark.slow
 def test_every_value_and_time(ask: Any, store: Store) -> None:
     found = defaultdict(list)
     rows = "SELECT t.name, t.unit, c.ts, c.value FROM counter c JOIN counter_track t ON c.track_id = t.id ORDER BY c.ts"
@@ -123,6 +125,7 @@ def test_every_value_and_time(ask: Any, store: Store) -> None:
     )
 
 
+@pytest.mark.slow
 def test_phases_and_tokens(ask: Any, store: Store) -> None:
     rows = "SELECT s.name, s.ts, s.dur FROM slice s JOIN track t ON s.track_id = t.id WHERE t.name = '{}'"
     phases = sorted((w.phase, w.t0_ns, w.t1_ns - w.t0_ns) for w in store.bundle("r1").windows)
@@ -138,6 +141,7 @@ def test_phases_and_tokens(ask: Any, store: Store) -> None:
     assert ids == list(zip(t_ns, [9, 8, 7, None, 5], strict=True))
 
 
+@pytest.mark.slow
 def test_nodes_of_a_profile(ask: Any) -> None:
     profile = make_profile()
     found = ask(
@@ -149,6 +153,7 @@ def test_nodes_of_a_profile(ask: Any) -> None:
     assert found == [(one.op, t_ns, ns, 0, one.name) for one, t_ns, ns in rows]
 
 
+@pytest.mark.slow
 def test_where_nothing_was_measured(ask: Any, store: Store) -> None:
     gaps = ask(
         "SELECT t.name, s.ts, s.ts + s.dur FROM slice s JOIN track t ON s.track_id = t.id"
@@ -163,6 +168,7 @@ def test_where_nothing_was_measured(ask: Any, store: Store) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_what_is_known_of_the_run(ask: Any) -> None:
     facts = dict(ask("SELECT key, display_value FROM args JOIN slice USING (arg_set_id) WHERE slice.name = 'run'"))
     assert facts["debug.clock"] == "the device's monotonic clock"
