@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -42,7 +42,11 @@ class Trace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunBundle:
-    """A finished run, whole: what the store publishes in one go. `journal` is the raw file it was decoded from."""
+    """A finished run, whole: what the store publishes in one go. `journal` is the raw file it was decoded from.
+
+    `setup` is given to runs in brief: those with the same one differ in ids, places, times, sessions and in how they
+    went, hence what was asked for and found need be read of one of them. None: not known.
+    """
 
     start: RunStart
     stop: RunStop
@@ -51,6 +55,7 @@ class RunBundle:
     traces: tuple[Trace, ...] = ()
     journal: Path | None = None
     attachments: Mapping[str, str] = field(default_factory=dict)
+    setup: str | None = field(default=None, compare=False)
 
 
 class Figures(Protocol):
@@ -68,6 +73,9 @@ class Figures(Protocol):
 
     def metrics(self, name: str) -> Mapping[str, Metric]:
         """Return what was measured with all that is known of it."""
+
+    def of_runs(self, run_ids: Collection[str]) -> Mapping[str, Sequence[Metric]]:
+        """Return all that these runs measured, by run and in no order; runs that measured nothing are left out."""
 
     def note(self, name: str, run_ids: Iterable[str]) -> str | None:
         """Return the note of the first of these runs that has one; None where none has."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, 
 from functools import cache
 from types import MappingProxyType
 
+from melt.analysis.sessions import by_setup, setup_key
 from melt.errors import UsageError
 from melt.records import Conditions, RunStart, Settings
 from melt.traces import RunBundle
@@ -249,9 +250,13 @@ def asked_of_device(start: RunStart) -> tuple[Settings, Conditions]:
 def grouped(bundles: Iterable[RunBundle], by: str) -> list[list[list[RunBundle]]]:
     """Return the runs by group and within it by column, all in the order in which they are met."""
     groups: dict[tuple[Hashable, ...], dict[Hashable, list[RunBundle]]] = {}
+    known: dict[tuple[str | int, str], list[RunBundle]] = {}
     for bundle in bundles:
-        columns = groups.setdefault(group_key(bundle.start, by), {})
-        columns.setdefault(column_key(bundle, by), []).append(bundle)
+        alike = setup_key(bundle), bundle.start.spec.sweep_id if by == "sweep" else ""
+        if alike not in known:
+            columns = groups.setdefault(group_key(bundle.start, by), {})
+            known[alike] = columns.setdefault(column_key(bundle, by), [])
+        known[alike].append(bundle)
     return [list(columns.values()) for columns in groups.values()]
 
 
@@ -270,6 +275,8 @@ def unlike(columns: Sequence[Sequence[RunBundle]], by: By) -> Iterator[tuple[str
 
     What `by` lets differ from column to column must still agree within each.
     """
+    # Of runs that share a setup the first will do: all this is part of it.
+    columns = [[runs[0] for runs in by_setup(column)] for column in columns]
     everything = [bundle for column in columns for bundle in column]
     for field, _, value, exempt in _MUST_AGREE:
         for members in (everything,) if set(exempt).isdisjoint(_free(by)) else columns:

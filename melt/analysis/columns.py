@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from melt.analysis.energy import covers
 from melt.analysis.names import METRICS, Info
-from melt.analysis.sessions import is_believed
+from melt.analysis.sessions import by_session, is_believed
+from melt.analysis.statistics import median_of
 from melt.records import Artifact, Metric, Outcome
-from melt.traces import Figures, RunBundle
+from melt.traces import Figures, RunBundle, Values
 
 T = TypeVar("T")
 
@@ -80,6 +85,15 @@ class DocumentFigures:
         """Return what was measured with all that is known of it."""
         return {run_id: m for run_id, m in self._of(name).items() if m.value is not None}
 
+    def of_runs(self, run_ids: Collection[str]) -> dict[str, list[Metric]]:
+        """Return all that these runs measured."""
+        found: dict[str, list[Metric]] = {}
+        for own in self._found.values():
+            for run_id in run_ids:
+                if (metric := own.get(run_id)) is not None and metric.value is not None:
+                    found.setdefault(run_id, []).append(metric)
+        return found
+
     def note(self, name: str, run_ids: Iterable[str]) -> str | None:
         """Return the first note."""
         found = self._of(name)
@@ -87,6 +101,18 @@ class DocumentFigures:
 
     def _of(self, name: str) -> dict[str, Metric]:
         return self._found.get(name, {})
+
+
+@dataclass(frozen=True, slots=True)
+class Sessions:
+    """The sessions of some runs: `runs` has the places of each one's runs in the columns, `ids` those of all of them.
+
+    `places` are those of sessions of one run each, where all are such; None else.
+    """
+
+    runs: Sequence[Sequence[int]]
+    ids: Sequence[str]
+    places: NDArray[np.intp] | None
 
 
 class Columns:
@@ -97,17 +123,37 @@ class Columns:
 
     def __init__(self, bundles: Sequence[RunBundle], figures: Figures) -> None:
         self._bundles = bundles
-        self._believed = {bundle.start.spec.run_id for bundle in bundles if is_believed(bundle)}
+        self._ids = [bundle.start.spec.run_id for bundle in bundles]
+        self._places = {run_id: place for place, run_id in enumerate(self._ids)}
+        self._is_believed = np.fromiter(map(is_believed, bundles), np.bool_, len(bundles))
+        self._believed = {run_id for run_id, believed in zip(self._ids, self._is_believed, strict=True) if believed}
         self._figures = figures
-        self._values: dict[str, Mapping[str, float]] = {}
+        self._values: dict[str, Values | None] = {}
         self._uncertainties: dict[str, Mapping[str, float]] = {}
         self._scopes: dict[str, Mapping[str, str]] = {}
 
-    def values(self, metric: str) -> Mapping[str, float]:
-        """Return the runs' own figures, in the metric's unit; runs without one are left out."""
-        if metric not in self._values:
-            self._values[metric] = self._facts(metric) if is_exact(metric) else self._own(self._figures.values(metric))
-        return self._values[metric]
+    def sessions(self, bundles: Sequence[RunBundle]) -> Sessions:
+        """Sort some of the runs by session."""
+        runs = [[self._places[bundle.start.spec.run_id] for bundle in own] for own in by_session(bundles)]
+        places = [place for own in runs for place in own]
+        alone = np.array(places, np.intp) if len(places) == len(runs) else None
+        return Sessions(runs, [self._ids[place] for place in places], alone)
+
+    def is_measured(self, metric: str) -> bool:
+        """Return whether any run has a figure."""
+        return self._column(metric) is not None
+
+    def values(self, metric: str, sessions: Sessions) -> list[float]:
+        """Return one value for each session that has any, in the metric's unit: the median over its runs."""
+        column = self._column(metric)
+        if column is None:
+            return []
+        if sessions.places is not None:
+            own = column[sessions.places]
+            told: list[float] = own[np.isfinite(own)].tolist()
+            return told
+        medians = (median_of(column[place] for place in places) for places in sessions.runs)
+        return [float(value) for value in medians if value is not None]
 
     def uncertainties(self, metric: str) -> Mapping[str, float]:
         """Return what meters may be off by, in the metric's unit; runs that do not know are left out."""
@@ -120,7 +166,7 @@ class Columns:
         if not is_electrical(info(metric).unit):
             return {}
         if metric not in self._scopes:
-            found = self._own(self._figures.metrics(metric)) if self.values(metric) else {}
+            found = self._own(self._figures.metrics(metric)) if self.is_measured(metric) else {}
             self._scopes[metric] = {run_id: covers(one) for run_id, one in found.items()}
         return self._scopes[metric]
 
@@ -128,13 +174,20 @@ class Columns:
         """Return why nobody measured it, in the words of a run that ended well if there is one."""
         if not self._believed and any(b.stop.outcome is Outcome.OK for b in self._bundles):
             return "invalid runs only"
-        ids = (bundle.start.spec.run_id for bundle in self._bundles)
-        ordered = sorted(ids, key=lambda run_id: run_id not in self._believed)
+        ordered = sorted(self._ids, key=lambda run_id: run_id not in self._believed)
         return self._figures.note(metric, ordered) or "not recorded"
 
-    def _facts(self, metric: str) -> dict[str, float]:
-        found = ((b.start.spec.run_id, of_file(metric, b.start.artifact)) for b in self._bundles)
-        return {run_id: value for run_id, value in found if value is not None}
+    def _column(self, metric: str) -> Values | None:
+        """Return the runs' figures in their order, NaN where one has none; None where none has any."""
+        if metric not in self._values:
+            if is_exact(metric):
+                column = np.array([of_file(metric, b.start.artifact) for b in self._bundles], np.float64)
+            else:
+                found = self._figures.values(metric)
+                column = np.array([*map(found.get, self._ids)] if found else [], np.float64)
+                column = np.where(self._is_believed, column, np.nan) if found else column
+            self._values[metric] = column if np.isfinite(column).any() else None
+        return self._values[metric]
 
     def _own(self, column: Mapping[str, T]) -> dict[str, T]:
         return {run_id: one for run_id, one in column.items() if run_id in self._believed}

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
 from typing import TypeVar
 
 from melt.analysis import alike, derived, efficiency, latency
-from melt.analysis.columns import NO_RATIO, RECKONED, Columns, DocumentFigures, info, is_exact
+from melt.analysis.columns import NO_RATIO, RECKONED, Columns, DocumentFigures, Sessions, info, is_exact
 from melt.analysis.heat import ONLY_WHERE_TOLD
 from melt.analysis.judgement import Judgement, judge_difference
 from melt.analysis.names import Info
@@ -55,9 +54,6 @@ DEFAULT = (
     "carbon_response_g",
 )
 T = TypeVar("T")
-
-_Sessions = Sequence[Sequence[str]]
-"""The ids of the runs of each session of a column."""
 
 _WHERE_TOLD = frozenset((*derived.NAMES, *efficiency.NAMES, "items_per_s")) | ONLY_WHERE_TOLD
 """Rows that nobody misses where no run has them: they are of some devices and of some workloads."""
@@ -198,8 +194,8 @@ def _group(
 ) -> Group:
     base = next((i for i, runs in enumerate(columns) if any(map(is_believed, runs))), 0)
     sessions = [by_session(runs) for runs in columns]
-    ids = [[[bundle.start.spec.run_id for bundle in runs] for runs in column] for column in sessions]
-    rows = (Row(name, info(name), _cells(name, ids, base, figures)) for name in metrics if figures.values(name))
+    own = [figures.sessions(runs) for runs in columns]
+    rows = (Row(name, info(name), _cells(name, own, base, figures)) for name in metrics if figures.is_measured(name))
     bundles = [bundle for runs in columns for bundle in runs]
     return Group(
         label=label,
@@ -221,11 +217,11 @@ def _column(bundles: Sequence[RunBundle], sessions: Sequence[Sequence[RunBundle]
     )
 
 
-def _cells(metric: str, columns: Sequence[_Sessions], base: int, figures: Columns) -> tuple[Cell, ...]:
+def _cells(metric: str, columns: Sequence[Sessions], base: int, figures: Columns) -> tuple[Cell, ...]:
     scopes = [_those_of(figures.scopes(metric), column) for column in columns]
     # The median of a board's watts and of its chip's would be those of neither.
     sessions = [
-        _session_values(column, figures.values(metric)) if len(set(scope)) < 2 else []
+        figures.values(metric, column) if len(set(scope)) < 2 else []
         for column, scope in zip(columns, scopes, strict=True)
     ]
     summaries = [summarize(values) for values in sessions]
@@ -248,17 +244,9 @@ def _cells(metric: str, columns: Sequence[_Sessions], base: int, figures: Column
     return tuple(map(cell, range(len(columns))))
 
 
-def _session_values(sessions: _Sessions, values: Mapping[str, float]) -> list[float]:
-    """Return one value for each session that has any: the median over its runs."""
-    if all(len(runs) == 1 for runs in sessions):
-        return [values[run_id] for (run_id,) in sessions if run_id in values]
-    measured = ([values[run_id] for run_id in runs if run_id in values] for runs in sessions)
-    return [own[0] if len(own) == 1 else median(own) for own in measured if own]
-
-
-def _those_of(figures: Mapping[str, T], sessions: _Sessions) -> list[T]:
+def _those_of(figures: Mapping[str, T], sessions: Sessions) -> list[T]:
     """Return what a metric has for the runs of a column."""
-    return [figures[run_id] for runs in sessions for run_id in runs if run_id in figures] if figures else []
+    return [figures[run_id] for run_id in sessions.ids if run_id in figures] if figures else []
 
 
 def _unlike_meters(bundles: Sequence[RunBundle], metrics: Sequence[str], by: str, figures: Columns) -> list[str]:

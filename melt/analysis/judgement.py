@@ -22,7 +22,7 @@ class Judgement(StrEnum):
 
 def judge_difference(base: Sequence[float], other: Sequence[float]) -> Judgement | None:
     """Judge whether `other` differs from `base`; None where a ratio says nothing."""
-    if not base or not other or min(*base, *other) <= 0:
+    if not base or not other or min(base) <= 0 or min(other) <= 0:
         return None
     if min(len(base), len(other)) < MIN_SESSIONS:
         return Judgement.TOO_FEW

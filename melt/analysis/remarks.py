@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from melt.analysis.order_effect import CODE as ORDER_CODE
 from melt.analysis.order_effect import OrderEffect
+from melt.analysis.sessions import by_setup
 from melt.records import Outcome, Thresholds, Verdict
 from melt.traces import RunBundle
 from melt.verdicts import changed
@@ -16,8 +17,8 @@ from melt.verdicts import changed
 def judged_by(bundles: Iterable[RunBundle]) -> tuple[str, ...]:
     """Say by which thresholds the verdicts are where these are not melt's own, and where they are not the same."""
     runs: Counter[Thresholds] = Counter()
-    for thresholds, n in Counter(bundle.start.spec.thresholds for bundle in bundles).items():
-        runs[_in_order(thresholds)] += n
+    for alike in by_setup(bundles):
+        runs[_in_order(alike[0].start.spec.thresholds)] += len(alike)
     if set(runs) == {Thresholds()}:
         return ()
     told = [f"{n} by {changed(one) or 'the defaults'}" for one, n in runs.items()]

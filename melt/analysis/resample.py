@@ -77,9 +77,15 @@ def ratio_interval(a: Sample, b: Sample) -> tuple[float, float]:
 def _ends(draws: Values) -> tuple[float, float]:
     """Return the ends of the interval, as numpy.quantile would: it takes longer over them than drawing does."""
     tail = (1 - CONFIDENCE) / 2
+    ordered = np.sort(draws)
     last = len(draws) - 1
-    low, high = np.interp((tail * last, (1 - tail) * last), np.arange(len(draws)), np.sort(draws))
-    return float(low), float(high)
+    return _at(ordered, tail * last), _at(ordered, (1 - tail) * last)
+
+
+def _at(ordered: Values, place: float) -> float:
+    below = int(place)
+    low, high = float(ordered[below]), float(ordered[min(below + 1, len(ordered) - 1)])
+    return low + (place - below) * (high - low)
 
 
 def _in_order(sample: Sample) -> Sample:
@@ -109,7 +115,8 @@ def _medians(sample: Sample, times: int, seed: int) -> Values:
     """Return the median over sessions of each resample, shape (times,). The values are in order."""
     within = _within(sample)
     if within is None:
-        medians: Values = np.take(sample.values, _middle_draws(sample.n, times, seed)).mean(axis=0)
+        below, *above = np.take(sample.values, _middle_draws(sample.n, times, seed))
+        medians: Values = (below + above[0]) / 2 if above else below
         return medians
     sessions, ways = _session_draws(sample.n, times, seed)
     return _middle(np.take(_session_values(sample.values, within, seed), sessions * _ways(sample.n) + ways))

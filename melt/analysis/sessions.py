@@ -32,6 +32,19 @@ def session_values(bundles: Iterable[RunBundle], value: Callable[[RunBundle], fl
     return [median for median in medians if median is not None]
 
 
+def setup_key(bundle: RunBundle) -> str | int:
+    """Return what runs have in common that share a setup; one of which none is known has it to itself."""
+    return bundle.setup or id(bundle)
+
+
+def by_setup(bundles: Iterable[RunBundle]) -> list[list[RunBundle]]:
+    """Return the runs that share what was asked for and found, as far as that is known, in the order they are met."""
+    found: dict[str | int, list[RunBundle]] = {}
+    for bundle in bundles:
+        found.setdefault(setup_key(bundle), []).append(bundle)
+    return list(found.values())
+
+
 def outcome_of(runs: Sequence[RunBundle]) -> Outcome:
     """Return how a session ended: well where one of its runs did, else as the last of them."""
     return Outcome.OK if any(b.stop.outcome is Outcome.OK for b in runs) else runs[-1].stop.outcome
@@ -47,6 +60,9 @@ def verdict_of(runs: Sequence[RunBundle]) -> Verdict | None:
 
     None where no run ended well.
     """
+    if len(runs) == 1:
+        # As below, told at once: so it is of nearly all of ten thousand.
+        return runs[0].stop.verdict if runs[0].stop.outcome is Outcome.OK else None
     if any(map(is_believed, runs)):
         return worst(bundle.stop.verdict for bundle in runs if is_believed(bundle))
     return Verdict.INVALID if outcome_of(runs) is Outcome.OK else None

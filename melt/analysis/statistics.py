@@ -58,7 +58,10 @@ def mean_reach(values: Sequence[float], confidence: float = 0.95) -> float:
 
 def quantile(values: Sequence[float], q: float) -> float:
     """Return the q-quantile, linear between the two nearest of the sorted values. `values` must not be empty."""
-    ordered = sorted(values)
+    return _quantile(sorted(values), q)
+
+
+def _quantile(ordered: Sequence[float], q: float) -> float:
     place = q * (len(ordered) - 1)
     below = math.floor(place)
     above = min(below + 1, len(ordered) - 1)
@@ -67,13 +70,13 @@ def quantile(values: Sequence[float], q: float) -> float:
 
 def summarize(values: Iterable[float | None]) -> Summary | None:
     """Boil values down to median, spread and median absolute deviation; None when nothing was measured."""
-    kept = measured(values)
+    kept = sorted(measured(values))
     if not kept:
         return None
     middle = median(kept)
-    mad = median(abs(v - middle) for v in kept)
-    ends = (0.25, 0.75) if len(kept) >= MIN_SESSIONS else (0.0, 1.0)
-    return Summary(len(kept), middle, quantile(kept, ends[0]), quantile(kept, ends[1]), mad)
+    mad = median([abs(v - middle) for v in kept])
+    low, high = (0.25, 0.75) if len(kept) >= MIN_SESSIONS else (0.0, 1.0)
+    return Summary(len(kept), middle, _quantile(kept, low), _quantile(kept, high), mad)
 
 
 def variation(values: Sequence[float]) -> float | None:
