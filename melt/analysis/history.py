@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
@@ -93,26 +93,41 @@ class Series:
         return [(index, summary) for index, summary in summaries if summary is not None]
 
 
-def histories(bundles: Iterable[RunBundle], figures: Figures | None = None) -> tuple[Series, ...]:
+def histories(
+    bundles: Iterable[RunBundle], figures: Figures | None = None, wanted: Container[str] | None = None
+) -> tuple[Series, ...]:
     """Sort runs into series and nights, oldest first. `figures` None: those in the runs' documents.
 
+    `wanted` are the ids of the series to return, None: all. A series is called by what sets it apart from all others.
     Left out are reference runs, which tell of the device, and those that a profiler slowed.
     """
-    told = None if figures is None else _by_run(figures)
     nights: dict[str, dict[str, list[RunBundle]]] = {}
+    known: dict[str | None, str] = {}
     for bundle in bundles:
         spec = bundle.start.spec
         if not spec.reference and not spec.profile:
-            nights.setdefault(series_id(bundle.start), {}).setdefault(spec.sweep_id, []).append(_light(bundle, told))
+            key = known.get(bundle.setup)
+            if key is None:
+                key = series_id(bundle.start)
+                if bundle.setup is not None:
+                    known[bundle.setup] = key
+            nights.setdefault(key, {}).setdefault(spec.sweep_id, []).append(_light(bundle, bundle.metrics))
     starts = [max((b.start for runs in one.values() for b in runs), key=_when) for one in nights.values()]
+    chosen = [(*one, nights[one[0]]) for one in zip(nights, _labels(starts), starts, strict=True)]
+    if wanted is not None:
+        chosen = [one for one in chosen if one[0] in wanted]
+    ids = [b.start.spec.run_id for *_, own in chosen for runs in own.values() for b in runs]
+    told = None if figures is None else _by_run(figures, ids)
     return tuple(
         Series(
             series_id=key,
             label=label,
             start=start,
-            nights=tuple(sorted(map(_night, nights[key].values()), key=lambda n: (n.began_utc_ns, n.sweep_id))),
+            nights=tuple(
+                sorted((_night(one, told) for one in own.values()), key=lambda n: (n.began_utc_ns, n.sweep_id))
+            ),
         )
-        for key, label, start in zip(nights, _labels(starts), starts, strict=True)
+        for key, label, start, own in chosen
     )
 
 
@@ -128,26 +143,28 @@ def _key(cell: Cell) -> str:
     return cell.key
 
 
-def _by_run(figures: Figures) -> dict[str, list[Metric]]:
-    found: dict[str, list[Metric]] = {}
-    for name in METRICS:
-        for run_id, metric in figures.metrics(name).items():
-            found.setdefault(run_id, []).append(metric)
-    return found
+def _by_run(figures: Figures, run_ids: Sequence[str]) -> dict[str, list[Metric]]:
+    """Return the figures of runs in the order in which `METRICS` has them."""
+    places = {name: place for place, name in enumerate(METRICS)}
+    return {
+        run_id: sorted((m for m in own if m.name in places), key=lambda m: places[m.name])
+        for run_id, own in figures.of_runs(run_ids).items()
+    }
 
 
-def _light(bundle: RunBundle, told: Mapping[str, Sequence[Metric]] | None) -> RunBundle:
+def _light(bundle: RunBundle, metrics: Iterable[Metric]) -> RunBundle:
     """Leave out what no series needs: a year of nights fits into memory then."""
-    metrics = bundle.metrics if told is None else told.get(bundle.start.spec.run_id, ())
     own = tuple(metric for metric in metrics if metric.repetition is None)
-    return RunBundle(start=bundle.start, stop=bundle.stop, metrics=own)
+    return RunBundle(start=bundle.start, stop=bundle.stop, metrics=own, setup=bundle.setup)
 
 
 def _when(start: RunStart) -> tuple[int, str]:
     return start.started_utc_ns, start.spec.run_id
 
 
-def _night(runs: Sequence[RunBundle]) -> Night:
+def _night(runs: Sequence[RunBundle], told: Mapping[str, Sequence[Metric]] | None) -> Night:
+    if told is not None:
+        runs = [_light(bundle, told.get(bundle.start.spec.run_id, ())) for bundle in runs]
     first = min(runs, key=lambda b: _when(b.start)).start
     believed = [bundle for bundle in runs if is_believed(bundle)]
     outcomes: dict[Outcome, int] = {}

@@ -118,12 +118,11 @@ def _histories(store: Store, bundles: Sequence[RunBundle]) -> list[Series]:
 
     wanted = {series_id(bundle.start) for bundle in bundles}
     devices = {bundle.start.device.device_id for bundle in bundles}
-    found = (
+    return [
         series
         for device in sorted(devices)
-        for series in histories(*store.briefs(Selection(device=device, limit=_HISTORY_RUNS)))
-    )
-    return [series for series in found if series.series_id in wanted]
+        for series in histories(*store.briefs(Selection(device=device, limit=_HISTORY_RUNS)), wanted)
+    ]
 
 
 def _policy(store: Store) -> Policy:
