@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -33,13 +34,17 @@ def golden(name, text):
     assert text == path.read_text(encoding="utf-8"), f"differs from {path}"
 
 
+@cache
+def measured(gap_ms):
+    return run(runner_said(gaps_ms=[gap_ms] * 3), start=make_start())
+
+
 def sweep(sessions, quants=("q8_0", "q4_k_m", "q4_0")):
     """Runs of the sample workload whose tokens take 10 ms in the first column and 1 ms less in each further one."""
     made = []
     for session in range(sessions):
         for i, quant in enumerate(quants):
-            gaps = [10 - i + 0.1 * ((session * 3 + i) % 5)] * 3
-            seen = run(runner_said(gaps_ms=gaps), start=make_start())
+            seen = measured(10 - i + 0.1 * ((session * 3 + i) % 5))
             position = session * len(quants) + i
             bundle = make_bundle(f"r{position}", quant=quant, position=position, block=session)
             start = make_start()
