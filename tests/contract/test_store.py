@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -116,29 +118,35 @@ def test_a_stop_of_another_run(store: Store) -> None:
         store.publish(replace(run, stop=replace(run.stop, run_id="r9")))
 
 
-@pytest.fixture
-def full(store: Store) -> Store:
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two sweeps, two devices, three levels, one run out of memory; one position a minute."""
-    position = 0
-    for sweep_id in ("s1", "s2"):
-        for block in range(2):
-            for quant in ("q8_0", "q4_0", None):
-                bad = sweep_id == "s2" and quant is None
-                store.publish(
-                    make_bundle(
-                        f"r{position:02d}",
-                        sweep_id=sweep_id,
-                        block=block,
-                        position=position,
-                        quant=quant,
-                        device="phone" if sweep_id == "s2" else "local",
-                        outcome=Outcome.OOM if bad else Outcome.OK,
-                        verdict=Verdict.INVALID if bad else Verdict.VALID,
-                        n_prompt=0 if block else 512,
-                    )
+    root = tmp_path_factory.mktemp("measured") / "store"
+    cells = itertools.product(("s1", "s2"), range(2), ("q8_0", "q4_0", None))
+    with Store.open(root) as store:
+        for position, (sweep_id, block, quant) in enumerate(cells):
+            bad = sweep_id == "s2" and quant is None
+            store.publish(
+                make_bundle(
+                    f"r{position:02d}",
+                    sweep_id=sweep_id,
+                    block=block,
+                    position=position,
+                    quant=quant,
+                    device="phone" if sweep_id == "s2" else "local",
+                    outcome=Outcome.OOM if bad else Outcome.OK,
+                    verdict=Verdict.INVALID if bad else Verdict.VALID,
+                    n_prompt=0 if block else 512,
                 )
-                position += 1
-    return store
+            )
+    return root
+
+
+@pytest.fixture
+def full(measured: Path, tmp_path: Path) -> Iterator[Store]:
+    """A copy of its own for each test."""
+    with Store.open(shutil.copytree(measured, tmp_path / "full")) as opened:
+        yield opened
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -156,10 +154,9 @@ def test_every_form_says_the_same(root, capsys):
     assert text.rstrip().endswith("- Verdict: unchanged (4 unchanged).")
 
 
-def test_as_a_process_the_table_ends_with_the_verdict(root):
-    words = ["compare", "last~1", "last", "--allow-differing", "os_build", "--store", str(root)]
-    done = subprocess.run([sys.executable, "-m", "melt.cli.main", *words], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 1, done.stderr
-    flat = " ".join(done.stdout.split())
+def test_the_table_ends_with_the_verdict(root, capsys):
+    assert main(["compare", "last~1", "last", "--allow-differing", "os_build", "--store", str(root)]) == 1
+    said = capsys.readouterr()
+    flat = " ".join(said.out.split())
     assert "Verdict: regressed: pp512+tg128, q8_0: decode −10.1 %; pp512+tg128, q4_0: decode −10.1 %" in flat
-    assert done.stderr == ""
+    assert said.err == ""
