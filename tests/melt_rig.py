@@ -71,7 +71,7 @@ class Melt:
         return process
 
     def runs(self) -> list[dict[str, object]]:
-        out = self("runs", "-o", "json").stdout
+        out = self.here("runs", "-o", "json").stdout
         return list(json.loads(out))
 
     def job_dirs(self) -> list[Path]:
@@ -108,7 +108,7 @@ class RunsOnADevice:
         return err
 
     def shown(self, run: str = "last") -> dict[str, Any]:
-        return dict(json.loads(self.melt("show", run, "-o", "json").stdout))
+        return dict(json.loads(self.melt.here("show", run, "-o", "json").stdout))
 
     def outcomes(self) -> list[str]:
         """In the order in which they were measured."""

@@ -65,7 +65,7 @@ class Lab(RunsOnADevice):
     def check_tidy(self) -> None:
         """Nothing waits to be collected, nothing runs or lies on the phone, and all is set as it was."""
         assert [path.name for path in (self.melt.store / "spool").glob("*")] == []
-        assert self.melt("store", "verify").returncode == 0
+        assert self.melt.here("store", "verify").returncode == 0
         assert not self.is_running()
         assert self.adb.shell(f"ls {JOBS} 2>/dev/null || true") == ""
         assert _knobs(self.phone) == self.found
@@ -162,7 +162,7 @@ def test_the_runner_is_killed_for_lack_of_memory(lab: Lab) -> None:
     process.send_signal(signal.SIGINT)
     lab.end(process, 1)
     assert lab.outcomes() == ["oom", "aborted"]
-    shown = lab.melt("show", str(lab.melt.runs()[-1]["run_id"]), "--evidence").stdout
+    shown = lab.melt.here("show", str(lab.melt.runs()[-1]["run_id"]), "--evidence").stdout
     assert re.search(rf"lowmemorykiller: Kill '.*' \({pid}\)", shown), shown
     lab.check_tidy()
 

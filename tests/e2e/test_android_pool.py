@@ -111,4 +111,4 @@ def test_a_phone_that_is_gone_for_good_leaves_its_cells_to_one_that_stood_by(
         ended = {run["run_id"]: run["outcome"] for run in melt.runs()}
         assert [ended[spec["run_id"]] for spec in _specs(melt)] == ["ok"] * 4
         assert lost not in {spec["device"] for spec in _specs(melt)}
-        assert melt("store", "verify").returncode == 0
+        assert melt.here("store", "verify").returncode == 0

@@ -42,7 +42,7 @@ def phone(melt: Melt) -> Iterator[VirtualPhone]:
 
 
 def told(melt: Melt, *flags: str) -> dict[str, dict[str, Any]]:
-    document = json.loads(melt("show", "last", "-o", "json", *flags).stdout)
+    document = json.loads(melt.here("show", "last", "-o", "json", *flags).stdout)
     return {metric["name"]: metric for metric in document["metrics"] if metric["repetition"] is None}
 
 
@@ -71,14 +71,14 @@ def test_a_phone_tells_what_a_response_takes_and_how_many_a_charge_gives(
     assert found["power_peak_w"]["value"] is None
     assert "too few for a peak" in found["power_peak_w"]["note"]
 
-    text = melt("show", "last").stdout
+    text = melt.here("show", "last").stdout
     for shown in (" mWh ± ", " mAh ± ", "g CO2e ± ", "responses per battery", "380 g/kWh"):
         assert shown in text
     again = told(melt, "--grid", "95")["carbon_response_g"]
     assert again["value"] == pytest.approx(found["carbon_response_g"]["value"] / 4)
-    compared = melt("compare").stdout
+    compared = melt.here("compare").stdout
     assert "responses per battery" in compared
     assert "mAh" in compared
-    assert "needs codecarbon" in melt("show", "--help").stdout
-    battery = json.loads(melt("show", "last", "-o", "json").stdout)["start"]["device"]["battery"]
+    assert "needs codecarbon" in melt.here("show", "--help").stdout
+    battery = json.loads(melt.here("show", "last", "-o", "json").stdout)["start"]["device"]["battery"]
     assert (battery["basis"], battery["charge_coulomb"]) == ("measured", pytest.approx(FULL_COULOMB))

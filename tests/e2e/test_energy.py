@@ -50,7 +50,7 @@ class Lab:
         return planned(self.folder, f"adb:{self.phone.address}", seconds, sampling)
 
     def shown(self) -> dict[str, Any]:
-        return json.loads(self.melt("show", "last", "-o", "json").stdout)
+        return json.loads(self.melt.here("show", "last", "-o", "json").stdout)
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_a_board_has_energy_by_phase_gross_and_net(melt: Melt, tmp_path: Path) -
     with playing_board("orin-nano-jp6", tmp_path / "board") as board:
         melt.env.update(board.environment)
         melt("run", planned(tmp_path, board.selector, 4, "baseline_s: 3"), timeout_s=300)
-        shown = json.loads(melt("show", "last", "-o", "json").stdout)
+        shown = json.loads(melt.here("show", "last", "-o", "json").stdout)
     found = figures(shown)
     idle_w = found["power_idle_w"]["value"]
     assert 0.5 < idle_w < found["power_mean_w"]["value"]
@@ -88,10 +88,10 @@ def test_a_board_has_energy_by_phase_gross_and_net(melt: Melt, tmp_path: Path) -
         assert net["figures"]["u_baseline"] > 0
     tokens = found["energy_decode_j"]["value"] / found["energy_per_token_j"]["value"]
     assert tokens == pytest.approx(round(tokens), rel=1e-6)
-    text = melt("show", "last").stdout
+    text = melt.here("show", "last").stdout
     assert "W ± " in text
     assert "VDD_IN" in text
-    assert "also holds what their meter may be off by" in " ".join(melt("compare").stdout.split())
+    assert "also holds what their meter may be off by" in " ".join(melt.here("compare").stdout.split())
 
 
 def test_a_slow_gauge_tells_of_long_spans_and_says_so(lab: Lab) -> None:

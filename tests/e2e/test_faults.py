@@ -56,7 +56,7 @@ def test_interrupted_then_resumed(melt: Melt, wait_for: Wait) -> None:
 
 
 def _sweep(melt: Melt) -> dict[str, Any]:
-    (found,) = json.loads(melt("sweeps", "last", "-o", "json").stdout)
+    (found,) = json.loads(melt.here("sweeps", "last", "-o", "json").stdout)
     return dict(found)
 
 
@@ -87,7 +87,7 @@ def test_resume_runs_only_what_is_missing(melt: Melt, wait_for: Wait) -> None:
     assert before <= {run["run_id"] for run in after}
     assert len(after) == 18
     assert {run["outcome"] for run in after} == {"ok"}
-    assert melt("store", "verify").returncode == 0
+    assert melt.here("store", "verify").returncode == 0
 
 
 def test_host_killed_while_the_run_goes_on(melt: Melt, wait_for: Wait) -> None:
@@ -112,7 +112,7 @@ def test_something_on_the_device_is_killed(melt: Melt, wait_for: Wait, victim: s
     assert "Traceback" not in stderr
     (run,) = melt.runs()
     assert run["outcome"] == "failed"
-    shown = json.loads(melt("show", "last", "-o", "json").stdout)
+    shown = json.loads(melt.here("show", "last", "-o", "json").stdout)
     assert "9" in shown["stop"]["evidence"]["exit"] or "killed" in shown["stop"]["evidence"]["exit"]
     if subprocess.run(["dmesg"], capture_output=True).returncode == 0:
         assert shown["stop"]["evidence"]["dmesg"]

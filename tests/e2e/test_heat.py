@@ -117,11 +117,11 @@ def test_a_phone_that_throttles_in_mid_run(lab: Lab, tmp_path: Path) -> None:
     assert found["steady_ratio"]["value"] == pytest.approx(_FAST_MS / _SLOW_MS, rel=0.01)
     assert found["temperature_rise_c"]["value"] > 5
     assert found["temperature_start_c"]["value"] < found["temperature_max_c"]["value"]
-    drawn = lab.melt("show", "last", "--plot").stdout
+    drawn = lab.melt.here("show", "last", "--plot").stdout
     for part in ("decode, tok/s", "temperature, °C", "clock, GHz", "thermal status", "throttled from"):
         assert part in drawn
     assert "\x1b" not in drawn
-    assert lab.melt("show", "last", "--plot", "-o", "json", check=2).stdout == ""
+    assert lab.melt.here("show", "last", "--plot", "-o", "json", check=2).stdout == ""
 
 
 def test_a_limit_ends_the_run_and_its_conditions_with_it(lab: Lab) -> None:
@@ -140,7 +140,7 @@ def test_a_limit_ends_the_run_and_its_conditions_with_it(lab: Lab) -> None:
     assert {("battery", 60.0), ("thermal status", 4.0)} <= limits
     assert lab.phone.state()["brightness"] == before
     assert lab.metrics(shown)["decode_tps"]["value"] > 0, "what was measured until then is kept"
-    drawn = lab.melt("show", "last", "--plot").stdout
+    drawn = lab.melt.here("show", "last", "--plot").stdout
     assert "decode, tok/s" in drawn
     assert "tripped: " in drawn
 

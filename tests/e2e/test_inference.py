@@ -91,7 +91,7 @@ def test_models_of_both_kinds_are_measured_by_one_plan(melt: Melt, plan: Path, b
     assert shapes == {"infer20 rows=3": [3, 16], "infer20 from rows.npz": [5, 16]}
     brought = sorted(path.name for path in board.glob("blobs/*/*") if path.suffix in (".gguf", ".npz", ".onnx"))
     assert [Path(name).suffix for name in brought] == [".onnx", ".npz", ".gguf", ".gguf"], "each travels once"
-    assert json.loads(melt("compare", "--by", "model", "-o", "json").stdout)["groups"]
+    assert json.loads(melt.here("compare", "--by", "model", "-o", "json").stdout)["groups"]
 
 
 @pytest.mark.slow

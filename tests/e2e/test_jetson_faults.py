@@ -57,7 +57,7 @@ class Lab(RunsOnADevice):
     def check_tidy(self) -> None:
         """Nothing waits to be collected, nothing runs or lies on the board, and its modes are as they were found."""
         assert [path.name for path in (self.melt.store / "spool").glob("*")] == []
-        assert self.melt("store", "verify").returncode == 0
+        assert self.melt.here("store", "verify").returncode == 0
         assert said(self.board, "ls .melt/jobs 2>/dev/null; pgrep -f [r]unner.json || true") == ""
         state = self.board.state()
         assert (state["mode"], state["jetson_clocks"]) == ("25W", False)

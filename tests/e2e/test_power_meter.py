@@ -25,7 +25,7 @@ def shelf(melt: Melt, tmp_path: Path) -> Path:
 
 
 def _shown(melt: Melt) -> dict[str, Any]:
-    return dict(json.loads(melt("show", "last", "-o", "json").stdout))
+    return dict(json.loads(melt.here("show", "last", "-o", "json").stdout))
 
 
 @pytest.mark.slow

@@ -60,7 +60,7 @@ def test_killed_in_the_middle_it_goes_on_and_finds_the_same(melt: Any, prose: Pa
     assert all(row["known"] for row in json.loads(again.stdout))
     assert "Q2_K on prose.txt: known from before" in again.stderr
     assert "scoring" not in again.stderr
-    assert melt("store", "verify").returncode == 0
+    assert melt.here("store", "verify").returncode == 0
 
 
 def test_questions_and_a_reference_of_ones_own(melt: Any, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def test_sessions_of_a_resumed_sweep_are_counted_on(melt: Melt, wait_for: Wait) 
     process.send_signal(signal.SIGKILL)
     process.communicate()
     melt("resume")
-    documents = json.loads(melt("export", "-f", "json").stdout)
+    documents = json.loads(melt.here("export", "-f", "json").stdout)
     sessions = [one["start"]["session"] for one in documents]
     assert len(sessions) == 6
     by_uid = {session["uid"]: session for session in sessions}
@@ -43,6 +43,6 @@ def test_sessions_of_a_resumed_sweep_are_counted_on(melt: Melt, wait_for: Wait) 
         rows = database.execute("SELECT uid, number, apart FROM sessions ORDER BY number").fetchall()
     database.close()
     assert rows == [(session["uid"], session["number"], session["apart"]) for session in found]
-    told = " ".join(melt("compare").stdout.split())
+    told = " ".join(melt.here("compare").stdout.split())
     assert "followed the one before without boot, cool-down or pause" in told
-    assert melt("store", "verify").returncode == 0
+    assert melt.here("store", "verify").returncode == 0

@@ -20,17 +20,17 @@ def test_levels_are_measured_stored_and_compared(melt: Melt) -> None:
     assert {run["outcome"] for run in runs} == {"ok"}
     assert not melt.job_dirs(), "a published run leaves nothing on the device"
     assert not list((melt.store / "spool").iterdir())
-    assert melt("store", "verify").returncode == 0
+    assert melt.here("store", "verify").returncode == 0
     said = re.search(r"random order; --order-seed ([0-9]+) repeats it", done.stderr)
     assert said is not None
-    shown = json.loads(melt("show", "last", "-o", "json").stdout)
+    shown = json.loads(melt.here("show", "last", "-o", "json").stdout)
     assert (shown["start"]["spec"]["order"], shown["start"]["spec"]["order_seed"]) == ("random", int(said[1]))
 
 
 @pytest.mark.slow
 def test_what_a_run_says_can_be_read_back(melt: Melt) -> None:
     melt("run", *TINY_REQUEST)
-    shown = json.loads(melt("show", "last", "-o", "json").stdout)
+    shown = json.loads(melt.here("show", "last", "-o", "json").stdout)
     metrics = {m["name"]: m["value"] for m in shown["metrics"] if m["repetition"] is None}
     assert metrics["ttft_s"] > 0
     assert metrics["decode_tps"] > 0

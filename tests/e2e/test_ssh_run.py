@@ -63,10 +63,10 @@ def _is_whole(melt: Melt) -> None:
     """The only run is a good one, with a trace of all its seconds."""
     (run,) = melt.runs()
     assert run["outcome"] == "ok"
-    shown = json.loads(melt("show", "last", "-o", "json").stdout)
+    shown = json.loads(melt.here("show", "last", "-o", "json").stdout)
     assert shown["stop"]["verdict"] != "invalid", shown["stop"]["reasons"]
     assert "sampling_gap" not in {reason["code"] for reason in shown["stop"]["reasons"]}
-    assert melt("store", "verify").returncode == 0
+    assert melt.here("store", "verify").returncode == 0
     assert not list(melt.store.glob("spool/*/journal"))
 
 
@@ -77,7 +77,7 @@ def test_two_levels_are_compared_on_a_board(melt: Melt, board: Board) -> None:
     runs = melt.runs()
     assert {run["outcome"] for run in runs} == {"ok"}
     assert len(runs) == 4
-    shown = json.loads(melt("show", "last", "-o", "json").stdout)
+    shown = json.loads(melt.here("show", "last", "-o", "json").stdout)
     assert shown["start"]["spec"]["device"] == "ssh:board"
     assert shown["start"]["device"]["kind"] == "ssh"
     assert shown["start"]["clock_uncertainty_ns"] > 0
@@ -149,7 +149,7 @@ def test_a_board_is_followed_to_its_other_address(melt: Melt, board: Board, wait
         assert process.returncode == 0, stderr
         assert "the device is back" in stderr
         assert [run["outcome"] for run in melt.runs()] == ["ok", "ok"]
-        assert melt("store", "verify").returncode == 0
+        assert melt.here("store", "verify").returncode == 0
 
 
 def test_a_melt_that_is_killed_is_collected_by_the_next(melt: Melt, board: Board, wait_for: Wait) -> None:

@@ -56,10 +56,10 @@ def test_one_plan_over_three_kinds_of_devices(lab: tuple[Melt, VirtualPhone, Vir
     runs = melt.runs()
     assert [run["outcome"] for run in runs] == ["ok"] * 6, done.stderr
     assert len({run["sweep_id"] for run in runs}) == 1
-    assert melt("store", "verify").returncode == 0
+    assert melt.here("store", "verify").returncode == 0
     assert not list((board.home / ".melt" / "jobs").glob("*"))
 
-    groups = json.loads(melt("compare", "--by", "device", "-o", "json").stdout)["groups"]
+    groups = json.loads(melt.here("compare", "--by", "device", "-o", "json").stdout)["groups"]
     assert len(groups) == 2, "a group for each quantization level"
     for group in groups:
         devices = [column["label"] for column in group["columns"]]
@@ -74,9 +74,9 @@ def test_one_plan_over_three_kinds_of_devices(lab: tuple[Melt, VirtualPhone, Vir
         differences = {rows["power_mean_w"][label]["difference"] for label in (orin, PHONE)}
         assert differences == {None}, "what goes into a board is not what some rails of a phone add up to"
 
-    text = melt("compare", "--by", "device").stdout
+    text = melt.here("compare", "--by", "device").stdout
     assert "JetPack 6.2 (L4T 36.4.3)" in text
     assert "Power was measured over different scopes" in text
-    shown = melt("show", next(str(run["run_id"]) for run in runs if str(run["device"]).startswith(BOARD))).stdout
+    shown = melt.here("show", next(str(run["run_id"]) for run in runs if str(run["device"]).startswith(BOARD))).stdout
     assert "VDD_IN" in shown
     assert "compute module" in shown

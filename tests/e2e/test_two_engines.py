@@ -54,9 +54,9 @@ def test_one_plan_over_two_engines_and_two_machines(lab: Melt, tmp_path: Path) -
     for board in (True, False):
         there = [run for run in runs if str(run["device"]).startswith("NVIDIA Jetson") is board]
         assert {(run["model"], run["quant"]) for run in there} == CELLS
-    assert lab("store", "verify").returncode == 0
+    assert lab.here("store", "verify").returncode == 0
 
-    groups = json.loads(lab("compare", "--by", "device", "-o", "json").stdout)["groups"]
+    groups = json.loads(lab.here("compare", "--by", "device", "-o", "json").stdout)["groups"]
     assert len(groups) == len(CELLS), "a group for each level: no model beside another's"
     for group in groups:
         rate = "inferences_per_s" if "infer10" in str(group) else "decode_tps"

@@ -51,12 +51,12 @@ def test_a_cell_has_no_more_sessions_than_the_precision_takes(melt: Melt) -> Non
     n_runs = len(melt.runs())
     if n_runs < MOST:
         assert f"melt: ±40 % was reached in {n_runs} sessions for tiny-pydoc q8_0 tg32" in done.stderr
-    (sweep,) = json.loads(melt("sweeps", "last", "-o", "json").stdout)
+    (sweep,) = json.loads(melt.here("sweeps", "last", "-o", "json").stdout)
     assert (sweep["state"], sweep["planned"], sweep["lacking"]) == ("complete", n_runs, 0)
     again = melt("resume")
     assert len(melt.runs()) == n_runs
     assert "nothing is left to run" in again.stderr
-    shown = json.loads(melt("show", "last", "-o", "json").stdout)
+    shown = json.loads(melt.here("show", "last", "-o", "json").stdout)
     assert shown["start"]["spec"]["repeat"] | {"warmup": 0, "repetitions": 0} == {
         "warmup": 0,
         "repetitions": 0,

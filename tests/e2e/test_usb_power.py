@@ -79,7 +79,7 @@ def shelf(melt: Melt, tmp_path: Path) -> Iterator[Shelf]:
 
 def test_the_phone_is_measured_on_its_battery_and_charged_again(shelf: Shelf) -> None:
     shelf.melt("run", *shelf.device, *CELL, "--workload", "pp32+tg16 for 5s", timeout_s=240)
-    run = json.loads(shelf.melt("show", "last", "-o", "json").stdout)
+    run = json.loads(shelf.melt.here("show", "last", "-o", "json").stdout)
     assert run["stop"]["outcome"] == "ok"
     assert "charging" not in [reason["code"] for reason in run["stop"]["reasons"]]
     assert shelf.port.read_text() == "on"
