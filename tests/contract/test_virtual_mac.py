@@ -66,7 +66,7 @@ class Lab:
 
     def shown(self) -> dict[str, Any]:
         """Return the last run."""
-        found: dict[str, Any] = json.loads(self.melt.here("show", "last", "-o", "json").stdout)
+        found: dict[str, Any] = json.loads(self.melt("show", "last", "-o", "json").stdout)
         return found
 
     def figures(self) -> dict[str, Any]:
