@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -185,14 +186,19 @@ def _night(runs: Sequence[RunBundle], told: Mapping[str, Sequence[Metric]] | Non
 
 def _values(believed: Sequence[RunBundle]) -> dict[str, tuple[float, ...]]:
     sessions = by_session(believed)
-    figures = [[{m.name: m.value for m in bundle.metrics} for bundle in runs] for runs in sessions]
-    names = dict.fromkeys(name for runs in figures for run in runs for name in run)
-    found = {}
-    for name in names:
-        medians = (median_of(run.get(name) for run in runs) for runs in figures)
-        if values := tuple(value for value in medians if value is not None):
-            found[name] = values
-    return found
+    medians = [_medians([{m.name: m.value for m in bundle.metrics} for bundle in runs]) for runs in sessions]
+    names = dict.fromkeys(name for own in medians for name in own)
+    found = {name: tuple(value for own in medians if (value := own.get(name)) is not None) for name in names}
+    return {name: values for name, values in found.items() if values}
+
+
+def _medians(runs: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
+    """Return what a session has of each metric: the median over its runs, which mostly is one."""
+    if len(runs) == 1:
+        return {name: value if value is not None and math.isfinite(value) else None for name, value in runs[0].items()}
+    return {
+        name: median_of(run.get(name) for run in runs) for name in dict.fromkeys(name for run in runs for name in run)
+    }
 
 
 def _scopes(believed: Sequence[RunBundle]) -> dict[str, str]:

@@ -65,6 +65,14 @@ class Spread:
     freedom: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Learnt:
+    """What the next night is held against: logarithms of the present level's nights, clipped, and how nights differ."""
+
+    present: np.ndarray
+    spread: Spread | None
+
+
 @dataclass(slots=True)
 class _Sum:
     total: float = 0.0
@@ -93,7 +101,7 @@ class Watch:
     _worse: _Sum = field(default_factory=_Sum)
     _improved: _Sum = field(default_factory=_Sum)
     _open: Shift | None = None
-    _learnt: tuple[Spread | None] | None = None
+    _learnt: _Learnt | None = None
 
     @property
     def open(self) -> Shift | None:
@@ -103,25 +111,35 @@ class Watch:
     def good(self) -> list[int]:
         """Return the nights of the present level that nothing speaks against, oldest first."""
         unsure = [one.since for one in (self._worse, self._improved) if one.since is not None]
-        return [night for night in self.levels[-1] if not unsure or night < min(unsure)]
+        if not unsure:
+            return list(self.levels[-1])
+        first = min(unsure)
+        return [night for night in self.levels[-1] if night < first]
 
     def spread(self) -> Spread | None:
         """Return how much nights differ within levels; None under LEAST_NIGHTS."""
-        if self._learnt is None:
-            self._learnt = (self._spread(),)
-        return self._learnt[0]
+        return self._learn().spread
 
-    def _spread(self) -> Spread | None:
+    def _learn(self) -> _Learnt:
+        if self._learnt is None:
+            good = self.good()
+            present = _clipped([self._logs[night] for night in good[-_NEWEST:]])
+            self._learnt = _Learnt(present, self._spread(good, present))
+        return self._learnt
+
+    def _spread(self, good: list[int], present: np.ndarray) -> Spread | None:
         room = _NEWEST
         levels: list[list[int]] = []
-        for level in (self.good(), *reversed(self.levels[:-1])):
+        for level in (good, *reversed(self.levels[:-1])):
             kept = level[-room:] if room else []
             levels += [kept] if len(kept) > 1 else []
             room -= len(kept)
         used = sum(map(len, levels))
         if used < LEAST_NIGHTS:
             return None
-        off = np.concatenate([_off([self._logs[night] for night in level]) for level in levels])
+        values = [present] if len(present) > 1 else []
+        values += [_clipped([self._logs[night] for night in level]) for level in levels[len(values) :]]
+        off = np.concatenate([level - float(level.mean()) for level in values])
         freedom = used - len(levels)
         return Spread(max(_FINEST, math.sqrt(float(off @ off) / freedom)), used, freedom)
 
@@ -198,34 +216,31 @@ class Watch:
 
     def _sigmas_off(self, night: int) -> float | None:
         """Return how far a night is off its level, as a normal deviate: what Student's t makes of the nights so far."""
-        spread, good = self.spread(), self.good()[-_NEWEST:]
-        if spread is None or len(good) < _LEAST_OF_LEVEL:
+        known = self._learn()
+        spread, level = known.spread, known.present
+        if spread is None or len(level) < _LEAST_OF_LEVEL:
             return None
         from scipy.special import ndtri, stdtr
 
-        level = [self._logs[one] for one in good]
         error = spread.sigma * math.sqrt(1 + 1 / len(level))
-        t = (self._logs[night] - float(np.mean(_clipped(level)))) / error
+        t = (self._logs[night] - float(level.mean())) / error
         return math.copysign(float(-ndtri(max(1e-12, float(stdtr(spread.freedom, -abs(t)))))), t)
 
 
 def _clipped(logs: Sequence[float]) -> np.ndarray:
     """Bring values that are far out to where normal ones end: one bad night must not hide the next."""
     values = np.array(logs)
+    if len(logs) < _LEAST_CLIPPED:
+        return values
     middle = _middle_of(values)
     reach = _FAR_SIGMAS * _SIGMA_PER_MAD * _middle_of(np.abs(values - middle))
-    if reach <= 0 or len(logs) < _LEAST_CLIPPED:
+    if reach <= 0:
         return values
-    clipped: np.ndarray = np.clip(values, middle - reach, middle + reach)
+    clipped: np.ndarray = np.minimum(np.maximum(values, middle - reach), middle + reach)
     return clipped
 
 
 def _middle_of(values: np.ndarray) -> float:
     """Return the median. numpy.median takes several times as long over so few."""
-    ordered = np.sort(values)
+    ordered = sorted(values.tolist())
     return float(ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
-
-
-def _off(logs: Sequence[float]) -> np.ndarray:
-    values = _clipped(logs)
-    return values - float(values.mean())

@@ -89,7 +89,9 @@ class Replay:
         return judged
 
     def _watch(self, metric: str) -> Watch:
-        return self.watches.setdefault(metric, Watch(METRICS[metric].better, self.policy.least(metric)))
+        if metric not in self.watches:
+            self.watches[metric] = Watch(METRICS[metric].better, self.policy.least(metric))
+        return self.watches[metric]
 
     def _accept(self, index: int, night: Night, metrics: Sequence[str], changed: Unlike | None) -> None:
         """Begin new levels where somebody accepted one, or the condition that became another."""
@@ -112,7 +114,7 @@ class Replay:
     def _hold_against_others(
         self, index: int, night: Night, metrics: Sequence[str], judged: Judged, *, thorough: bool
     ) -> None:
-        samples: dict[str, tuple[Sample, Sample]] = {}
+        sides: dict[str, tuple[Sequence[float], Sequence[float]]] = {}
         worth = thorough
         for name in metrics:
             against = self._against(name, index)
@@ -124,7 +126,7 @@ class Replay:
             judged.against[name] = against
             judged.thresholds[name] = self.policy.threshold(name, watch.spread(), before, len(own))
             pooled = [value for values in before for value in values]
-            samples[name] = Sample(np.array(pooled)), Sample(np.array(own))
+            sides[name] = pooled, own
             size = METRICS[name].better * math.log(median(own) / median(pooled))
             enough = min(len(own), len(pooled)) >= MIN_SESSIONS
             # A night that is not off by the threshold is no worse whatever the test says, and tests take their time.
@@ -132,6 +134,7 @@ class Replay:
         if worth:
             thresholds = {name: one.value for name, one in judged.thresholds.items()}
             unlike = {name: one.what for name, one in judged.unlike.items()}
+            samples = {name: (Sample(np.array(a)), Sample(np.array(b))) for name, (a, b) in sides.items()}
             judged.differences = judge_ab(samples, thresholds, unlike)
 
     def _against(self, metric: str, index: int) -> tuple[int, ...]:

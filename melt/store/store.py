@@ -305,6 +305,6 @@ def _parts(connection: Any, table: Table, ids: Sequence[str]) -> dict[str, list[
     """Return the rows of a table by run, in their order."""
     found: dict[str, list[Row[Any]]] = defaultdict(list)
     query = select(table).where(table.c.run_id.in_(ids)).order_by(table.c.run_id, table.c.position)
-    for row in connection.execute(query):
+    for row in connection.execute(query).all():
         found[row.run_id].append(row)
     return found
