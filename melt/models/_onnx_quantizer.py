@@ -2,10 +2,10 @@
 
     python -P _onnx_quantizer.py JOB.json
 
-The job has `origin`, `target`, `report` (paths), `level`, `runners` (the folder of onnx_sample_set.py), `inputs` (paths
-of .npz files, none: made up), `dims` and `n_samples`. Imports nothing of melt. Ends when stdin does, so that it never
-outlives who started it. The last thing is to load what was made, and to run it where inputs are known: a file that
-onnxruntime cannot run is no level.
+The job has `origin`, `target`, `report` (paths), `level`, `runners` (the folder of runner_io.py and
+onnx_sample_set.py), `inputs` (paths of .npz files, none: made up), `dims` and `n_samples`. Imports nothing of melt. Ends
+when stdin does, so that it never outlives who started it. The last thing is to load what was made, and to run it where
+inputs are known: a file that onnxruntime cannot run is no level.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import logging
 import os
 import sys
 import tempfile
-import threading
 import warnings
 from importlib import import_module
 from pathlib import Path
@@ -34,18 +33,18 @@ _STEPS = 4
 
 def main() -> int:
     """Make the level that the job names; what must be told of it goes into the report."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     sys.path.insert(0, job["runners"])
+    runner_io: Any = import_module("runner_io")
+    runner_io.end_with_parent()
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
-    failure: Any = import_module("runner_io").Failure
     try:
         with tempfile.TemporaryDirectory(dir=Path(job["target"]).parent) as folder:
             # onnxruntime leaves files of its own where it stands.
             os.chdir(folder)
             report = _make(job, Path(folder))
-    except failure as unsuitable:
+    except runner_io.Failure as unsuitable:
         raise SystemExit(f"unsuitable: {unsuitable.args[-1]}") from None
     except Exception as error:
         raise SystemExit(f"failed to quantize: {_first_line(error)}") from error
@@ -207,12 +206,6 @@ def _first_line(error: Exception) -> str:
 
 def _step(done: int) -> None:
     os.write(2, f"[{done}/{_STEPS}]\n".encode())
-
-
-def _end_with_parent() -> None:
-    while os.read(0, 1024):
-        pass
-    os._exit(3)
 
 
 if __name__ == "__main__":
