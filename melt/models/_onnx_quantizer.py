@@ -3,9 +3,9 @@
     python -P _onnx_quantizer.py JOB.json
 
 The job has `origin`, `target`, `report` (paths), `level`, `runners` (the folder of runner_io.py and
-onnx_sample_set.py), `inputs` (paths of .npz files, none: made up), `dims` and `n_samples`. Imports nothing of melt. Ends
-when stdin does, so that it never outlives who started it. The last thing is to load what was made, and to run it where
-inputs are known: a file that onnxruntime cannot run is no level.
+onnx_sample_set.py), `inputs` (paths of .npz files, none: made up), `dims` and `n_samples`. Imports nothing of melt.
+Ends when stdin does, so that it never outlives who started it. The last thing is to load what was made, and to run it
+where inputs are known: a file that onnxruntime cannot run is no level.
 """
 
 from __future__ import annotations
