@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,7 +126,16 @@ class Bench:
         job = Job(run_id="runner", runner=words, groups=self._groups(), env=dict(command.env))
         (folder / "job").write_bytes(job.render())
         self._agent.start(str(folder))
-        yield Running(folder, self._engine)
+        running = Running(folder, self._engine)
+        try:
+            yield running
+        except BaseException:
+            # It goes on without this program, and a benchmark may have stopped it: what is stopped does not end.
+            for pid in running.pids("worker", "runner"):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+            self.stop(running)
+            raise
 
     def stop(self, run: Running) -> None:
         """End a runner in order, and wait for that."""

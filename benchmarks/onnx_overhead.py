@@ -181,6 +181,12 @@ def _wait(until: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+def _end_in_order(number: int, _frame: object) -> None:
+    """Let each side be ended, which would stay behind; a second signal does not disturb that."""
+    signal.signal(number, signal.SIG_IGN)
+    sys.exit(f"onnx_overhead: ended by {signal.Signals(number).name}")
+
+
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
@@ -190,6 +196,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="show that it runs: too few rounds to believe")
     parser.add_argument("--output", type=Path, metavar="FILE.md", help="write the table as markdown too")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, _end_in_order)
     rows: list[Row] = []
     for name in MODELS:
         with tempfile.TemporaryDirectory(prefix="melt-onnx-overhead-") as folder:

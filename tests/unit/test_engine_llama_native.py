@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shlex
 import subprocess
 import sys
@@ -132,10 +133,11 @@ def test_the_runner_knows_how_to_look_for_each_feature(build):
     assert {feature for feature in needed if f'"{feature}"' not in check} == set()
 
 
-def _configured(*words: str) -> dict[str, str]:
+def _configured(*words: str, **variables: str) -> dict[str, str]:
     """Return the definitions of cmake's command line, as `--dry-run` prints it."""
     done = subprocess.run(
         [sys.executable, _BUILD, "--cache", "/nowhere", "--dry-run", *words],
+        env={**os.environ, **variables},
         capture_output=True,
         text=True,
         check=False,
@@ -173,6 +175,15 @@ def test_zig_compiles_all_but_ggml_cpu_for_the_plainest_cpu():
     assert defines["MELT_VARIANTS"] == "v8.0;v8.2;i8mm"
     assert defines["CMAKE_C_FLAGS"] == defines["CMAKE_CXX_FLAGS"] == "-mcpu=generic -fno-sanitize=all -g0"
     assert len({flags for name, flags in defines.items() if name.startswith("MELT_CPU_FLAGS_")}) == 3
+
+
+def test_python_environments_share_a_tree(tmp_path):
+    """cmake forgets what it was told when the compiler of a tree it configured is another file."""
+    for name in ("cmake", "ninja"):
+        pytest.importorskip(name)
+    installed = Path(pytest.importorskip("ziglang").__file__).parent
+    (tmp_path / "ziglang").symlink_to(installed)
+    assert _configured(PYTHONPATH=str(tmp_path)) == _configured()
 
 
 @pytest.mark.parametrize(

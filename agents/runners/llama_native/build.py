@@ -76,7 +76,10 @@ class Zig:
 
     # zig traps on undefined behaviour unless told not to, and writes 50 MB of debug information.
     FLAGS = "-fno-sanitize=all -g0"
-    key = f"zig {ZIG_VERSION} {FLAGS}"
+    # cmake's ar and ranlib may have no arguments, and a compiler that has moved makes cmake forget all it was told: the
+    # tree's own scripts call whichever zig the Python environment at hand has.
+    TOOLS = ("cc", "c++", "ar", "ranlib")
+    key = f"zig {ZIG_VERSION} {FLAGS} by {TOOLS}"
 
     def __init__(self, target):
         self.arch = target.split("-")[1]
@@ -86,23 +89,24 @@ class Zig:
         return f"-mcpu={VARIANTS[self.arch][variant]['zig']}"
 
     def prepare(self, tree):
-        """Write the scripts that cmake calls as ar and ranlib: unlike a compiler, these may have no arguments."""
-        for name in ("ar", "ranlib"):
+        """Write the scripts that cmake calls. Raises BuildError where zig is not installed."""
+        zig = self._zig()
+        for name in self.TOOLS:
             script = tree / f"zig-{name}"
-            script.write_text(f'#!/bin/sh\nexec {shlex.quote(self._zig())} {name} "$@"\n')
+            script.write_text(f'#!/bin/sh\nexec {shlex.quote(zig)} {name} "$@"\n')
             script.chmod(0o755)
 
     def options(self, tree):
         """Return cmake's options for this compiler. Raises BuildError where it is not installed."""
+        self._zig()
         processor, cpu = BASELINE[self.arch]
-        zig = self._zig()
         flags = f"-mcpu={cpu} {self.FLAGS}"
         return {
             "CMAKE_SYSTEM_NAME": "Linux",
             "CMAKE_SYSTEM_PROCESSOR": processor,
-            "CMAKE_ASM_COMPILER": f"{zig};cc",
-            "CMAKE_C_COMPILER": f"{zig};cc",
-            "CMAKE_CXX_COMPILER": f"{zig};c++",
+            "CMAKE_ASM_COMPILER": str(tree / "zig-cc"),
+            "CMAKE_C_COMPILER": str(tree / "zig-cc"),
+            "CMAKE_CXX_COMPILER": str(tree / "zig-c++"),
             "CMAKE_C_COMPILER_TARGET": f"{processor}-linux-musl",
             "CMAKE_CXX_COMPILER_TARGET": f"{processor}-linux-musl",
             "CMAKE_AR": str(tree / "zig-ar"),
@@ -134,7 +138,8 @@ class Ndk:
         if not self._toolchain.is_file():
             raise UsageError(f"{folder} is no Android NDK: it has no build/cmake/android.toolchain.cmake")
         properties = folder / "source.properties"
-        self.key = f"ndk {properties.read_text() if properties.is_file() else folder} {sorted(backends)}"
+        # A tree keeps to its compilers' paths: the same NDK elsewhere has another.
+        self.key = f"ndk {folder} {properties.read_text() if properties.is_file() else ''} {sorted(backends)}"
 
     def flags(self, variant):
         """Return the flags for ggml's CPU code."""
