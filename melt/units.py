@@ -66,6 +66,11 @@ def human(value: float | None, unit: str, digits: int = 3) -> str:
     return _significant(value, digits) if unit in ("1", "responses") else f"{_significant(value, digits)} {unit}"
 
 
+def counted(n: int, word: str) -> str:
+    """Write a number and its word: `1 thread`, `2 threads`, `2 series`."""
+    return f"{n} {word}" if n == 1 or word.endswith("s") else f"{n} {word}s"
+
+
 def _prefix(value: float) -> tuple[float, str]:
     chosen = (1.0, "")
     for scale, prefix in _PREFIXES:

@@ -13,6 +13,7 @@ from melt.analysis.sessions import by_setup, setup_key
 from melt.errors import UsageError
 from melt.records import Conditions, RunStart, Settings
 from melt.traces import RunBundle
+from melt.units import counted
 
 _NOT_PERFORMANCE = ("timeout_s", "trip_c", "trip_defaults")
 """Settings that end a run early but do not change how fast it is."""
@@ -131,7 +132,7 @@ def _revision(bundle: RunBundle) -> str | None:
 
 
 def _threads(n: int | None) -> str:
-    return "as many threads as there are fast CPUs" if n is None else f"{n} thread{'' if n == 1 else 's'}"
+    return "as many threads as there are fast CPUs" if n is None else counted(n, "thread")
 
 
 def check_by(by: str) -> None:

@@ -12,6 +12,7 @@ from melt.analysis.series import Series, find
 from melt.analysis.statistics import variation
 from melt.analysis.trend import trend
 from melt.records import Reason
+from melt.units import counted
 
 DRIFT_P = 0.072
 """How often chance may give such an order, over all rates of a run together. Every third of those changes is too small
@@ -121,7 +122,7 @@ def too_few_repetitions(seen: Evidence) -> Reason | None:
     requests = sum(len(r.generations) + sum(len(one.t1_ns) for one in r.inferences) for r in seen.repetitions)
     if n >= least or (seen.start.spec.workload.duration_s is not None and requests >= least):
         return None
-    message = f"{n} measured repetition{'' if n == 1 else 's'}: under {least}, a disturbed one goes unnoticed"
+    message = f"{counted(n, 'measured repetition')}: under {least}, a disturbed one goes unnoticed"
     return Reason(code="too_few_repetitions", message=message, figures={"repetitions": n})
 
 

@@ -14,6 +14,7 @@ from melt.analysis.policy import Policy, Threshold
 from melt.analysis.replay import Judged, Replay
 from melt.plan.flags import NO_FILE
 from melt.records import Outcome
+from melt.units import counted
 
 _NEAR = 5
 """Nights between two finds that are taken for one: looking back places a change more exactly than the alert did."""
@@ -239,8 +240,7 @@ def _since(change: ChangePoint, night: int) -> str:
     if ago == 0:
         return by[change.found]
     size = f"{abs(change.ratio - 1):.1%} {'more' if change.ratio > 1 else 'less'}"
-    nights = "1 night" if ago == 1 else f"{ago} nights"
-    return f"{size} since {change.sweep_id}, {nights} ago"
+    return f"{size} since {change.sweep_id}, {counted(ago, 'night')} ago"
 
 
 def _changes(replay: Replay, last: int) -> tuple[ChangePoint, ...]:

@@ -26,7 +26,7 @@ def left_out_by(selection: Selection, store: Store) -> str:
 
 def without_profiles(selection: Selection, store: Store) -> Selection:
     """Leave runs under the profiler out of a selection, and say how many those are."""
-    from melt.report.words import counted
+    from melt.units import counted
 
     n = store.count(replace(selection, profiled=True, limit=None))
     if n:

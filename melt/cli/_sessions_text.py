@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from melt.units import counted
+
 if TYPE_CHECKING:
     from melt.analysis.precision import Known
     from melt.fleet.settled import Settled
@@ -47,7 +49,7 @@ def _listed(cells: Sequence[str], n_named: int) -> str:
 
 def _how_far(known: Known) -> str:
     """Say what there is instead of the precision that was asked for."""
-    after = f"after {known.ended} session{'' if known.ended == 1 else 's'}"
+    after = f"after {counted(known.ended, 'session')}"
     if not known.measured:
         return f"no rate {after}" if known.ended else "not run"
     if known.half_width is None:

@@ -12,6 +12,7 @@ from melt.cli._judgeargs import add_judge_arguments, allowed_of, thresholds_of
 from melt.cli._left_out import left_out_by, say_left_out, say_without_figures, without_profiles
 from melt.cli._storeargs import add_selection_arguments, add_store_argument, open_store, selection_from_args
 from melt.errors import UsageError
+from melt.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,8 +85,7 @@ def _side_by_side(args: argparse.Namespace) -> int:
         if not bundles:
             raise UsageError("no run matches: `melt runs` lists what there is")
         if selection.sweep is not None:
-            runs = "one run" if len(bundles) == 1 else f"{len(bundles)} runs"
-            print(f"comparing the {runs} of sweep {selection.sweep}", file=sys.stderr)
+            print(f"comparing {counted(len(bundles), 'run')} of sweep {selection.sweep}", file=sys.stderr)
         comparison = compare(bundles, by=args.by or "quant", figures=figures)
     say_left_out(doubtful)
     say_without_figures(bundles)
@@ -137,7 +137,5 @@ def _labels(chosen: Sequence[Selector]) -> tuple[str, str]:
 def _check_apart(a: Sequence[RunBundle], b: Sequence[RunBundle]) -> None:
     both = {one.start.spec.run_id for one in a} & {one.start.spec.run_id for one in b}
     if both:
-        runs = "run" if len(both) == 1 else "runs"
-        raise UsageError(
-            f"A and B share {len(both)} {runs}, {min(both)} for one: what is compared with itself tells nothing"
-        )
+        shared = f"{counted(len(both), 'run')}, {min(both)} for one"
+        raise UsageError(f"A and B share {shared}: what is compared with itself tells nothing")

@@ -79,9 +79,8 @@ def run(args: argparse.Namespace) -> int:
     from melt.report.page.runs import when
     from melt.report.page.summary import summarize_runs
     from melt.report.page.timelines import MOST_POINTS, timelines
-    from melt.report.words import counted
     from melt.store.files import whole_file
-    from melt.units import human
+    from melt.units import counted, human
 
     with open_store(args) as store:
         if all(getattr(args, name) is None for name in _FILTERS) and store.count():

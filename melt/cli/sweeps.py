@@ -113,7 +113,7 @@ def _write_one(one: Overview, lacks: Sequence[Lack], fmt: str) -> None:
 
 def _moves(one: Overview) -> list[str]:
     """Say what became of devices that failed; of one for which nobody stood in only as long as its runs are lacking."""
-    from melt.report.words import counted
+    from melt.units import counted
 
     lacking_on = {share.device for share in one.shares if share.lacking}
     sentences = []
@@ -127,7 +127,7 @@ def _moves(one: Overview) -> list[str]:
 
 
 def _say_how_to_go_on(found: Sequence[Overview], total: int) -> None:
-    from melt.report.words import counted
+    from melt.units import counted
 
     if total > len(found):
         print(f"melt: the newest {len(found)} of {total} sweeps; more with --limit {total}", file=sys.stderr)

@@ -18,6 +18,7 @@ from melt.records import RunSpec
 from melt.store.selection import Selection
 from melt.store.store import Store
 from melt.traces import RunBundle
+from melt.units import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,16 +82,12 @@ def _say_what_is_kept(
     again = sum(spec.run_id not in ids for spec in todo)
     if not kept and not brought:
         return
-    text = f"the sweep {asked.sweep_id} goes on: {kept} of {_runs(len(ids))} kept"
-    text += f", {_runs(brought)} collected just now" if brought else ""
+    text = f"the sweep {asked.sweep_id} goes on: {kept} of {counted(len(ids), 'run')} kept"
+    text += f", {counted(brought, 'run')} collected just now" if brought else ""
     text += f", {n_spared} not needed any more" if n_spared else ""
     text += f", {len(todo)} left" if todo else ", nothing is left to run"
     text += f", {again} of them anew, which had been stopped or lost" if again else ""
     observe(Note(text))
-
-
-def _runs(n: int) -> str:
-    return f"{n} run" if n == 1 else f"{n} runs"
 
 
 def _bundles(store: Store, sweep: Sweep) -> list[RunBundle]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from melt.plan.dryrun import CellEstimate, DryRun, clock, span
 from melt.plan.expand import cell_of
 from melt.records import Gate, Repeat, RunSpec, Thresholds, Workload
-from melt.units import human
+from melt.units import counted, human
 from melt.verdicts import changed
 
 GUESSED_BANDWIDTH_BYTES_PER_S = 5e9
@@ -128,7 +128,7 @@ def _bytes_to_push(cells: tuple[CellEstimate, ...], sizes: Sizes) -> int | None:
 def _count_line(n_cells: int, n_least: int, n_runs: int, n_references: int) -> str:
     references = f", {n_references} of them of the reference cell" if n_references else ""
     least = f"{n_least} to " if n_least < n_runs else ""
-    return f"{_plural(n_cells, 'cell')}, {least}{_plural(n_runs, 'run')}{references}"
+    return f"{counted(n_cells, 'cell')}, {least}{counted(n_runs, 'run')}{references}"
 
 
 def _repeat_lines(repeats: Iterable[Repeat]) -> list[str]:
@@ -152,15 +152,15 @@ def _time_lines(cells: tuple[CellEstimate, ...], expected_s: float | None) -> li
     known = f"about {span(least_s, known_s)}" if expected_s is not None else f"more than {clock(least_s)}"
     lines = [f"expected time: {known}"]
     if runs["earlier"]:
-        lines.append(f"  {_plural(runs['earlier'], 'run')} from earlier runs of the same cell")
+        lines.append(f"  {counted(runs['earlier'], 'run')} from earlier runs of the same cell")
     if runs["guess"]:
         lines.append(
-            f"  {_plural(runs['guess'], 'run')} by a rough guess: decode reads the file once a token at "
+            f"  {counted(runs['guess'], 'run')} by a rough guess: decode reads the file once a token at "
             f"{GUESSED_BANDWIDTH_BYTES_PER_S / 1e9:g} GB/s, "
             f"prefill computes at {GUESSED_FLOP_PER_S / 1e9:g} GFLOP/s"
         )
     if runs["unknown"]:
-        lines.append(f"  {_plural(runs['unknown'], 'run')} not counted: the size of the model is not known yet")
+        lines.append(f"  {counted(runs['unknown'], 'run')} not counted: the size of the model is not known yet")
     return lines
 
 
@@ -184,7 +184,3 @@ def _push_lines(cells: tuple[CellEstimate, ...], bytes_to_push: int | None) -> l
     if bytes_to_push is None:
         return ["to push: not known, the size of a model is missing"]
     return [f"to push: at most {human(bytes_to_push, 'bytes')}, less what the devices have already"]
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

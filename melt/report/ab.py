@@ -16,7 +16,8 @@ from melt.analysis.pairs import AB, Cell, Side
 from melt.analysis.statistics import MIN_SESSIONS
 from melt.report.scale import percent, scale_for
 from melt.report.table import render_table, write_rows
-from melt.report.words import counted, steady, would_be_missed
+from melt.report.words import steady, would_be_missed
+from melt.units import counted
 
 _WIDE = 118
 """Cells that a table with the interval in the line of its change takes."""

@@ -17,7 +17,8 @@ from melt.records import Outcome, RunStart, Verdict
 from melt.report.comparison_data import flat, nested
 from melt.report.scale import Scale, percent, scale_for
 from melt.report.table import render_table, write_rows
-from melt.report.words import counted, engine_name, joined, would_be_missed
+from melt.report.words import engine_name, joined, would_be_missed
+from melt.units import counted
 
 _GAP_CELLS = 3
 _FIXED = 2

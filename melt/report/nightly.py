@@ -17,7 +17,7 @@ from melt.codec import to_dict
 from melt.errors import UsageError
 from melt.report.scale import percent, scale_for
 from melt.report.table import render_table, write_rows
-from melt.report.words import counted
+from melt.units import counted
 
 _MARKUP = re.compile(r"[&<>`*\[\]~#]|\b_|_\b")
 _HEADERS = ("metric", "", "night", "before", "change", "95 % interval", "counts from", "verdict")
@@ -70,9 +70,7 @@ def verdict_of(report: NightReport) -> str:
     """Say in a few words what a night came to."""
     findings = [finding for one in report.series for finding in one.findings]
     failed = sum(one.failed is not None for one in report.series)
-    told = [f"{counted(failed, 'series')} not measured" if failed == 1 else f"{failed} series not measured"] * bool(
-        failed
-    )
+    told = [f"{counted(failed, 'series')} not measured"] * bool(failed)
     for change in (Change.REGRESSED, Change.INCOMPARABLE, Change.IMPROVED):
         if n := sum(finding.change is change for finding in findings):
             told.append(f"{counted(n, 'figure')} {change}")

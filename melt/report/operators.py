@@ -8,9 +8,9 @@ from typing import Any
 
 from melt.analysis.operators import KEYS, Cost, Phase, Profiler, Row
 from melt.report.table import render_table
-from melt.report.words import counted, joined
+from melt.report.words import joined
 from melt.traces import RunBundle
-from melt.units import human
+from melt.units import counted, human
 
 _MUCH = 0.05
 """From this share on, what was disturbed may change the order of a table."""

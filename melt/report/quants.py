@@ -25,8 +25,8 @@ from melt.report.quants_data import LevelTable, level_csv, level_json
 from melt.report.quants_text import alike_note, figure_text, loss_note, reason, spread_of
 from melt.report.scale import scale_for
 from melt.report.table import render_table
-from melt.report.words import counted, engine_name, joined
-from melt.units import human
+from melt.report.words import engine_name, joined
+from melt.units import counted, human
 
 FORMATS = ("table", "md", "json", "csv")
 _GAP_CELLS = 3

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from melt.analysis.choice import LOSS, QUANTITIES, Candidate, Figure
 from melt.analysis.recommend import GOALS, Limit, Met, Recommendation
 from melt.report.scale import Scale, scale_for
-from melt.report.words import counted
+from melt.units import counted
 
 _BEST = {
     "quality": "the best quality",

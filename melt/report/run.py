@@ -33,9 +33,9 @@ from melt.report.evidence import evidence_sections
 from melt.report.meter import METER_DOCUMENT, meter_clock
 from melt.report.scale import scale_for, with_uncertainty
 from melt.report.table import render_table
-from melt.report.words import arithmetic, counted, engine_name, joined
+from melt.report.words import arithmetic, engine_name, joined
 from melt.traces import RunBundle
-from melt.units import human
+from melt.units import counted, human
 from melt.verdicts import changed
 
 _PER_REPETITION = (

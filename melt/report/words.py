@@ -17,11 +17,6 @@ def steady(text: str) -> str:
     return _CONTROLS.sub("\ufffd", text)
 
 
-def counted(n: int, word: str) -> str:
-    """Write a number and its word: `1 thread`, `2 threads`."""
-    return f"{n} {word}" if n == 1 else f"{n} {word}s"
-
-
 def joined(parts: Iterable[str | None]) -> str:
     """Put parts into one line, leaving out what is not known."""
     return ", ".join(part for part in parts if part)

@@ -15,9 +15,8 @@ from melt.records import Outcome, Verdict
 from melt.report.page.parts import NOT_MEASURED, Figure
 from melt.report.run import title_of
 from melt.report.scale import Scale, percent, scale_for
-from melt.report.words import counted
 from melt.traces import RunBundle
-from melt.units import human
+from melt.units import counted, human
 
 _BY = "quant"
 _HEADLINES = (
