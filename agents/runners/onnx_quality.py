@@ -18,7 +18,7 @@ import numpy
 import onnxruntime
 from onnx_inputs import element_type
 from onnx_sample_set import made_up, read_samples
-from runner_io import Events, Failure, end_with_parent
+from runner_io import Events, Failure, end_with_parent, first_line
 
 _SUM_TOLERANCE = 1e-2
 _FIRST_SEED = 1000
@@ -77,14 +77,14 @@ def _session(path, threads):
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise Failure("bad_model", "onnxruntime cannot load %s: %s" % (path, _first_line(error))) from None
+        raise Failure("bad_model", "onnxruntime cannot load %s: %s" % (path, first_line(error))) from None
 
 
 def _outputs(session, names, sample):
     try:
         return [numpy.asarray(one, dtype="float64") for one in session.run(names, sample)]
     except Exception as error:
-        raise Failure("bad_model", "onnxruntime cannot run it: %s" % _first_line(error)) from None
+        raise Failure("bad_model", "onnxruntime cannot run it: %s" % first_line(error)) from None
 
 
 def _class_output(names, wanted):
@@ -153,11 +153,6 @@ def _cosine(one, other):
         return float(length == length_other)
     # Scaled first: products of very small or large numbers would lose what they say.
     return float(min(1.0, max(-1.0, numpy.dot(one / length, other / length_other))))
-
-
-def _first_line(error):
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines or [type(error).__name__])[0][:300]
 
 
 if __name__ == "__main__":

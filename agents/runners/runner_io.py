@@ -71,6 +71,12 @@ class Failure(Exception):
         self.message = message
 
 
+def first_line(error):
+    """Return the first line of what a library says of an error, which may be pages; its kind where it says nothing."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines or [type(error).__name__])[0][:300]
+
+
 class Stop:
     """When to end: a point of the monotonic clock, so that a timed loop asks one question for deadline and signal.
 

@@ -47,7 +47,7 @@ def main() -> int:
     except runner_io.Failure as unsuitable:
         raise SystemExit(f"unsuitable: {unsuitable.args[-1]}") from None
     except Exception as error:
-        raise SystemExit(f"failed to quantize: {_first_line(error)}") from error
+        raise SystemExit(f"failed to quantize: {runner_io.first_line(error)}") from error
     Path(job["report"]).write_text(json.dumps(report), encoding="utf-8")
     return 0
 
@@ -197,11 +197,6 @@ def _load(path: str) -> Any:
     import onnxruntime
 
     return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines or [type(error).__name__])[0][:300]
 
 
 def _step(done: int) -> None:

@@ -154,14 +154,20 @@ def _time_lines(cells: tuple[CellEstimate, ...], expected_s: float | None) -> li
     if runs["earlier"]:
         lines.append(f"  {counted(runs['earlier'], 'run')} from earlier runs of the same cell")
     if runs["guess"]:
-        lines.append(
-            f"  {counted(runs['guess'], 'run')} by a rough guess: decode reads the file once a token at "
-            f"{GUESSED_BANDWIDTH_BYTES_PER_S / 1e9:g} GB/s, "
-            f"prefill computes at {GUESSED_FLOP_PER_S / 1e9:g} GFLOP/s"
-        )
+        lines.append(f"  {counted(runs['guess'], 'run')} by a rough guess: {_guess_text(cells)}")
     if runs["unknown"]:
         lines.append(f"  {counted(runs['unknown'], 'run')} not counted: the size of the model is not known yet")
     return lines
+
+
+def _guess_text(cells: Iterable[CellEstimate]) -> str:
+    guessed = {item.cell.workload.kind for item in cells if item.basis == "guess"}
+    said = [f"an inference reads the file once at {GUESSED_BANDWIDTH_BYTES_PER_S / 1e9:g} GB/s"]
+    if guessed != {"inference"}:
+        decode = f"decode reads the file once a token at {GUESSED_BANDWIDTH_BYTES_PER_S / 1e9:g} GB/s"
+        prefill = f"prefill computes at {GUESSED_FLOP_PER_S / 1e9:g} GFLOP/s"
+        said = [decode, prefill, *said * ("inference" in guessed)]
+    return ", ".join(said)
 
 
 def _gate_lines(gates: Iterable[Gate]) -> list[str]:

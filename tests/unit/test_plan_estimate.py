@@ -46,6 +46,26 @@ def test_earlier_runs_count_before_guesses() -> None:
     assert dry.lines[4].startswith("  2 runs by a rough guess: ")
 
 
+@pytest.mark.parametrize(
+    ("kinds", "says"),
+    [
+        (("inference",), "an inference reads the file once at 5 GB/s"),
+        (("synthetic",), "decode reads the file once a token at 5 GB/s, prefill computes at 50 GFLOP/s"),
+        (
+            ("synthetic", "inference"),
+            "decode reads the file once a token at 5 GB/s, prefill computes at 50 GFLOP/s, "
+            "an inference reads the file once at 5 GB/s",
+        ),
+    ],
+)
+def test_a_guess_says_what_it_takes_for_granted_of_these_workloads(kinds: tuple[str, ...], says: str) -> None:
+    all_of = {"synthetic": Workload(n_gen=100), "inference": Workload(kind="inference", n_infer=50)}
+    specs = runs(replace(PLAN, workloads=tuple(all_of[kind] for kind in kinds)))
+    dry = estimate(specs, {("m", "q8_0"): 100 * MB, ("m", None): 100 * MB}, {})
+    (line,) = [line for line in dry.lines if "rough guess" in line]
+    assert line.split(": ", 1)[1] == says
+
+
 def test_an_unknown_size_makes_the_total_unknown_and_not_zero() -> None:
     dry = estimate(runs(replace(PLAN, devices=("phone",))), {("m", "q8_0"): 100 * MB, ("m", None): None}, {})
     assert (dry.expected_s, dry.bytes_to_push) == (None, None)
