@@ -97,6 +97,7 @@ class RunProgress:
     total: int
     prefill_tps: float | None = None
     decode_tps: float | None = None
+    inferences_per_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from rich.cells import cell_len
 
 from melt.cli._progress_layout import Column
-from melt.cli._progress_state import Device, Stage, SweepState, cell_of
+from melt.cli._progress_state import Device, Stage, SweepState, cell_of, rate_unit
 from melt.cli._progress_text import clean, duration, shorten, shorten_middle
-from melt.records import Verdict
+from melt.records import RunSpec, Verdict
 
 _VERDICTS = frozenset(Verdict)
 
@@ -23,7 +23,7 @@ def live_columns(state: SweepState) -> list[Column]:
         Column("cell", lambda d: _cell(d, several=several), 10, max(4, cell), 6, steady=True),
         Column("phase", lambda d: d.phase.words, 16, 50, 9, steady=True),
         Column("done", lambda d: (f"{d.done}/{d.total}" if d.total else "",), 4, max(4, count), 9, right=True),
-        Column("tok/s", lambda d: (_rate(d.rate_tps),), 6, 6, 8, right=True, steady=True),
+        _rates(state),
     ]
     if any(d.temperature_c is not None for d in devices):
         columns.append(Column("temp", lambda d: (_degrees(d.temperature_c),), 6, 6, 5, right=True, steady=True))
@@ -74,10 +74,19 @@ def _cell_texts(model: str, rest: str, *, several: bool) -> tuple[str, ...]:
     return (f"{model} {rest}", *(f"{shorten(model, n)} {rest}" for n in range(cell_len(model) - 1, 3, -1)), rest)
 
 
-def _rate(tps: float | None) -> str:
-    if tps is None:
+def _rates(state: SweepState) -> Column:
+    """Return the column of rates: their unit heads it, or where cells count in several it stands behind each."""
+    if len(state.rate_units) > 1:
+        return Column("rate", lambda d: (_rate(d.rate, d.running),), 12, 12, 8, right=True, steady=True)
+    title = next(iter(state.rate_units), "tok/s")
+    return Column(title, lambda d: (_rate(d.rate),), 6, 6, 8, right=True, steady=True)
+
+
+def _rate(rate: float | None, running: RunSpec | None = None) -> str:
+    if rate is None:
         return ""
-    return f"{tps:.1f}" if tps < 1000 else f"{tps:.0f}"
+    unit = "" if running is None else f" {rate_unit(running)}"
+    return f"{rate:.1f}{unit}" if rate < 1000 else f"{rate:.0f}{unit}"
 
 
 def _degrees(value: float | None) -> str:

@@ -67,7 +67,8 @@ class Device:
     began_s: float = 0.0
     first_s: float | None = None
     last_s: float | None = None
-    rate_tps: float | None = None
+    rate: float | None = None
+    """Tokens or inferences a second, as the workload that is running counts."""
     temperature_c: float | None = None
     battery_ratio: float | None = None
     power_mode: str = ""
@@ -114,6 +115,7 @@ class SweepState:
         self.host: Phase | None = None
         self.models: set[str] = set()
         self.cells: set[tuple[str, str]] = set()
+        self.rate_units: set[str] = set()
 
     @property
     def elapsed_s(self) -> float:
@@ -187,6 +189,7 @@ class SweepState:
         self._todo = {spec.run_id: (spec.device, self._left.plan(spec)) for spec in event.todo}
         self.models = {clean(spec.model) for spec in event.specs}
         self.cells = {cell_of(spec) for spec in event.specs}
+        self.rate_units = {rate_unit(spec) for spec in event.specs}
         totals, waiting = (Counter(spec.device for spec in specs) for specs in (event.specs, event.todo))
         for selector, total in totals.items():
             device = self._device(selector)
@@ -215,7 +218,7 @@ class SweepState:
     def _begin(self, spec: RunSpec) -> None:
         self.host = None
         device = self._device(spec.device)
-        device.running, device.began_s, device.rate_tps = spec, self._now_s(), None
+        device.running, device.began_s, device.rate = spec, self._now_s(), None
         self._at(spec.device, Phase.of("starting"))
 
     def _move(self, event: RunsMoved) -> None:
@@ -242,7 +245,7 @@ class SweepState:
         device = next((d for d in self.devices.values() if d.running and d.running.run_id == event.run_id), None)
         if device is None or device.running is None:
             return
-        device.rate_tps = event.decode_tps or event.prefill_tps or device.rate_tps
+        device.rate = event.decode_tps or event.prefill_tps or event.inferences_per_s or device.rate
         if event.phase in ("load", "collecting"):
             self._at(device.selector, Phase.of(event.phase))
             return
@@ -284,7 +287,7 @@ class SweepState:
         elif device.stage is Stage.ACTIVE:
             at = device.phase.words[0] if device.before is None else device.phase.kind
             device.phase = Phase.of(f"ended at: {at}", "ended early")
-        device.stage, device.running, device.rate_tps, device.last_s = Stage.DONE, None, None, self._now_s()
+        device.stage, device.running, device.rate, device.last_s = Stage.DONE, None, None, self._now_s()
 
     def _at(self, selector: str, phase: Phase) -> None:
         device = self._device(selector)
@@ -299,6 +302,11 @@ class SweepState:
 def cell_of(spec: RunSpec) -> tuple[str, str]:
     """Return what tells a run's cell from others in a table: its model, and the rest of it."""
     return clean(spec.model), clean(f"{spec.quant or ''} {spec.workload.name}")
+
+
+def rate_unit(spec: RunSpec) -> str:
+    """Return what a run's live rate counts, in few letters: tokens, or inferences of a single-shot model."""
+    return "inf/s" if spec.workload.kind == "inference" else "tok/s"
 
 
 def _waiting(event: Waiting) -> Phase:

@@ -57,8 +57,8 @@ class Live:
             elif isinstance(record, Event) and record.name in _PHASES:
                 self._say(_PHASES[record.name])
 
-    def _say(self, phase: str, prefill_tps: float | None = None, decode_tps: float | None = None) -> None:
-        self._observe(RunProgress(self._spec.run_id, phase, self._done, self._total, prefill_tps, decode_tps))
+    def _say(self, phase: str, *rates: float | None) -> None:
+        self._observe(RunProgress(self._spec.run_id, phase, self._done, self._total, *rates))
 
     def _runner_said(self, line: bytes) -> None:
         report = self._engine.parse([line])
@@ -68,7 +68,7 @@ class Live:
             self._say(self._next_phase(), rates.get("prefill"), rates.get("decode"))
         elif report.inferences:
             self._count_inference(report.inferences[-1])
-            self._say(self._next_phase())
+            self._say(self._next_phase(), None, None, _rate(report.inferences[-1]))
         elif any(w.phase == "load" for w in report.windows):
             self._say(self._next_phase())
 
@@ -133,6 +133,13 @@ def _measured(workload: Workload) -> str:
         return "inference"
     parts = [("prefill", workload.n_prompt or workload.prompts), ("decode", workload.n_gen)]
     return "+".join(phase for phase, asked in parts if asked)
+
+
+def _rate(found: Inference) -> float | None:
+    """Return requests per second, from the first one's beginning to the last one's end."""
+    if not found.t1_ns or found.t1_ns[-1] <= found.t0_ns[0]:
+        return None
+    return len(found.t1_ns) * 1e9 / (found.t1_ns[-1] - found.t0_ns[0])
 
 
 def _files(schedule: Schedule, wanted: Callable[[Stream], bool]) -> dict[int, list[tuple[int, FileSource]]]:

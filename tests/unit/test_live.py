@@ -165,5 +165,7 @@ def test_requests_to_a_single_shot_model_count_by_repetitions_or_by_the_time_tha
         ("inference", 2, 3),
         ("inference", 3, 3),
     ]
+    rates = [p.inferences_per_s for p in seen if isinstance(p, RunProgress)]
+    assert rates == pytest.approx([1, 1 / 3, 1 / 1.5, 1])
     seen = _watch(Workload(kind="inference", duration_s=10.0), lines[:3])
     assert [(p.done, p.total) for p in seen if isinstance(p, RunProgress)] == [(0, 10), (3, 10), (4, 10)]

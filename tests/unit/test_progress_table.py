@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from progress_samples import Clock, ended, selector, spec_of, sweep_of
 from rich.cells import cell_len
 
+from melt.cli._progress_columns import live_columns
 from melt.cli._progress_layout import View
 from melt.cli._progress_state import Stage, SweepState
 from melt.cli._progress_table import live, summary
@@ -29,7 +30,7 @@ from melt.events import (
     SweepPlanned,
     Waiting,
 )
-from melt.records import Outcome, Repeat, Verdict
+from melt.records import Outcome, Repeat, Verdict, Workload
 
 GOLDEN = Path(__file__).parent / "golden" / "progress"
 
@@ -185,6 +186,24 @@ def test_a_sustained_run_counts_seconds() -> None:
     state.see(RunBegan(replace(spec, workload=replace(spec.workload, kind="sustained", duration_s=60.0))))
     state.see(RunProgress(spec.run_id, "decode", 12, 60))
     assert state.devices["local"].phase.words[0] == "decode 12/60 s"
+
+
+def test_a_rate_has_the_unit_that_its_workload_counts_in() -> None:
+    tokens = spec_of("adb:a", 0)
+    inferences = replace(spec_of("adb:b", 1), workload=Workload(kind="inference", n_infer=5))
+    for specs, title, shown in (
+        ((tokens,), "tok/s", ["31.2"]),
+        ((inferences,), "inf/s", ["84.0"]),
+        ((tokens, inferences), "rate", ["31.2 tok/s", "84.0 inf/s"]),
+    ):
+        state = SweepState(Clock())
+        state.see(SweepPlanned(specs, specs))
+        for spec in specs:
+            state.see(RunBegan(spec))
+            rates = (None, None, 84.0) if spec is inferences else (None, 31.25)
+            state.see(RunProgress(spec.run_id, "measured", 1, 6, *rates))
+        (column,) = [one for one in live_columns(state) if one.title in ("tok/s", "inf/s", "rate")]
+        assert (column.title, [column.texts(device)[0] for device in state.devices.values()]) == (title, shown)
 
 
 def test_the_time_left_comes_from_earlier_sweeps_and_then_from_this_one() -> None:
