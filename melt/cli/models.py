@@ -208,7 +208,7 @@ def _print_list(artifacts: Sequence[Artifact], fmt: str, *, catalogue: bool = Fa
             r["quant"] or "-",
             human(r["size_bytes"], "bytes"),
             _bits(r.get("bits_per_weight")),
-            _millions(r["n_params"]),
+            _parameters(r["n_params"]),
             r["license"] or "-",
             r["sha256"][:12],
             _fell_back(r),
@@ -255,7 +255,7 @@ def _print_artifact(artifact: Artifact, fmt: str) -> None:
         ("quantization", artifact.quant or "-"),
         ("matrices that fell back", _fallbacks(artifact)),
         ("bits per weight", _bits(artifact.bits_per_weight)),
-        ("parameters", _millions(artifact.n_params)),
+        ("parameters", _parameters(artifact.n_params)),
         *(_onnx_facts(artifact) if artifact.format == "onnx" else _gguf_facts(artifact)),
         ("file", human(artifact.size_bytes, "bytes")),
         ("weights", human(weights, "bytes")),
@@ -337,8 +337,10 @@ def _bits(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
 
 
-def _millions(value: int | None) -> str:
-    return "-" if value is None else f"{value / 1e6:.1f} M"
+def _parameters(value: int | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value / 1e6:.1f} M" if value >= 100_000 else f"{value / 1e3:.1f} k" if value >= 1000 else str(value)
 
 
 def _or_dash(value: int | None) -> str:

@@ -50,6 +50,12 @@ def test_inspect_shows_what_is_in_a_file(models: Callable[..., Any], tmp_path: P
     assert found["expected_memory_bytes"]["8192"] > found["expected_memory_bytes"]["2048"] > found["weight_bytes"]
 
 
+def test_a_model_of_thousands_of_parameters_does_not_have_none(models: Callable[..., Any], tmp_path: Path) -> None:
+    onnx_samples = pytest.importorskip("onnx_samples", exc_type=ImportError)
+    onnx_samples.Decoder().write(tmp_path / "decoder.onnx")
+    assert "14.4 k" in models("inspect", str(tmp_path / "decoder.onnx")).stdout
+
+
 def test_notes_reach_the_reader(models: Callable[..., Any]) -> None:
     coarse = models("pull", "tiny-pydoc", "-q", "q4_0").stdout.split()[1]
     done = models("quantize", coarse, "-q", "f16")
