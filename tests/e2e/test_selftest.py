@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from melt_rig import Melt
+from native_runners import build
 from virtual.jetson import testing as jetson
 from virtual.phone.testing import CLIENTS, adb_server, playing
 from virtual.sshd import Sshd
@@ -119,7 +120,10 @@ def test_a_host_that_is_not_there_fails_its_first_step(melt: Melt, tmp_path: Pat
     assert found["device"] is None
 
 
+@pytest.mark.native
+@pytest.mark.timeout(1800)
 def test_a_phone(melt: Melt) -> None:
+    build("android-arm64")
     with adb_server(CLIENTS[0]) as server, playing("pixel-8") as phone:
         melt.env["ADB_SERVER_SOCKET"] = f"tcp:127.0.0.1:{server.port}"
         server.connect(phone.address)
