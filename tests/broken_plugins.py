@@ -17,7 +17,7 @@ import numpy as np
 
 from melt.engines.base import Command, Generation, RunnerReport
 from melt.engines.runner_events import parse_events
-from melt.errors import UsageError
+from melt.errors import EngineError, UsageError
 from melt.records import Stream, Window
 from melt.telemetry.base import Discovery, FileSource
 from melt.telemetry.meters.base import WATTS, Batch, ClockReading, MeterFacts
@@ -27,6 +27,8 @@ from melt.transports.local import LocalTransport
 
 BROKEN = {
     "sound": set(),
+    "single": set(),
+    "unwilling": {"words_with_the_paths", "given_alone"},
     "raises": {"torn_run"},
     "reads": {"without_touching"},
     "remembers": {"without_touching"},
@@ -78,6 +80,23 @@ class Sound:
 
     def parse(self, lines: Iterable[bytes]) -> RunnerReport:
         return parse_events(lines)
+
+
+class Single(Sound):
+    """An engine as it should be, of models that answer at once."""
+
+    formats = ("onnx",)
+
+    def command(self, spec: Any, artifact: object, *, model_path: str, **_: object) -> Command:  # type: ignore[override]
+        if spec.workload.kind != "inference":
+            raise EngineError("single runs models that answer at once: ask for infer50")
+        asked = (spec.settings.threads, spec.workload.n_infer, spec.repeat.repetitions)
+        return Command(argv=("run", model_path, *map(str, asked)))
+
+
+class Unwilling(Sound):
+    def command(self, *_: object, **__: object) -> Command:
+        raise EngineError("not today")
 
 
 class Raises(Sound):
@@ -235,7 +254,7 @@ class Outside(Gentle):
 gentle, zero, unguarded, outside = Gentle(), Zero(), Unguarded(), Outside()
 
 _POINTS: dict[str, Sequence[type]] = {
-    "melt.engines": (Sound, Raises, Reads, Remembers, Believes, Deaf, Splits, Dated, Early),
+    "melt.engines": (Sound, Single, Unwilling, Raises, Reads, Remembers, Believes, Deaf, Splits, Dated, Early),
     "melt.transports": (Faithful, Codeless, Quoting),
     "melt.power_meters": (Steady, Backwards, Milliseconds, Milliwatts, Liberal),
 }

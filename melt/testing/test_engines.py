@@ -29,6 +29,15 @@ _CUTS, _DAMAGES = 40, 60
 _JUNK = (b"", b"loading ...", b"\xff\xfe\x00", b"[1, 2", b"{}", b"null", b'"word"', b"[" * 3000, b'{"event": 7}')
 _ODD: tuple[object, ...] = (None, True, -1, 0, 2**70, 1e308, "", "x" * 50, [], [None], {}, {"a": {}}, float("nan"))
 _MODEL, _FOLDER = "/on the device/a model.bin", "/on the device/runner files"
+_WORK = (
+    Workload(n_prompt=16, n_gen=8),
+    Workload(n_gen=8),
+    Workload(n_prompt=16),
+    Workload(kind="inference", n_infer=5),
+)
+"""What an engine is asked for: the first of these that it does not refuse."""
+_BROKEN = "failed in command"
+"""What melt says where an engine raises what is no error of melt's."""
 _OWN_FILES = {"job", "journal", "pid", "end", "end.new", "reserve"}
 """What the agent keeps in a job's folder."""
 
@@ -46,7 +55,7 @@ def this_device() -> DeviceFacts:
 
 
 def spec_of(case: EngineCase, **changed: Any) -> RunSpec:
-    """Return a run of a case's engine with two threads and three repetitions."""
+    """Return a run of tokens with a case's engine, two threads and three repetitions."""
     asked = RunSpec(
         run_id="r1",
         sweep_id="s1",
@@ -57,7 +66,7 @@ def spec_of(case: EngineCase, **changed: Any) -> RunSpec:
         model="m",
         quant=None,
         engine=case.name,
-        workload=Workload(n_prompt=16, n_gen=8),
+        workload=_WORK[0],
         settings=Settings(threads=2),
         repeat=Repeat(warmup=1, repetitions=3),
         sampling=Sampling(),
@@ -73,6 +82,20 @@ def command_of(engine: Engine, spec: RunSpec) -> Command:
     )
 
 
+def work_of(engine: Engine, case: EngineCase) -> Workload:
+    """Return what the engine can be asked for. Fails where it refuses tokens and requests alike."""
+    refused = ""
+    for workload in _WORK:
+        try:
+            command_of(engine, spec_of(case, workload=workload))
+        except MeltError as error:
+            if _BROKEN not in str(error):
+                refused = refused or str(error)
+                continue
+        return workload
+    return pytest.fail(f"it refuses {', '.join(one.name for one in _WORK)}, so nothing can be measured: {refused}")
+
+
 class TestEngine:
     """An engine is asked on the host, before a run and after it; nothing is started here."""
 
@@ -80,6 +103,11 @@ class TestEngine:
     def engine(self, engine_case: EngineCase) -> Engine:
         """Return the engine as it runs on this machine."""
         return get(engine_case.name).for_device(this_device())
+
+    @pytest.fixture
+    def work(self, engine: Engine, engine_case: EngineCase) -> Workload:
+        """Return what the engine can be asked for."""
+        return work_of(engine, engine_case)
 
     @pytest.fixture
     def whole(self, engine_case: EngineCase) -> dict[str, list[bytes]]:
@@ -102,9 +130,9 @@ class TestEngine:
         assert len({path.parent for path in files}) < 2, "on this machine files are used where they lie, in one folder"
 
     def test_a_command_is_words_with_the_paths_in_them_as_they_are(
-        self, engine_case: EngineCase, engine: Engine
+        self, engine_case: EngineCase, engine: Engine, work: Workload
     ) -> None:
-        command = command_of(engine, spec_of(engine_case))
+        command = command_of(engine, spec_of(engine_case, workload=work))
         words = [*command.argv, *command.env, *command.env.values()]
         assert command.argv
         assert all(isinstance(word, str) and "\0" not in word for word in words)
@@ -121,16 +149,17 @@ class TestEngine:
             {"settings": Settings(threads=1)},
             {"workload": Workload(n_prompt=32, n_gen=8)},
             {"workload": Workload(n_prompt=16, n_gen=9)},
+            {"workload": Workload(kind="inference", n_infer=6)},
             {"repeat": Repeat(warmup=1, repetitions=4)},
         ],
-        ids=["threads", "prompt", "tokens", "repetitions"],
+        ids=["threads", "prompt", "tokens", "requests", "repetitions"],
     )
     def test_what_is_asked_for_arrives_or_is_refused(
-        self, engine_case: EngineCase, engine: Engine, changed: dict[str, Any]
+        self, engine_case: EngineCase, engine: Engine, work: Workload, changed: dict[str, Any]
     ) -> None:
-        plain = command_of(engine, spec_of(engine_case))
+        plain = command_of(engine, spec_of(engine_case, workload=work))
         try:
-            other = command_of(engine, spec_of(engine_case, **changed))
+            other = command_of(engine, spec_of(engine_case, **{"workload": work, **changed}))
         except MeltError:
             return
         assert other != plain, "it makes no difference to the command, so the run would not be the one asked for"
@@ -153,11 +182,14 @@ class TestEngine:
             command_of(engine, spec)
         except MeltError as error:
             said = str(error)
-        assert "failed in command" not in said
+        assert _BROKEN not in said
 
-    def test_a_command_is_made_of_what_is_given_alone(self, engine_case: EngineCase, engine: Engine) -> None:
-        first = command_of(engine, spec_of(engine_case))
-        again, did = touched(lambda: command_of(engine, spec_of(engine_case)))
+    def test_a_command_is_made_of_what_is_given_alone(
+        self, engine_case: EngineCase, engine: Engine, work: Workload
+    ) -> None:
+        spec = spec_of(engine_case, workload=work)
+        first = command_of(engine, spec)
+        again, did = touched(lambda: command_of(engine, spec))
         assert did == [], "engines touch no file, program or network where they say how a runner is started"
         assert again == first
 
