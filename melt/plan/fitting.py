@@ -24,6 +24,9 @@ OF_SAMPLING = frozenset(("temperature", "ignore_eos"))
 OF_TOKENS = OF_SAMPLING | {"n_batch"}
 """Settings that mean nothing to a single-shot model, whatever runs it."""
 
+_EXAMPLE_LENGTH = 128
+"""What a sentence suggests for a dimension that is not the batch."""
+
 _FOREIGN = {
     "llama.cpp": OF_ONNX_RUNTIME,
     "llama.cpp-native": OF_ONNX_RUNTIME,
@@ -119,16 +122,25 @@ def check_dims(workload: Workload, artifacts: Iterable[Artifact]) -> None:
     known = {dimension for artifact in artifacts for dimension in open_dimensions(artifact)}
     for dimension in workload.dims:
         if artifacts and dimension not in known:
-            has = f"they have {', '.join(sorted(known))}" if known else "all of their shapes are fixed"
+            has = f"open are {', '.join(sorted(known))}" if known else "all of their shapes are fixed"
             names = ", ".join(dict.fromkeys(artifact.name for artifact in artifacts))
             hint = nearest(dimension, known) or f"; {has}"
             raise UsageError(f"workload '{workload.name}': {names} has no dimension '{dimension}'{hint}")
     if workload.inputs is not None:
         return
     for artifact in artifacts:
-        for dimension, tensor in open_dimensions(artifact).items():
-            if dimension not in workload.dims and dimension not in artifact.dims:
-                raise UsageError(
-                    f"workload '{workload.name}': {artifact.name} leaves the dimension '{dimension}' of its input "
-                    f"'{tensor}' open: say how long it is, infer50 {dimension}=1, or give the inputs in an .npz file"
-                )
+        lacking = [d for d in open_dimensions(artifact) if d not in workload.dims and d not in artifact.dims]
+        if lacking:
+            raise UsageError(f"workload '{workload.name}': {artifact.name} leaves {_left_open(artifact, lacking)}")
+
+
+def _left_open(artifact: Artifact, lacking: list[str]) -> str:
+    """Name the dimensions that need a length, and say how one is given."""
+    example = " ".join(f"{name}={_EXAMPLE_LENGTH if place else 1}" for place, name in enumerate(lacking))
+    if len(lacking) == 1:
+        of = open_dimensions(artifact)[lacking[0]]
+        which = f"the dimension '{lacking[0]}' of its input '{of}' open: say how long it is"
+    else:
+        named = ", ".join(f"'{name}'" for name in lacking)
+        which = f"the dimensions {named} of its inputs open: say how long they are"
+    return f"{which}, infer50 {example}, or give the inputs in a file, infer50 from inputs.npz"

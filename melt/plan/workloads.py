@@ -95,6 +95,8 @@ def dimensions(text: str) -> dict[str, int]:
             raise UsageError(f"expected the size of a dimension such as batch=1, found {shown(word)}")
         if name in dims:
             raise UsageError(f"the dimension {shown(name)} is given twice")
+        if number.lower().endswith(".npz"):
+            raise UsageError(f"inputs are read from a file by 'infer50 from {number}', found {shown(word)}")
         dims[dimension(name)] = size(number)
     return dims
 

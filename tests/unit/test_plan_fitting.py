@@ -108,8 +108,12 @@ def test_every_open_dimension_needs_a_length_and_every_length_a_dimension() -> N
     check_dims(parse_workload("infer5 x.2=48 seq=9"), [eyes, ears])
     with pytest.raises(UsageError, match=r"eyes leaves the dimension 'x.2' of its input 'x' open: .* infer50 x.2=1"):
         check_dims(parse_workload("infer5 batch=2"), [eyes])
+    with pytest.raises(UsageError, match=r"'a', 'b' of its inputs open: .* infer50 a=1 b=128, or .* from inputs.npz"):
+        check_dims(parse_workload("infer5"), [model("both", "a", "b")])
     with pytest.raises(UsageError, match=r"ears has no dimension 'sep', did you mean 'seq'\?"):
         check_dims(parse_workload("infer5 sep=3"), [ears])
+    with pytest.raises(UsageError, match=r"by 'infer50 from x.npz', found 'inputs=x.npz'"):
+        parse_workload("infer5 seq=3 inputs=x.npz")
     with pytest.raises(UsageError, match=r"still has no dimension 'batch'; all of their shapes are fixed"):
         check_dims(parse_workload("infer5 batch=1"), [model("still", 1, 3)])
 
