@@ -198,17 +198,28 @@ def cpu_list(text: str) -> str:
 
 
 _PROVIDERS = (
+    "ACL",
+    "ArmNN",
+    "Azure",
+    "CANN",
     "CPU",
     "CUDA",
     "CoreML",
-    "DML",
+    "Dml",
+    "Dnnl",
+    "Js",
     "MIGraphX",
     "Nnapi",
+    "NvTensorRTRTX",
     "OpenVINO",
     "QNN",
     "ROCM",
+    "Rknpu",
     "Tensorrt",
+    "VSINPU",
+    "VitisAI",
     "WebGpu",
+    "WebNN",
     "Xnnpack",
 )
 _PROVIDER = "ExecutionProvider"

@@ -19,8 +19,9 @@ from onnx_samples import Decoder, Graph
 
 from melt._layout import agents_dir
 from melt.engines import registry
+from melt.plan.values import providers
 
-pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (extra: onnx)")
+onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (extra: onnx)")
 pytestmark = pytest.mark.slow  # each run starts two interpreters
 
 _DEADLINE_S = 60
@@ -110,6 +111,11 @@ def test_a_provider_that_takes_no_node_is_seen_and_one_that_lacks_is_named(run, 
     assert (exit_code, code) == (1, "provider_missing")
     assert "has no execution provider CUDAExecutionProvider: it has" in message
     assert message.endswith("CPUExecutionProvider")
+
+
+def test_every_provider_that_onnxruntime_knows_goes_by_its_short_name():
+    names = onnxruntime.get_all_providers()
+    assert [providers(name.removesuffix("ExecutionProvider").lower()) for name in names] == [(name,) for name in names]
 
 
 def test_settings_are_taken_and_the_graph_is_as_optimized_as_asked(run, tmp_path):
