@@ -99,10 +99,10 @@ def expected_onnx_size(path: Path, level: str | None) -> int:
     return size_bytes - matrices + matrices * find_onnx_level(level).bits // 32
 
 
-def made_up_dims(artifact: Artifact) -> dict[str, int]:
+def made_up_dims(artifact: Artifact, given_by: str) -> dict[str, int]:
     """Return the lengths that the open dimensions of inputs have where these are made up: one sample at a time.
 
-    Raises ModelError for a dimension that only the user can know.
+    `given_by` is how the user gives inputs instead. Raises ModelError for a dimension that only the user can know.
     """
     first = (tensor.shape[0] for tensor in artifact.inputs if tensor.shape)
     dims = {**{length: 1 for length in first if isinstance(length, str)}, **artifact.dims}
@@ -111,7 +111,7 @@ def made_up_dims(artifact: Artifact) -> dict[str, int]:
             if isinstance(length, str) and length not in dims:
                 raise ModelError(
                     f"{artifact.name} leaves the dimension {length} of its input {tensor.name} open, so that inputs "
-                    "cannot be made up: give some (--inputs FILE.npz)"
+                    f"cannot be made up: give some ({given_by})"
                 )
     return dims
 
@@ -181,6 +181,8 @@ def _make(
 
 
 def _job(origin: Artifact, level: OnnxLevel, part: Path, report: Path, inputs: Calibration | None) -> dict[str, object]:
+    # Plans and evaluations make levels, too, and take no inputs to calibrate on.
+    given_by = f"melt models quantize MODEL -q {level.name} --inputs FILE.npz"
     return {
         "origin": origin.path,
         "target": str(part),
@@ -188,7 +190,7 @@ def _job(origin: Artifact, level: OnnxLevel, part: Path, report: Path, inputs: C
         "level": level.name,
         "runners": str(agents_dir() / "runners"),
         "inputs": [str(path) for path in inputs.paths] if inputs is not None else [],
-        "dims": made_up_dims(origin) if level.calibrated and inputs is None else {},
+        "dims": made_up_dims(origin, given_by) if level.calibrated and inputs is None else {},
         "n_samples": N_MADE_UP,
     }
 

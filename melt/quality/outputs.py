@@ -135,7 +135,7 @@ def _run(
     job = {
         "models": [artifact.path for artifact in group],
         "inputs": [str(path) for path in inputs.paths] if inputs is not None else [],
-        "dims": made_up_dims(group[0]) if inputs is None else {},
+        "dims": made_up_dims(group[0], "--inputs FILE.npz") if inputs is None else {},
         "n_samples": (n_samples or N_MADE_UP) if inputs is None else n_samples,
         "threads": threads or os.cpu_count() or 1,
     }
