@@ -83,7 +83,8 @@ class Recommendation:
 
     `met` has the state of each limit by level, in the order of the limits. `eligible` meet all. `ties` cannot be told
     apart from `level` in what `goal` asks for first. `passed_over` would be preferred, but miss or may miss a limit.
-    `nearest` is the level that comes nearest where `level` is None, `short` by what share it misses at most.
+    `nearest` is the level that comes nearest where `level` is None, `short` by what share it misses at most; None where
+    all levels are as far.
     """
 
     goal: str | None
@@ -126,8 +127,11 @@ def recommend(candidates: Sequence[Candidate], limits: Sequence[Limit], goal: st
     # A level that lacks what is wanted most cannot be the best in it.
     wanted = [c for c in eligible if GOALS[goal][0] in c.figures]
     if not wanted:
+        told = replace(told, eligible=tuple(c.level for c in eligible))
         near = min(able, key=lambda c: _shortfall(c, limits))
-        return replace(told, eligible=tuple(c.level for c in eligible), nearest=near.level, short=_short(near, limits))
+        if len(able) > 1 and len({_shortfall(c, limits) for c in able}) == 1:
+            return told
+        return replace(told, nearest=near.level, short=_short(near, limits))
     beaten = dominated(wanted)
     chosen, ties = _best([c for c in wanted if c.level not in beaten], GOALS[goal])
     better = (Relation.BETTER, Relation.SEEMS_BETTER)

@@ -17,6 +17,7 @@ _UNITS_BYTES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2*
 _UNITS_J = {"": 1.0, "J": 1.0, "j": 1.0, "mJ": 1e-3, "mj": 1e-3}
 """Megajoules are none: a token takes none, and who writes 400MJ may mean a billionth of it."""
 _GOALS = ("quality", "speed", "size", "energy")
+_MOST_PERCENT = 1e6
 
 
 def add_limit_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,8 +59,8 @@ def limits_from_args(args: argparse.Namespace) -> tuple[Limit, ...]:
     return tuple(Limit(flag, quantity, *bound) for flag, quantity, bound in asked if bound is not None)
 
 
-def _read(read: Callable[[str], float], example: str) -> Callable[[str], tuple[float, str]]:
-    """Make the type of a flag: the bound, and how it was written."""
+def _read(read: Callable[[str], float], example: str, unit: str = "") -> Callable[[str], tuple[float, str]]:
+    """Make the type of a flag: the bound, and how it was written, with the `unit` of a number that has none."""
 
     def checked(text: str) -> tuple[float, str]:
         try:
@@ -68,7 +69,8 @@ def _read(read: Callable[[str], float], example: str) -> Callable[[str], tuple[f
             value = math.nan
         if not (math.isfinite(value) and value > 0):
             raise argparse.ArgumentTypeError(f"expected a value above 0 such as {example}, found {text!r}")
-        return value, text.strip()
+        said = text.strip()
+        return value, f"{said} {unit}" if unit and said[-1] in "0123456789." else said
 
     return checked
 
@@ -86,17 +88,19 @@ def _duration(text: str) -> float:
     return duration(text)
 
 
-def _ratio(text: str) -> float:
-    from melt.plan.values import ratio
+def _loss(text: str) -> float:
+    """Read a share, or per cent, of which there may be more than 100: a coarse level can double the perplexity."""
+    from melt.plan.values import number, ratio
 
-    return ratio(text)
+    return number(0, _MOST_PERCENT)(text[:-1].rstrip()) / 100 if text.endswith("%") else ratio(text)
 
 
 _number = _read(float, "10")
 _size = _read(
     lambda text: _with_unit(text.lower().removesuffix("b"), _UNITS_BYTES),
     "3GB (10^9 bytes), 800MB or 2GiB (2^30 bytes)",
+    "B",
 )
-_joules = _read(lambda text: _with_unit(text, _UNITS_J), "0.4 (joules per token) or 400mJ")
-_seconds = _read(_duration, "800ms or 2s")
-_share = _read(_ratio, "2%")
+_joules = _read(lambda text: _with_unit(text, _UNITS_J), "0.4 (joules per token) or 400mJ", "J")
+_seconds = _read(_duration, "800ms or 2s", "s")
+_share = _read(_loss, "2% (or 0.02; above 1 only in per cent)")

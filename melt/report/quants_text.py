@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
@@ -48,7 +49,9 @@ def reason(candidates: Sequence[Candidate], advice: Recommendation, dominated: M
     if advice.goal is None:
         free = [candidate.level for candidate in able if candidate.level not in dominated]
         trade = (
-            f"{joined_and(free)} are each best at something" if len(free) > 1 else f"only {free[0]} is not dominated"
+            f"{joined_and(free)} are not dominated by another one"
+            if len(free) > 1
+            else f"only {free[0]} is not dominated"
         )
         return (
             f"No limit was given, so none is recommended: {trade}; say what you need, "
@@ -100,16 +103,19 @@ def _passed(candidate: Candidate, advice: Recommendation) -> str:
 
 def _none(by: Mapping[str, Candidate], able: Sequence[Candidate], advice: Recommendation) -> str:
     if advice.eligible:
-        return (
-            f"No level is recommended: {joined_and(advice.eligible)} meet your limits, but "
-            f"{QUANTITIES[GOALS[str(advice.goal)][0]].title}, which is to decide, was not measured."
-        )
+        decides = GOALS[str(advice.goal)][0]
+        meet = "meets" if len(advice.eligible) == 1 else "meet"
+        limits = "limit" if len(advice.limits) == 1 else "limits"
+        but = f"{joined_and(advice.eligible)} {meet} your {limits}, but " if advice.limits else ""
+        why = _common_why([by[level] for level in advice.eligible], decides)
+        return f"No level is recommended: {but}{QUANTITIES[decides].title}, which is to decide, was not measured{why}."
     told = []
     for i, limit in enumerate(advice.limits):
         for verb, state in _VERBS:
-            levels = [candidate.level for candidate in able if advice.met[candidate.level][i] is state]
-            if levels:
-                told.append(f"{_bound(limit)} {verb} {_all_of(levels, able)}")
+            those = [candidate for candidate in able if advice.met[candidate.level][i] is state]
+            if those:
+                why = _common_why(those, limit.quantity) if state is Met.NOT_MEASURED else ""
+                told.append(f"{_bound(limit)} {verb} {_all_of(those, able, state)}{why}")
     text = f"No level meets all limits for certain: {'; '.join(told)}"
     near = by.get(str(advice.nearest))
     if near is None:
@@ -139,10 +145,17 @@ def _shown(candidate: Candidate, limit: Limit, state: Met) -> str:
     return f"{_in_its_unit(candidate, limit)} is {side} {limit.said} by {share:g} %"
 
 
-def _all_of(levels: Sequence[str], able: Sequence[Candidate]) -> str:
-    if len(levels) == len(able):
-        return "all" if len(able) > 1 else levels[0]
-    return joined_and(levels)
+def _all_of(those: Sequence[Candidate], able: Sequence[Candidate], state: Met) -> str:
+    if len(those) == len(able) > 1:
+        return "all" if state is Met.MISSED else "any level"
+    return joined_and(candidate.level for candidate in those)
+
+
+def _common_why(those: Iterable[Candidate], name: str) -> str:
+    """Say in brackets why none of them has a figure, where it is the same of all."""
+    reasons = {candidate.missing.get(name) for candidate in those}
+    why = reasons.pop()
+    return f" ({why})" if why and not reasons else ""
 
 
 def _against(candidate: Candidate, limit: Limit) -> str:
@@ -159,8 +172,10 @@ def _in_its_unit(candidate: Candidate, limit: Limit) -> str:
     if figure is None or unit is None:
         return _figure(candidate, limit.quantity)
     factor, symbol = unit
-    places = max(0, _DIGITS - len(f"{abs(figure.value) / factor:.0f}"))
-    return f"{quantity.title} {_written(figure, Scale(factor, symbol, min(_MOST_PLACES, places)))}"
+    # Of 45 MB under a limit of 3GB three digits are left, too.
+    whole_digits = math.floor(math.log10(abs(figure.value) / factor)) + 1 if figure.value else _DIGITS
+    places = min(_MOST_PLACES, max(0, _DIGITS - whole_digits))
+    return f"{quantity.title} {_written(figure, Scale(factor, symbol, places))}"
 
 
 def _bound(limit: Limit) -> str:

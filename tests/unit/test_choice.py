@@ -123,6 +123,8 @@ def test_a_figure_stands_beside_its_bound_in_the_same_unit():
     assert "(file size 101 MiB <= 120MiB, energy per token 412 ±5 mJ/tok <= 500mJ)" in said(
         [one], recommend([one], kept)
     )
+    small = level("tiny", size=4.5e6)
+    assert "(file size 0.00450 GB <= 3GB)" in said([small], recommend([small], [Limit("--max-size", SIZE, 3e9, "3GB")]))
 
 
 def test_the_only_level_that_is_left_names_what_each_other_one_misses():
@@ -175,11 +177,24 @@ def test_a_meter_that_may_be_far_off_makes_no_limit_certain_however_few_the_sess
 
 
 def test_what_was_not_measured_meets_no_limit():
-    levels = [level("a"), replace(level("b"), missing={ENERGY: "no power sensor"})]
-    advice = recommend(levels, [Limit("--max-energy", ENERGY, 1.0, "1")])
-    assert advice.level is None
+    levels = [replace(level(name), missing={ENERGY: "no power sensor"}) for name in ("a", "b")]
+    energy = Limit("--max-energy", ENERGY, 1.0, "1 J")
+    advice = recommend(levels, [energy])
+    assert (advice.level, advice.nearest) == (None, None), "they are as far from it"
     assert set(advice.met.values()) == {(Met.NOT_MEASURED,)}
-    assert "--max-energy 1 was not measured for all" in said(levels, advice)
+    assert said(levels, advice).endswith(": --max-energy 1 J was not measured for any level (no power sensor).")
+    slower = [levels[0], level("b", SLOW)]
+    advice = recommend(slower, [energy, tps(15)])
+    assert advice.nearest == "a"
+    assert "; a comes nearest (energy per token not measured: no power sensor)." in said(slower, advice)
+
+
+def test_what_was_not_measured_decides_nothing():
+    levels = [replace(level(name), missing={ENERGY: "no power sensor"}) for name in ("a", "b")]
+    undecided = "energy per token, which is to decide, was not measured (no power sensor)."
+    assert said(levels, recommend(levels, (), "energy")) == f"No level is recommended: {undecided}"
+    advice = recommend(levels[:1], [tps(5)], "energy")
+    assert said(levels, advice) == f"No level is recommended: a meets your limit, but {undecided}"
 
 
 def test_a_level_that_failed_is_never_chosen_and_dominates_nobody():

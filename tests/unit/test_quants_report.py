@@ -180,6 +180,17 @@ def test_the_same_command_goes_on_with_the_sweep_that_it_left(tmp_path):
         assert sweep_of(store, [replace(spec, plan="nightly") for spec in asked]).sweep_id != found.sweep_id
 
 
+def test_a_bound_says_its_unit_and_a_loss_may_be_more_than_all():
+    parser = argparse.ArgumentParser()
+    add_limit_arguments(parser)
+    given = "--max-ttft 100 --max-memory 3000000000 --max-energy .4 --min-tps 10 --max-quality-loss 150%"
+    limits = limits_from_args(parser.parse_args(given.split()))
+    assert [limit.said for limit in limits] == ["10", "100 s", "3000000000 B", ".4 J", "150%"]
+    assert limits[-1].bound == pytest.approx(1.5)
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--max-quality-loss", "2"])
+
+
 @pytest.mark.parametrize("word", ["400MJ", "1kJ", "400 watts"])
 def test_joules_of_a_token_are_no_megajoules(word, capsys):
     parser = argparse.ArgumentParser()
