@@ -42,6 +42,11 @@ def _setting(start: RunStart, name: str) -> Hashable:
     return None if by_cluster else getattr(start.spec.settings, name)
 
 
+def _setting_label(start: RunStart, name: str) -> str:
+    value = _setting(start, name)
+    return ("+".join(value) or "default") if isinstance(value, tuple) else str(value)
+
+
 def _asked(start: RunStart) -> Conditions:
     """Return the conditions, a power mode by its name: it may have been asked for by its number."""
     conditions = start.spec.conditions
@@ -172,7 +177,7 @@ def _kept(free: frozenset[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def asked_label(start: RunStart, name: str) -> str:
     """Return in words what was asked for under a name of `ASKED`."""
-    return _ASPECTS[name][1](start) if name in _ASPECTS else str(_setting(start, name))
+    return _ASPECTS[name][1](start) if name in _ASPECTS else _setting_label(start, name)
 
 
 def _common(start: RunStart, by: By) -> RunStart:
@@ -201,7 +206,7 @@ def group_labels(starts: Sequence[RunStart], by: By) -> list[str]:
         if name != "workload" and name not in free
     }
     aspects |= {
-        name: [f"{name}={_setting(s, name)}" for s in starts] for name in _COMPARED_SETTINGS if name not in free
+        name: [f"{name}={_setting_label(s, name)}" for s in starts] for name in _COMPARED_SETTINGS if name not in free
     }
     if "conditions" not in free:
         del aspects["conditions"]

@@ -130,6 +130,16 @@ def test_what_else_was_asked_for_makes_groups():
     assert all(len(g.columns) == 2 for g in comparison.groups)
 
 
+def test_groups_are_told_apart_by_providers_in_words_of_a_plan():
+    made = bundles({"q8_0": [30, 35]})
+    settings = replace(made[1].start.spec.settings, providers=("CUDAExecutionProvider", "CPUExecutionProvider"))
+    made[1] = replace(made[1], start=replace(made[1].start, spec=replace(made[1].start.spec, settings=settings)))
+    assert [g.label.partition(", ")[2] for g in compare(made).groups] == [
+        "providers=default",
+        "providers=CUDAExecutionProvider+CPUExecutionProvider",
+    ]
+
+
 def test_runs_under_other_conditions_are_never_in_one_group():
     made = bundles({"q8_0": [30, 35, 40]})
     for i, conditions in enumerate((Conditions(screen="on"), Conditions(screen="off", wifi=False))):
