@@ -44,13 +44,20 @@ def estimate(specs: Iterable[RunSpec], sizes: Sizes, rates: Mapping[str, float |
     cells = tuple(_estimate_cell(runs, sizes, rates.get(key)) for key, runs in by_cell.items())
     n_runs, n_least = sum(cell.runs for cell in cells), sum(cell.runs_min for cell in cells)
     expected_s = _total(cell.expected_s for cell in cells)
+    # What lasts as long as it was asked to, whatever the size of the model.
+    lasting_s = sum(
+        _lasting_s(spec)
+        for cell, runs in zip(cells, by_cell.values(), strict=True)
+        for spec in runs
+        if cell.basis == "unknown" and _is_certain(spec)
+    )
     bytes_to_push = _bytes_to_push(cells, sizes)
     order, order_seed = (specs[0].order, specs[0].order_seed) if specs else (None, None)
     lines = (
         _count_line(len(cells), n_least, n_runs, n_references),
         *_repeat_lines({spec.repeat for spec in specs}),
         *_order_lines(order, order_seed),
-        *_time_lines(cells, expected_s),
+        *_time_lines(cells, expected_s, lasting_s),
         *(("  under the profiler each run takes longer than that",) if any(spec.profile for spec in specs) else ()),
         *_gate_lines(gates),
         *_verdict_lines({spec.thresholds for spec in specs}),
@@ -78,8 +85,7 @@ def _estimate_cell(runs: list[RunSpec], sizes: Sizes, earlier_s: float | None) -
         each_s, basis = [earlier_s * (spec.repeat.warmup + spec.repeat.repetitions) for spec in runs], "earlier"
     elif size_bytes is not None:
         each_s, basis = [_guess_run_s(spec, size_bytes) for spec in runs], "guess"
-    # What is run in any case comes first: reference runs, and the sessions before the precision is looked at.
-    certain = [spec.reference or spec.block < spec.repeat.least_sessions for spec in runs]
+    certain = [_is_certain(spec) for spec in runs]
     if each_s is not None:
         each_s = [run_s + (spec.gate.pause_s or 0.0) for run_s, spec in zip(each_s, runs, strict=True)]
     return CellEstimate(
@@ -90,6 +96,17 @@ def _estimate_cell(runs: list[RunSpec], sizes: Sizes, earlier_s: float | None) -
         expected_min_s=None if each_s is None else sum(itertools.compress(each_s, certain)),
         basis=basis,
     )
+
+
+def _is_certain(spec: RunSpec) -> bool:
+    """Say whether it is run in any case: reference runs, and the sessions before the precision is looked at."""
+    return spec.reference or spec.block < spec.repeat.least_sessions
+
+
+def _lasting_s(spec: RunSpec) -> float:
+    """Return what a run takes at least: its rests, and the time that its requests follow each other for."""
+    rests_s = (spec.gate.pause_s or 0.0) + (spec.sampling.recovery_s or 0.0)
+    return rests_s + spec.repeat.repetitions * (spec.workload.duration_s or 0.0)
 
 
 def _guess_run_s(spec: RunSpec, size_bytes: int) -> float:
@@ -146,17 +163,18 @@ def _order_lines(order: str | None, order_seed: int | None) -> list[str]:
     return [f"order: {order}" if order_seed is None else f"order: {order}, again with --order-seed {order_seed}"]
 
 
-def _time_lines(cells: tuple[CellEstimate, ...], expected_s: float | None) -> list[str]:
+def _time_lines(cells: tuple[CellEstimate, ...], expected_s: float | None, lasting_s: float) -> list[str]:
     least_s, known_s = sum(item.expected_min_s or 0.0 for item in cells), sum(item.expected_s or 0.0 for item in cells)
     runs = {basis: sum(item.runs for item in cells if item.basis == basis) for basis in ("earlier", "guess", "unknown")}
-    known = f"about {span(least_s, known_s)}" if expected_s is not None else f"more than {clock(least_s)}"
+    known = f"about {span(least_s, known_s)}" if expected_s is not None else f"more than {clock(least_s + lasting_s)}"
     lines = [f"expected time: {known}"]
     if runs["earlier"]:
         lines.append(f"  {counted(runs['earlier'], 'run')} from earlier runs of the same cell")
     if runs["guess"]:
         lines.append(f"  {counted(runs['guess'], 'run')} by a rough guess: {_guess_text(cells)}")
     if runs["unknown"]:
-        lines.append(f"  {counted(runs['unknown'], 'run')} not counted: the size of the model is not known yet")
+        but = ", but for their rests and the time that their requests are to last" if lasting_s else ""
+        lines.append(f"  {counted(runs['unknown'], 'run')} not counted{but}: the size of the model is not known yet")
     return lines
 
 

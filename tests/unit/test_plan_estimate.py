@@ -74,6 +74,15 @@ def test_an_unknown_size_makes_the_total_unknown_and_not_zero() -> None:
     assert dry.lines[-1] == "to push: not known, the size of a model is missing"
 
 
+def test_what_lasts_as_long_as_it_was_asked_to_counts_whatever_the_size() -> None:
+    load = Workload(kind="sustained", n_gen=100, duration_s=1200.0)
+    plan = replace(PLAN, workloads=(load,), repeat=Repeat(repetitions=1, sessions=3), gate=Gate(pause_s=60.0))
+    dry = estimate(runs(plan), {("m", "q8_0"): None, ("m", None): None}, {})
+    assert dry.expected_s is None
+    assert "expected time: more than 2 h 06 min" in dry.lines
+    assert any("6 runs not counted, but for their rests and the time" in line for line in dry.lines)
+
+
 def test_each_file_is_pushed_once_to_each_device_and_never_to_this_machine() -> None:
     sizes = {("m", "q8_0"): 100 * MB, ("m", None): 50 * MB}
     assert estimate(runs(PLAN), sizes, {}).bytes_to_push == 0
