@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from melt.analysis.quality_compare import Difference, Told, differences
+from melt.analysis.quality_compare import MIN_CHUNKS, Difference, Told, differences
 from melt.codec import to_dict
 from melt.records.quality import ChoiceFigures, OutputFigures, Quality, TextFigures
 from melt.report.table import render_table, write_rows
@@ -209,7 +209,9 @@ def _judged(change: Difference) -> str:
         return _TOLD[change.told]
     if change.quantity == "accuracy":
         return f"{change.told} by {abs(change.mean) * 100:.1f} points, p {change.p_value:.2g}"
-    return f"{change.told} by {abs(change.mean):.2g}"
+    if change.low is None or change.high is None or change.low == change.high:
+        return f"{change.told} by {abs(change.mean):.2g}"
+    return f"{change.told} by {_with_error(abs(change.mean), (change.high - change.low) / 2, 2, error_digits=2)}"
 
 
 def _notes(evaluations: Sequence[Quality]) -> Iterator[str]:
@@ -222,8 +224,8 @@ def _notes(evaluations: Sequence[Quality]) -> Iterator[str]:
             "± is one standard error, top-1 with its 95 % interval."
         )
         yield (
-            "By NLL, by KL: against the line above, in nats per token, paired over chunks, 95 %. "
-            f"No difference seen: {Told.ALIKE}."
+            "By NLL, by KL: against the line above, in nats per token, paired over chunks, ± half the 95 % interval. "
+            f"No difference seen: {Told.ALIKE}. Fewer than {MIN_CHUNKS} chunks are too few to tell."
         )
     elif first.choices is not None:
         yield f"{first.choices.n} questions by log-likelihood, on the CPU; {where}."
@@ -252,11 +254,11 @@ def _is_reference(quality: Quality) -> bool:
     return quality.method.reference_sha256 == quality.artifact.sha256
 
 
-def _with_error(value: float, error: float | None, digits: int) -> str:
-    """Write a value and its standard error to the same place, three digits of the error."""
+def _with_error(value: float, error: float | None, digits: int, *, error_digits: int = 3) -> str:
+    """Write a value and its error to the same place, so many digits of the error."""
     if error is None or error <= 0:
         return f"{value:.{digits}g}"
-    places = max(0, -int(f"{error:.1e}".partition("e")[2]) + 2)
+    places = max(0, -int(f"{error:.1e}".partition("e")[2]) + error_digits - 1)
     return f"{value:.{places}f} ±{error:.{places}f}"
 
 

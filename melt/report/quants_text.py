@@ -193,7 +193,9 @@ def figure_text(figure: Figure, unit: str) -> str:
     """Write a figure with half of its interval, both in one prefix: `12.3 ±0.2 tok/s`."""
     spread = spread_of(figure)
     if unit == "ratio" and spread:
-        places = min(_MOST_PLACES, max(0, -int(f"{100 * spread:.0e}".partition("e")[2])))
+        digits, exponent = f"{100 * spread:.1e}".split("e")
+        # One digit of it that counts, two where the first is a 1: 1 may be 1.4.
+        places = min(_MOST_PLACES, max(0, digits.startswith("1") - int(exponent)))
         return f"{100 * figure.value:.{places}f} ±{100 * spread:.{places}f} %"
     return _written(figure, scale_for([figure.value], unit))
 
