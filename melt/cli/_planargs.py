@@ -54,7 +54,9 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
     _several(
         what, ("-m", "--model"), "models", "MODEL", "name from the catalogue, path of a file, or hf://owner/repo/file"
     )
-    _several(what, ("--quant",), "quants", "TYPE", "quantization, such as q8_0,q4_k_m (default: the file as it is)")
+    _several(
+        what, ("-q", "--quant"), "quants", "TYPE", "quantization, such as q8_0,q4_k_m (default: the file as it is)"
+    )
     _several(what, ("--engine",), "engines", "NAME", "inference engine (default: by the model's format)")
     _several(what, ("-p", "--n-prompt"), "n_prompt", "N", "prefill N tokens: ppN (default with nothing else: 512)")
     _several(what, ("-n", "--n-gen"), "n_gen", "N", "decode N tokens: tgN (default with nothing else: 128)")

@@ -71,7 +71,7 @@ def test_without_lengths_the_workloads_are_those_of_llama_bench() -> None:
 
 def test_lists_by_comma_by_repeating_and_by_range() -> None:
     plan = plan_of(
-        *("-m", "a,b", "--model", "c", "--quant", "Q8_0,q4_0", "-p", "128-256*2", "-n", "64", "-pg", "512,128"),
+        *("-m", "a,b", "--model", "c", "-q", "Q8_0,q4_0", "-p", "128-256*2", "-n", "64", "-pg", "512,128"),
         *("-d", "0,512", "-t", "1,2", "-t", "2-4+2", "-r", "2", "-fa", "0", "-fa", "1", "--affinity", "0-3,6"),
     )
     assert [choice.model for choice in plan.models] == ["a", "b", "c"]
