@@ -313,7 +313,12 @@ def _memory_facts(artifact: Artifact) -> Iterator[tuple[str, str]]:
     if artifact.generative is False:
         yield "expected memory, without activations", human(expected_memory(artifact, 0), "bytes")
         return
-    yield "KV cache per token (f16)", human(artifact.kv_bytes_per_token, "bytes")
+    # What the record says is for f16; an .onnx file says itself which type its cache has.
+    is_f32 = any(one.type == "float" and one.name.startswith("past_key_values.") for one in artifact.inputs)
+    cached = artifact.kv_bytes_per_token
+    if is_f32 and cached is not None:
+        cached *= 2
+    yield f"KV cache per token ({'f32' if is_f32 else 'f16'})", human(cached, "bytes")
     for n_ctx in _CONTEXTS:
         yield f"expected memory, {n_ctx} tokens", human(expected_memory(artifact, n_ctx), "bytes")
 

@@ -24,6 +24,7 @@ OF_SAMPLING = frozenset(("temperature", "ignore_eos"))
 OF_TOKENS = OF_SAMPLING | {"n_batch"}
 """Settings that mean nothing to a single-shot model, whatever runs it."""
 
+_FROM_FILE = "infer50 from inputs.npz"
 _EXAMPLE_LENGTH = 128
 """What a sentence suggests for a dimension that is not the batch."""
 
@@ -126,6 +127,13 @@ def check_dims(workload: Workload, artifacts: Iterable[Artifact]) -> None:
             names = ", ".join(dict.fromkeys(artifact.name for artifact in artifacts))
             hint = nearest(dimension, known) or f"; {has}"
             raise UsageError(f"workload '{workload.name}': {names} has no dimension '{dimension}'{hint}")
+    for artifact in artifacts:
+        shapeless = [one.name for one in artifact.inputs if one.shape is None and one.is_tensor]
+        if shapeless:
+            raise UsageError(
+                f"{artifact.name} does not say which shape its input '{shapeless[0]}' has, and ONNX Runtime would take "
+                "it for a single number: export it with a shape, whose dimensions may be open"
+            )
     if workload.inputs is not None:
         return
     for artifact in artifacts:
@@ -143,4 +151,6 @@ def _left_open(artifact: Artifact, lacking: list[str]) -> str:
     else:
         named = ", ".join(f"'{name}'" for name in lacking)
         which = f"the dimensions {named} of its inputs open: say how long they are"
-    return f"{which}, infer50 {example}, or give the inputs in a file, infer50 from inputs.npz"
+    if not all(workloads.is_dimension(name) for name in lacking):
+        return f"{which.partition(':')[0]}, by a name that no workload can say: give the inputs in a file, {_FROM_FILE}"
+    return f"{which}, infer50 {example}, or give the inputs in a file, {_FROM_FILE}"

@@ -101,9 +101,14 @@ def dimensions(text: str) -> dict[str, int]:
     return dims
 
 
+def is_dimension(text: str) -> bool:
+    """Tell whether the name of a symbolic dimension can be written in a workload."""
+    return text.isprintable() and re.fullmatch(r"[^\s=,]{1,200}", text) is not None
+
+
 def dimension(text: str) -> str:
     """Read the name of a symbolic dimension, as a model has it: without blanks, so that it can stand in a word."""
-    if not text.isprintable() or not re.fullmatch(r"[^\s=,]{1,200}", text):
+    if not is_dimension(text):
         raise UsageError(f"expected the name of a dimension such as batch, found {shown(text)}")
     return text
 

@@ -9,14 +9,19 @@ from dataclasses import dataclass, field
 class ModelTensor:
     """An input or output of an ONNX model. `shape` None: the model does not say how many dimensions it has.
 
-    `type` is ONNX's word in lower case (`float`, `int64`, `float16`). A dimension is a length or, where it is not
-    fixed, a name that `dims` of a workload may give a length: the model's own (`batch`), else `INPUT.AXIS` (`x.2`),
-    axes counted from 0.
+    `type` is ONNX's word in lower case (`float`, `int64`, `float16`), `not a tensor` of what is none. A dimension is a
+    length or, where it is not fixed, a name that `dims` of a workload may give a length: the model's own (`batch`),
+    else `INPUT.AXIS` (`x.2`), axes counted from 0.
     """
 
     name: str
     type: str
     shape: tuple[int | str, ...] | None
+
+    @property
+    def is_tensor(self) -> bool:
+        """Whether it is one tensor, and not a sequence, a map or an optional one."""
+        return self.type != "not a tensor"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,9 @@ def test_inspect_shows_what_is_in_a_file(models: Callable[..., Any], tmp_path: P
 def test_a_model_of_thousands_of_parameters_does_not_have_none(models: Callable[..., Any], tmp_path: Path) -> None:
     onnx_samples = pytest.importorskip("onnx_samples", exc_type=ImportError)
     onnx_samples.Decoder().write(tmp_path / "decoder.onnx")
-    assert "14.4 k" in models("inspect", str(tmp_path / "decoder.onnx")).stdout
+    told = models("inspect", str(tmp_path / "decoder.onnx")).stdout
+    assert "14.4 k" in told
+    assert re.search(r"KV cache per token \(f32\) +256 B", told), "2 layers of keys and values, 2 heads of 8 floats"
 
 
 def test_notes_reach_the_reader(models: Callable[..., Any]) -> None:

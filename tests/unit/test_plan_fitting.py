@@ -112,6 +112,11 @@ def test_every_open_dimension_needs_a_length_and_every_length_a_dimension() -> N
         check_dims(parse_workload("infer5"), [model("both", "a", "b")])
     with pytest.raises(UsageError, match=r"ears has no dimension 'sep', did you mean 'seq'\?"):
         check_dims(parse_workload("infer5 sep=3"), [ears])
+    with pytest.raises(UsageError, match=r"'a \+ 1' of its input 'x' open, by a name that no workload can say: give"):
+        check_dims(parse_workload("infer5"), [model("sum", "a + 1")])
+    shapeless = replace(model("vague"), inputs=(ModelTensor(name="x", type="float", shape=None),))
+    with pytest.raises(UsageError, match=r"vague does not say which shape its input 'x' has"):
+        check_dims(parse_workload("infer5"), [shapeless])
     with pytest.raises(UsageError, match=r"by 'infer50 from x.npz', found 'inputs=x.npz'"):
         parse_workload("infer5 seq=3 inputs=x.npz")
     with pytest.raises(UsageError, match=r"still has no dimension 'batch'; all of their shapes are fixed"):
