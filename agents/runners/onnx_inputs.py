@@ -169,12 +169,19 @@ def batch(arrays, declared):
     """Return how many items one request holds: the size of the dimension called batch, else of the first one.
 
     The first one where it is open and not called a length: one that is fixed may be the channels of one image.
+    Raises Failure where it holds none, which would be computed in no time.
     """
     for name, _, shape in declared:
         for axis, size in enumerate(shape):
             if isinstance(size, str) and "batch" in size.lower():
-                return max(arrays[name].shape[axis], 1)
-    first = next(((arrays[name], shape[0]) for name, _, shape in declared if arrays[name].ndim > 1), None)
+                return _items(name, arrays[name].shape[axis])
+    first = next(((name, shape[0]) for name, _, shape in declared if arrays[name].ndim > 1), None)
     if first is None or (isinstance(first[1], int) and first[1] >= 0) or _LENGTH.search(str(first[1])):
         return 1
-    return max(first[0].shape[0], 1)
+    return _items(first[0], arrays[first[0]].shape[0])
+
+
+def _items(name, count):
+    if not count:
+        raise Failure("bad_request", "the input %s holds a batch of 0, of which nothing would be computed" % name)
+    return count

@@ -89,6 +89,10 @@ def test_items_are_counted_where_a_request_is_of_several(
     parts: SimpleNamespace, shape: tuple[int, ...], declared: list[object], items: int
 ) -> None:
     assert parts.inputs.batch({"x": np.zeros(shape)}, [("x", "float", declared)]) == items
+    if items > 1:
+        none = np.zeros([0 if size == items else size for size in shape])
+        with pytest.raises(parts.io.Failure, match="x holds a batch of 0"):
+            parts.inputs.batch({"x": none}, [("x", "float", declared)])
 
 
 def test_every_open_dimension_is_named_at_once_with_an_example(parts: SimpleNamespace) -> None:
