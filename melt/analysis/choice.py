@@ -31,6 +31,10 @@ EVEN = 0.05
 to be on its side of it: sessions vary by 2 %, so two of them differ by 5.5 % (1.96 * root of 2 * 2 %) by chance."""
 
 
+SAME_SIZE = 0.001
+"""Files that differ by less hold the same weights under another header: an importance matrix leaves its name there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Quantity:
     """Something that levels differ in. `better` is +1 where more is better, else -1; `unit` is as stored.
@@ -229,7 +233,8 @@ def relation(first: Candidate, second: Candidate, name: str) -> Relation:
     if name in _PAIRED:
         return _paired(first, second, name, a, b)
     if a.exact and b.exact:
-        return Relation.EVEN if a.value == b.value else _side(a.value > b.value, better)
+        same = abs(a.value - b.value) <= SAME_SIZE * max(a.value, b.value)
+        return Relation.EVEN if same else _side(a.value > b.value, better)
     judged = judge_difference(b.values, a.values)
     if judged in (Judgement.HIGHER, Judgement.LOWER):
         return _side(judged is Judgement.HIGHER, better)

@@ -59,6 +59,13 @@ def test_what_is_worse_in_all_is_dominated_and_what_is_best_in_something_is_not(
     assert dominated([good, worse, small]) == {"worse": ("good",)}
 
 
+def test_a_header_makes_no_level_larger():
+    plain, weighed = level("Q4_K_M", size=2_142_000, kl=0.02), level("Q4_K_M+imatrix", size=2_142_300, kl=0.01)
+    assert dominated([plain, weighed]) == {"Q4_K_M": ("Q4_K_M+imatrix",)}, "better, and as large"
+    assert recommend([plain, weighed], (), "size").level == "Q4_K_M+imatrix"
+    assert not dominated([plain, level("smaller", size=2_130_000, kl=0.02), weighed]).keys() & {"smaller"}
+
+
 def test_a_difference_that_was_not_seen_keeps_nobody_from_dominating():
     luckier = level("luckier", tuple(v + 0.01 for v in FAST), 120, 0.02)
     assert relation(level("good"), luckier, DECODE) is Relation.EVEN
