@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from agent_rig import wait_for
 
 _AGENTS = Path(__file__).resolve().parents[2] / "agents"
@@ -33,6 +34,7 @@ build.build(["x86_64-linux-musl"], folder / "bin")
 """The real build but for the compiler, which takes minutes where nothing of it is cached."""
 
 
+@pytest.mark.slow
 def test_of_two_at_once_one_builds_and_the_other_waits(tmp_path: Path) -> None:
     command = [sys.executable, "-c", _BUILD, str(_AGENTS), str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as first:

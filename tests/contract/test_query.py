@@ -165,6 +165,7 @@ def test_usage(ask: Ask, root: Path) -> None:
         (root / "traces" / "r3" / "gone").rename(root / "traces" / "r3" / "sensors.parquet")
 
 
+@pytest.mark.slow
 def test_as_a_program(root: Path, tmp_path: Path) -> None:
     argv = [sys.executable, "-m", "melt", "query", "-", "-f", "jsonl", "--store", root]
     done = subprocess.run(

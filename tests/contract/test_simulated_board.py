@@ -185,6 +185,7 @@ def test_a_job_is_stopped_in_order(device: Device) -> None:
     assert names(journal(device)) == ["prepared", "runner_started", "stop_requested", "runner_exited", "end"]
 
 
+@pytest.mark.slow
 def test_a_job_whose_agent_was_killed_is_dead_until_it_is_recovered(device: Device) -> None:
     device.put(60)
     under_way(device)

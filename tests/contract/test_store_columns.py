@@ -71,6 +71,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
         yield opened
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", ["quant", "sweep", "device", "workload"])
 def test_a_comparison_is_the_same(store: Store, by: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("melt.store.columns._BATCH", 5)

@@ -95,6 +95,7 @@ def test_many_create_one_store_at_once(tmp_path: Path) -> None:
     assert len(_check_whole(root)) == 6
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_left_over_once(tmp_path: Path) -> None:
     store = Store.open(tmp_path)
     holders = [start(hold_a_spool, tmp_path, f"r{i}") for i in range(3)]

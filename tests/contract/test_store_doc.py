@@ -17,6 +17,7 @@ from melt.store.store import Store
 DOC = Path(__file__).parents[2] / "docs" / "store.md"
 
 
+@pytest.mark.slow
 def test_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with Store.open(Path("results")) as store:

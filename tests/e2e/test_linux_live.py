@@ -28,6 +28,7 @@ BUSY_PROGRAM = "import time\nx = bytearray(40_000_000)\nwhile time.process_time(
 """Busy for a second of its own, which is several on a machine that does other things too."""
 
 
+@pytest.mark.slow
 def test_a_busy_program_is_seen_as_busy(tmp_path: Path) -> None:
     transport = LocalTransport()
     agent = AgentClient(transport, str(tmp_path / "device"))
@@ -68,6 +69,7 @@ def test_a_busy_program_is_seen_as_busy(tmp_path: Path) -> None:
     assert max(float(np.nanmean(load)) for load in loads) > 0.2
 
 
+@pytest.mark.slow
 def test_doctor_answers_in_json(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -54,6 +54,7 @@ def test_a_suite_measures_and_keeps(melt: Melt, tmp_path: Path) -> None:
     assert {(run["quant"], run["outcome"]) for run in melt.runs()} == {("q8_0", "ok"), ("q4_0", "ok")}
 
 
+@pytest.mark.slow
 def test_who_does_not_measure_pays_nothing(melt: Melt, tmp_path: Path) -> None:
     (tmp_path / "test_plain.py").write_text(PLAIN)
     done = _pytest(melt, tmp_path)

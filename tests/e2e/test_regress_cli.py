@@ -68,6 +68,7 @@ def test_a_drop_is_told_on_its_night_until_it_is_accepted(melt: Melt, tmp_path: 
     melt.here("regress", sweep_id(DROPS_AT + 3), check=1)
 
 
+@pytest.mark.slow
 def test_what_was_not_measured_is_never_green(melt: Melt) -> None:
     _fill(melt, range(8))
     _fill(melt, range(8, 9), outcome=Outcome.FAILED)
@@ -78,6 +79,7 @@ def test_what_was_not_measured_is_never_green(melt: Melt) -> None:
     assert melt.here("regress", sweep_id(0)).stdout.count("no night before to hold it against") == 2
 
 
+@pytest.mark.slow
 def test_another_build_of_the_system_is_named_and_must_be_accepted(melt: Melt) -> None:
     _fill(melt, range(8))
     with Store.open(melt.store) as store:

@@ -9,6 +9,7 @@ import pytest
 from melt_rig import SMALL, Melt
 
 
+@pytest.mark.slow
 def test_levels_are_measured_stored_and_compared(melt: Melt) -> None:
     done = melt("run", *SMALL, "--quant", "q8_0,q4_0", "-o", "json")
     comparison = json.loads(done.stdout)

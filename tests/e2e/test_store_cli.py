@@ -162,6 +162,7 @@ def test_store(melt: Melt, filled: Path, tmp_path: Path, monkeypatch: pytest.Mon
     assert "problems found: 1" in err
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves(filled: Path) -> None:
     first = subprocess.Popen(
         [sys.executable, "-m", "melt", "export", "--store", filled], stdout=subprocess.PIPE, stderr=subprocess.PIPE

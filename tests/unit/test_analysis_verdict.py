@@ -200,6 +200,7 @@ def alike(draws, n, share):
     return values
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.0, 0.3])
 def test_steady_repetitions_are_seldom_taken_for_a_drift(share):
     draws = np.random.default_rng(11)

@@ -155,6 +155,10 @@ def test_a_local_file_is_named_after_itself(tmp_path: Path) -> None:
     shutil.copy(TINY, copy)
     library = Library()
     assert library.expected_size_bytes(str(copy), "q4_0") == pytest.approx(2_030_000, rel=0.02)
+    assert library.peek(str(copy), None) is None, "it was never hashed"
+    hashed = library.peek(str(copy), None, hashing=True)
+    assert hashed is not None
+    assert hashed.sha256 == library.resolve("tiny-pydoc", None).sha256
     assert library.resolve(str(copy), None).name == "My Model"
     with pytest.raises(ModelError, match="there is no model file"):
         library.resolve(str(tmp_path / "absent.gguf"), None)
@@ -278,6 +282,7 @@ def pull(models: Iterable[str], env: dict[str, str]) -> tuple[str, list[list[str
     return done.stdout, [said.splitlines() for said in done.stderr.split("---\n")[:-1]]
 
 
+@pytest.mark.slow
 def test_a_hub_file_is_fetched_once_and_found_offline(hub_env: dict[str, str]) -> None:
     there, absent = "hf://owner/repo/sub/tiny.gguf", "hf://owner/repo/tiny.gguf"
     out, said = pull([there], hub_env)
@@ -289,6 +294,7 @@ def test_a_hub_file_is_fetched_once_and_found_offline(hub_env: dict[str, str]) -
     assert status == "exit 2"
 
 
+@pytest.mark.slow
 def test_what_the_hub_lacks_is_a_sentence(hub_env: dict[str, str]) -> None:
     asked = {
         "hf://owner/repo/absent.gguf": "owner/repo has no file absent.gguf",

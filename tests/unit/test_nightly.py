@@ -57,6 +57,7 @@ def _open(series: Series, policy: Policy = POLICY) -> list[tuple[str, int]]:
     return [(change.metric, change.night) for change in changes if change.is_open]
 
 
+@pytest.mark.slow
 def test_quiet_nights_raise_nothing_and_a_drop_is_placed_on_its_night() -> None:
     lab = Lab(seed=5)
     quiet = _series(*[1.0] * 50, lab=lab)

@@ -107,6 +107,7 @@ def test_every_form_has_the_level_and_the_energy(fmt: str) -> None:
     assert "2.29" in text
 
 
+@pytest.mark.slow
 def test_the_shipped_plan_is_whole_without_a_network(tmp_path: Path) -> None:
     env = {**os.environ, "HF_HUB_OFFLINE": "1", "XDG_CACHE_HOME": str(tmp_path), "MELT_STORE": str(tmp_path / "store")}
     command = [sys.executable, "-m", "melt", "run", str(PLAN), "--dry-run", "-o", "csv"]
