@@ -54,14 +54,14 @@ class Datasets:
         )
 
     def evaluate(
-        self, args: argparse.Namespace, origin: Artifact | None, levels: Sequence[AskedLevel], *, only_known: bool
+        self, args: argparse.Namespace, origin: Artifact, levels: Sequence[AskedLevel], *, only_known: bool
     ) -> Evaluated:
         """Score the levels that were made; one that cannot be scored says why. `only_known`: only look in the store."""
         from melt.quality.evaluate import evaluate_task, evaluate_text
         from melt.store.store import Store
 
         files = [one.artifact for one in levels if one.artifact is not None]
-        if not files or origin is None:
+        if not files:
             return Evaluated()
         with Store.open(store_root(args)) as store, progress_bars(tenths=True) as progress:
             if only_known:

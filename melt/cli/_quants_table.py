@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def make_table(
     args: argparse.Namespace,
     asked: Asked,
-    origin: Artifact | None,
+    origin: Artifact,
     levels: Sequence[AskedLevel],
     measured: Measured,
     evaluated: Evaluated,

@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from melt.cli._quants_plan import Asked
@@ -43,18 +44,24 @@ class Measured:
 
 def make_levels(
     model: str, asked: Asked, library: Library, progress: Progress, *, only_made: bool
-) -> tuple[Artifact | None, list[AskedLevel]]:
+) -> tuple[Artifact, list[AskedLevel]]:
     """Return the file as it was published, and all levels of it; one that cannot be made says why.
 
-    `only_made`: nothing is fetched or made. Raises ModelError where there is no file to make levels of.
+    `only_made`: nothing is fetched or made. Raises ModelError where there is no file to make levels of, UsageError
+    where it would have to be fetched.
     """
     from melt.analysis.candidates import AskedLevel
 
-    origin = library.peek(model, None) if only_made else library.pull(model, progress=progress)
+    peek = partial(library.peek, model, hashing=True)
+    origin = peek(None) if only_made else library.pull(model, progress=progress)
+    if origin is None:
+        raise UsageError(
+            f"{model} is not on this machine, so nothing tells which runs are of it: melt models pull {model}"
+        )
     levels = []
     for name in asked.levels.values():
         try:
-            made = library.peek(model, name) if only_made else library.resolve(model, name, progress=progress)
+            made = peek(name) if only_made else library.resolve(model, name, progress=progress)
             levels.append(AskedLevel(name, made))
         except MeltError as error:
             _say(f"{name}: {error}")
@@ -68,6 +75,11 @@ def look_up(args: argparse.Namespace, asked: Asked, levels: Sequence[AskedLevel]
     from melt.store.selection import Selection
 
     files = _files(asked, levels)
+    if not files:
+        raise UsageError(
+            f"none of these levels of {args.model} was made on this machine, so nothing tells which runs are of them: "
+            "leave out --from-store to make them"
+        )
     with open_store(args) as store:
         bundles = [b for b in store.bundles(Selection(device=_id_here(asked.device))) if _is_meant(b, asked.device)]
     found = earlier(bundles, asked.specs, files, None)

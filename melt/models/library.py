@@ -8,7 +8,7 @@ from pathlib import Path
 
 from melt.errors import ModelError
 from melt.models.catalog import DATA_DIR, Entry, HubFile, LocalFile, Source, catalog, find_source
-from melt.models.digest import cached_sha256
+from melt.models.digest import cached_sha256, sha256_of
 from melt.models.fetch import cached_hub_file, fetch_hub_file, fetch_wheel_member
 from melt.models.files import Progress, models_root
 from melt.models.formats import check_file, format_of_source, inspect_file, level_name
@@ -67,8 +67,8 @@ class Library:
             raise ModelError(f"{path} is damaged: its sha256 is not that of {source.name}; delete it and try again")
         return _with_entry(artifact, source)
 
-    def peek(self, model: str, quant: str | None) -> Artifact | None:
-        """Return what `resolve` would, when it takes no work: no download, no quantizing, no hashing.
+    def peek(self, model: str, quant: str | None, *, hashing: bool = False) -> Artifact | None:
+        """Return what `resolve` would, when it takes no work: no download, no quantizing, without `hashing` no hashing.
 
         Raises ModelError for an unknown name or level, a missing or damaged file.
         """
@@ -78,6 +78,8 @@ class Library:
         if path is None:
             return None
         sha256 = source.sha256 if isinstance(source, Entry) else cached_sha256(path)
+        if sha256 is None and hashing:
+            sha256 = sha256_of(path)
         if sha256 is None:
             check_file(path)
             return None
