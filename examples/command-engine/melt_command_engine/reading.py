@@ -39,6 +39,10 @@ def _objects(text: str) -> tuple[list[dict[str, Any]], bool]:
     while (at := min((place for place in (text.find(sign, at) for sign in "{[") if place >= 0), default=-1)) >= 0:
         try:
             value, at = _DECODER.raw_decode(text, at)
+        except json.JSONDecodeError as error:
+            # Objects within a torn array are whole, what lies within a torn object was never meant to stand alone.
+            at = max(at + 1, error.pos if text[at] == "{" else 0)
+            continue
         except (ValueError, RecursionError):
             at += 1
             continue
