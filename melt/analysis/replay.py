@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 
 import numpy as np
@@ -21,6 +21,11 @@ from melt.analysis.names import METRICS
 from melt.analysis.policy import Policy, Threshold
 from melt.analysis.resample import Sample
 from melt.analysis.statistics import MIN_SESSIONS
+
+_MOST_UNCHANGED = 0.10
+"""An interval that reaches further is not called unchanged, however large a threshold was learnt."""
+
+_TOO_NOISY = "too much spread"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +140,16 @@ class Replay:
             thresholds = {name: one.value for name, one in judged.thresholds.items()}
             unlike = {name: one.what for name, one in judged.unlike.items()}
             samples = {name: (Sample(np.array(a)), Sample(np.array(b))) for name, (a, b) in sides.items()}
-            judged.differences = judge_ab(samples, thresholds, unlike)
+            judged.differences = tuple(map(self._modestly, judge_ab(samples, thresholds, unlike)))
+
+    def _modestly(self, found: Difference) -> Difference:
+        """Call nothing unchanged only because a device is so noisy that its threshold holds every interval."""
+        if found.change is not Change.UNCHANGED or found.low is None or found.high is None:
+            return found
+        farthest = max(-math.log(found.low), math.log(found.high))
+        if found.metric in self.policy.given or farthest < math.log1p(_MOST_UNCHANGED):
+            return found
+        return replace(found, change=Change.INCONCLUSIVE, why=_TOO_NOISY)
 
     def _against(self, metric: str, index: int) -> tuple[int, ...]:
         nights = self.series.nights

@@ -137,6 +137,17 @@ def test_thresholds_are_learnt_or_given_and_say_so() -> None:
     assert (told.value, told.how) == (0.2, "given")
 
 
+def test_noise_that_widens_a_threshold_makes_nothing_unchanged() -> None:
+    series = _series(*[1.0] * 4, lab=Lab(seed=3, session_cv=0.2))
+    for policy, said in ((POLICY, Change.INCONCLUSIVE), (replace(POLICY, given={"decode_tps": 0.9}), Change.UNCHANGED)):
+        finding = next(one for one in judge_series(series, 3, policy).findings if one.metric == "decode_tps")
+        assert finding.threshold is not None
+        assert finding.difference is not None
+        assert finding.difference.high is not None
+        assert 1.1 < finding.difference.high < 1 + finding.threshold.value
+        assert finding.change is said
+
+
 def test_another_build_is_incomparable_until_it_is_allowed_and_an_engine_is_only_marked() -> None:
     lab, made = Lab(seed=3), []
     for i in range(6):
