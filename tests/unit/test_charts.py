@@ -87,7 +87,7 @@ def nights(n: int) -> Series:
 def test_pareto_draws_every_level_that_was_measured_and_names_the_others() -> None:
     texts, marks = drawn(pareto_spec(levels(), RATE, LOSS, title="Levels"), "symbol")
     assert marks == 5
-    assert {"F16", "Q8_0", "Q5_0", "Q4_K_M", "Q2_K", "on the front", "refused by a limit"} <= texts
+    assert {"F16", "Q8_0", "Q5_0", "Q4_K_M", "Q2_K", "not dominated", "does not meet a limit for certain"} <= texts
     assert "Not drawn: TQ1_0 (failed)" in texts
     assert "Decode, tok/s  (higher is better →)" in texts
     assert {"0", "0.001", "0.01", "0.1"} <= texts

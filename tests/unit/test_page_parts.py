@@ -50,7 +50,7 @@ def test_a_level_that_another_beats_in_both_is_called_dominated():
         bundles.append(replace(bundle, start=replace(bundle.start, artifact=artifact)))
     (picture,) = fronts(bundles, {})
     states = {row["label"]: row["state"] for row in picture.spec["data"]["values"]}
-    assert states == {"slow": "dominated", "best": "on the front", "small": "on the front"}
+    assert states == {"slow": "dominated", "best": "not dominated", "small": "not dominated"}
 
 
 def test_what_a_level_keeps_is_its_divergence_where_several_have_one_and_the_size_where_not():

@@ -21,9 +21,9 @@ State = Literal["recommended", "front", "dominated", "refused", "failed"]
 _STAR = "M0,-1L.22,-.31L.95,-.31L.36,.12L.59,.81L0,.38L-.59,.81L-.36,.12L-.95,-.31L-.22,-.31Z"
 _MARKS: Mapping[State, tuple[str, str]] = {
     "recommended": ("recommended", _STAR),
-    "front": ("on the front", "circle"),
+    "front": ("not dominated", "circle"),
     "dominated": ("dominated", "square"),
-    "refused": ("refused by a limit", "triangle-down"),
+    "refused": ("does not meet a limit for certain", "triangle-down"),
     "failed": ("failed", "cross"),
 }
 """State -> what the legend calls it, and its shape. In the order of rank: the first gets the best label."""
