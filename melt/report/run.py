@@ -139,7 +139,8 @@ def facts(bundle: RunBundle) -> list[tuple[str, str]]:
         *(("", note) for note in artifact.notes),
         (
             "workload",
-            f"{spec.workload.name}, {counted(repeat.repetitions, 'repetition')} after {repeat.warmup} to warm up",
+            f"{spec.workload.name}, {counted(repeat.repetitions, 'repetition')}"
+            + (f" after {repeat.warmup} to warm up" if start.imported is None else ""),
         ),
         *([("profile", "its rates are those under the profiler; --profile shows where the time went")] * spec.profile),
         ("device", joined((device.name, device.soc, device.arch, _cpus(start), device.virtualization))),
@@ -154,7 +155,7 @@ def facts(bundle: RunBundle) -> list[tuple[str, str]]:
                 (engine_name(spec.engine, _text(stop.used.get("engine_revision"))), _text(stop.used.get("backend")))
             ),
         ),
-        ("asked", _settings(spec)),
+        ("asked", _settings(spec) if start.imported is None else _told_settings(spec)),
         *([("conditions", joined(_knob(knob) for knob in start.knobs))] if start.knobs else []),
         *([("judged by", by)] if (by := changed(spec.thresholds)) else []),
         *(("calibration", _calibration(calibration)) for calibration in start.calibrations),
@@ -235,6 +236,14 @@ def _settings(spec: RunSpec) -> str:
         if value not in (None, []) and (key not in others or value != default[key])
     }
     return joined(f"{key}={'+'.join(value) if isinstance(value, list) else value}" for key, value in shown.items())
+
+
+def _told_settings(spec: RunSpec) -> str:
+    """Write what another program's result says of the settings: those at melt's defaults it need not have told."""
+    asked, default = to_dict(spec.settings), to_dict(Settings())
+    told = [f"{key}={value}" for key, value in asked.items() if value != default[key]]
+    rest = "not told, or at melt's defaults"
+    return f"{joined(told)}; others {rest}" if told else rest
 
 
 def _calibration(calibration: Calibration) -> str:

@@ -181,6 +181,14 @@ def test_the_gpu_that_was_asked_for_is_the_device(melt: Melt, tmp_path: Path) ->
     assert run.start.device.name == "NVIDIA DGX Display"
 
 
+def test_a_run_shows_no_setting_that_nobody_told(melt: Melt) -> None:
+    out, _ = melt("import", MLPERF)
+    told, _ = melt("show", out.split()[0])
+    assert "threads=4; others not told, or at melt's defaults" in " ".join(told.split())
+    assert "page_cache" not in told
+    assert "warm up" not in told
+
+
 def test_twice_changes_nothing(melt: Melt, tmp_path: Path) -> None:
     files = (BENCH / "2026-pinned.jsonl", MLPERF, OPTIMUM)
     melt("import", *files)
