@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -156,7 +156,10 @@ KEYS: Mapping[str, tuple[tuple[str, ...], Callable[[Operator], tuple[str | None,
 
 
 def phases(trace: Trace, profiler: Profiler, windows: Iterable[Window], by: str) -> list[Phase]:
-    """Return the measured phases, by one of `KEYS`, each node counted where its middle lies."""
+    """Return the measured phases, by one of `KEYS`, each node counted where its middle lies.
+
+    Where nodes at the end could not be kept, phases end before them: nothing is told of time that nobody looked into.
+    """
     _, key_of = KEYS[by]
     keys = [key_of(operator) for operator in profiler.operators]
     names = list(dict.fromkeys(keys))
@@ -168,6 +171,10 @@ def phases(trace: Trace, profiler: Profiler, windows: Iterable[Window], by: str)
     found = []
     for phase in dict.fromkeys(w.phase for w in measured):
         own = [w for w in measured if w.phase == phase]
+        if profiler.left_out and len(trace.t_ns):
+            own = _until(own, int((trace.t_ns + (length_s * 1e9).astype(np.int64)).max()))
+        if not own:
+            continue
         inside = _inside(middle_ns, own)
         groups = group_of[node[inside]]
         stalled_s = _stalled(node[inside], length_s[inside])
@@ -198,6 +205,16 @@ def phases(trace: Trace, profiler: Profiler, windows: Iterable[Window], by: str)
             )
         )
     return found
+
+
+def _until(windows: Sequence[Window], end_ns: int) -> list[Window]:
+    """Return what of some windows lies before the end of the last node that was kept.
+
+    Of one that ends behind it nobody knows how many tokens came before: it is left out where there are others.
+    """
+    whole = [w for w in windows if w.t1_ns <= end_ns]
+    cut = [replace(w, t1_ns=end_ns, n_tokens=None) for w in windows if w.t0_ns < end_ns < w.t1_ns]
+    return whole if whole and whole[0].n_tokens is not None else whole + cut
 
 
 def _inside(t_ns: Times, windows: Sequence[Window]) -> NDArray[np.bool_]:

@@ -107,7 +107,10 @@ def _doubts(profiler: Profiler) -> Iterator[str]:
         yield f"all begins together may be off the device's clock by {off}"
     if profiler.left_out:
         least = counted(profiler.left_out, "node")
-        yield f"at least {least} at the end could not be kept, for want of room: run fewer repetitions or tokens"
+        yield (
+            f"at least {least} at the end could not be kept, for want of room, and the tables end before them: run "
+            "fewer repetitions or tokens"
+        )
 
 
 def document(told: Told) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def profile() -> Profile:
         event([0, 1, 2], [-450, -400, -300], [10, 10, 10], new=_NODES[:3], warmup=True),
         event([0, 1, 2], [0, 400, 700], [400, 300, 100]),
         # The third node lies between two windows.
-        event([0, 3, 2, 3], [1_000, 1_200, 1_700, 2_100], [100, 300, 50, 200], new=_NODES[3:], left_out=2),
+        event([0, 3, 2, 3], [1_000, 1_200, 1_700, 2_100], [100, 300, 50, 200], new=_NODES[3:]),
     )
 
 
@@ -86,6 +86,19 @@ def test_time_is_counted_by_phase_without_warmups_and_what_lies_between(profile:
     assert (decode.windows, decode.n_tokens) == (2, 4)
     assert decode.wall_s == pytest.approx(1e-6)
     assert [(row.key, row.count, round(row.total_s * 1e9)) for row in decode.rows] == [(("MUL_MAT",), 3, 600)]
+
+
+def test_phases_end_where_nodes_could_not_be_kept(profile: Profile):
+    trace, profiler = operator_trace(profile), replace(read_document(document_of(profile)), left_out=1)
+    # The last node ends at 3,300: within the second window of decode, before the one that follows.
+    _, decode = phases(trace, profiler, (*WINDOWS, replace(WINDOWS[-1], t0_ns=4_000, t1_ns=5_000)), "operator")
+    assert (decode.windows, decode.n_tokens, round(decode.wall_s * 1e9)) == (1, 2, 600)
+    assert [(row.count, round(row.total_s * 1e9)) for row in decode.rows] == [(2, 400)]
+    requests = [replace(w, phase="inference", n_tokens=None) for w in WINDOWS[2:]]
+    (inference,) = phases(trace, profiler, requests, "operator")
+    assert (inference.windows, round(inference.wall_s * 1e9)) == (2, 900)
+    (alone,) = phases(trace, profiler, WINDOWS[3:], "operator")
+    assert (alone.n_tokens, round(alone.wall_s * 1e9)) == (None, 300)
 
 
 def test_layers_are_taken_together_as_parts_and_types_and_backends_apart(profile: Profile):
@@ -177,7 +190,7 @@ def test_the_tables_say_where_the_time_went_and_how_far_they_are_to_be_believed(
         [Metric(name="decode_tps", value=50.0, unit="tok/s")],
         "r0",
     )
-    shown = Told(bundle=make_bundle("r1"), profiler=profiler, phases=both, costs=cost)
+    shown = Told(bundle=make_bundle("r1"), profiler=replace(profiler, left_out=2), phases=both, costs=cost)
     text = render_profile(shown, "md", top=0)
     assert "| 2 more | 100 % | 800 ns | 3 | 267 ns |" in text
     text = render_profile(shown, "md", top=1)
