@@ -51,8 +51,9 @@ def get(name: str) -> Engine:
             added: Engine = plugin.make(Engine, EngineError, path, again=("for_device",), by=AddedEngine)
             return added
         known = sorted({*_ENGINES, *(other.name for other in plugins.plugins(plugins.ENGINES))})
+        with_path = [f"{other}:PATH" for other in _WITH_PATH if other not in _ENGINES]
         close = difflib.get_close_matches(name.lower(), known, n=1)
-        hint = f"did you mean '{close[0]}'?" if close else f"melt knows {', '.join(known)}"
+        hint = f"did you mean '{close[0]}'?" if close else f"melt knows {', '.join([*known, *with_path])}"
         raise UsageError(f"unknown engine '{name}': {hint}")
     module, class_name = _ENGINES[name]
     engine: Engine = getattr(import_module(module), class_name)()
