@@ -243,7 +243,8 @@ def _how_to_read(able: Sequence[Candidate]) -> Iterator[str]:
         plural = "session" if counts == [1] else "sessions"
         yield (
             f"Medians of {n} {plural} a level, without intervals, which take {LEAST_FOR_INTERVAL}: figures within "
-            f"{100 * EVEN:g} % of each other or of a limit count as even, or not certain."
+            f"{100 * EVEN:g} % of each other count as even, limits within {100 * EVEN:g} % of a session or between "
+            "two as not certain."
         )
     else:
         yield f"Medians of {n} sessions a level, ± half their 95 % interval (Student's t over sessions)."

@@ -89,10 +89,10 @@ def _recommended(by: Mapping[str, Candidate], able: Sequence[Candidate], advice:
 def _passed(candidate: Candidate, advice: Recommendation) -> str:
     """Say by which limits a level is passed over."""
     parts = []
-    for verb, state in (("misses", Met.MISSED), ("may miss", Met.NOT_CERTAIN)):
+    for verb, state, write in (("misses", Met.MISSED, _in_its_unit), ("may miss", Met.NOT_CERTAIN, _doubtful)):
         found = [limit for limit, s in zip(advice.limits, advice.met[candidate.level], strict=True) if s is state]
         if found:
-            parts.append(f"{verb} {' and '.join(f'{one.flag} ({_in_its_unit(candidate, one)})' for one in found)}")
+            parts.append(f"{verb} {' and '.join(f'{one.flag} ({write(candidate, one)})' for one in found)}")
     unknown = [
         limit.flag for limit, s in zip(advice.limits, advice.met[candidate.level], strict=True) if s is Met.NOT_MEASURED
     ]
@@ -139,7 +139,7 @@ def _shown(candidate: Candidate, limit: Limit, state: Met) -> str:
         why = candidate.missing.get(limit.quantity)
         return f"{QUANTITIES[limit.quantity].title} not measured" + (f": {why}" if why else "")
     if state is Met.NOT_CERTAIN:
-        return f"{_in_its_unit(candidate, limit)}, which may miss {limit.said}"
+        return f"{_doubtful(candidate, limit)}, which may miss {limit.said}"
     share = float(f"{100 * abs(figure.value - limit.bound) / limit.bound:.2g}")
     side = "under" if limit.at_least else "over"
     return f"{_in_its_unit(candidate, limit)} is {side} {limit.said} by {share:g} %"
@@ -167,15 +167,31 @@ def _against(candidate: Candidate, limit: Limit) -> str:
 def _in_its_unit(candidate: Candidate, limit: Limit) -> str:
     """Write a figure in the unit of its bound: 101 MiB and 120MB cannot be set side by side at a glance."""
     figure, quantity = candidate.figures.get(limit.quantity), QUANTITIES[limit.quantity]
-    written = limit.said.lstrip("0123456789. ").lower()
-    unit = _UNITS.get(quantity.unit, {}).get(written.removesuffix("b") if quantity.unit == "bytes" else written)
-    if figure is None or unit is None:
+    if figure is None or quantity.unit not in _UNITS:
         return _figure(candidate, limit.quantity)
+    return f"{quantity.title} {_written(figure, _scale_beside(figure, limit))}"
+
+
+def _scale_beside(figure: Figure, limit: Limit) -> Scale:
+    """Return the unit of the bound, with three digits of the figure, else the figure's own."""
+    own = QUANTITIES[limit.quantity].unit
+    written = limit.said.lstrip("0123456789. ").lower()
+    unit = _UNITS.get(own, {}).get(written.removesuffix("b") if own == "bytes" else written)
+    if unit is None:
+        return scale_for([figure.value], own)
     factor, symbol = unit
-    # Of 45 MB under a limit of 3GB three digits are left, too.
     whole_digits = math.floor(math.log10(abs(figure.value) / factor)) + 1 if figure.value else _DIGITS
-    places = min(_MOST_PLACES, max(0, _DIGITS - whole_digits))
-    return f"{quantity.title} {_written(figure, Scale(factor, symbol, places))}"
+    return Scale(factor, symbol, min(_MOST_PLACES, max(0, _DIGITS - whole_digits)))
+
+
+def _doubtful(candidate: Candidate, limit: Limit) -> str:
+    """Write a figure that may miss its bound, with its sessions where they differ and are too few for an interval."""
+    figure, text = candidate.figures.get(limit.quantity), _in_its_unit(candidate, limit)
+    if figure is None or spread_of(figure) is not None or not figure.values:
+        return text
+    scale = _scale_beside(figure, limit)
+    least, most = scale.write(min(figure.values)), scale.write(max(figure.values))
+    return text if least == most else f"{text}, {least} to {most} by session"
 
 
 def _bound(limit: Limit) -> str:

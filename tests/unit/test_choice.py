@@ -168,6 +168,9 @@ def test_a_limit_within_the_interval_is_not_certain():
     for limits, what in (([loss(0.02)], "text"), ([loss(0.02), tps(10)], "text and more sessions")):
         assert f"; more {what} would tell" in said([doubtful], recommend([doubtful], limits))
     assert " by 1200 %)" in said([doubtful], recommend([doubtful], [loss(0.0015385)]))
+    two = level("two", (9.0, 16.0))
+    advice = recommend([two], [tps(10)])
+    assert "(decode 12.5 tok/s, 9.0 to 16.0 by session, which may miss 10; more" in said([two], advice)
     one = level("one", (10.2,))
     assert state_of(one, tps(10)) is Met.NOT_CERTAIN, "one session gives no interval: a twentieth is not certain"
     assert state_of(one, tps(9)) is Met.MET
