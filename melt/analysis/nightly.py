@@ -86,17 +86,27 @@ class NightReport:
 
 
 def judge_nights(series: Iterable[Series], sweeps: Collection[str], policy: Policy) -> NightReport:
-    """Judge what these sweeps measured; a series that the sweep before had, of the same plan, must not be missing."""
+    """Judge what these sweeps measured; a series that the sweep before had, of the same plan, must not be missing.
+
+    A series that several of them measured is judged once for each, and then called by its sweep as well.
+    """
     known = list(series)
     reports = []
     for one in known:
-        last = max((i for i, night in enumerate(one.nights) if night.sweep_id in sweeps), default=None)
-        if last is not None:
-            reports.append(judge_series(one, last, policy))
-        elif (plan := _missing_from(one, known, sweeps)) is not None:
+        nights = [i for i, night in enumerate(one.nights) if night.sweep_id in sweeps]
+        judged = [judge_series(one, night, policy) for night in nights]
+        if len(nights) > 1:
+            judged = [_called_by_sweep(report) for report in judged]
+        reports += judged
+        if not nights and (plan := _missing_from(one, known, sweeps)) is not None:
             failed = f"no run of it was made, while the sweep of the plan {plan!r} before had it"
             reports.append(SeriesReport(series=one, night=None, failed=failed))
     return NightReport(sweeps=tuple(sweeps), baseline=policy.baseline.name, series=tuple(reports))
+
+
+def _called_by_sweep(report: SeriesReport) -> SeriesReport:
+    sweep = "" if report.night is None else f", {report.night.sweep_id}"
+    return replace(report, series=replace(report.series, label=f"{report.series.label}{sweep}"))
 
 
 def judge_series(series: Series, last: int, policy: Policy) -> SeriesReport:

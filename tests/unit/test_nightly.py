@@ -207,6 +207,14 @@ def test_a_series_is_missing_only_where_the_same_device_had_it_in_the_same_plan(
     assert fine(("flags", "a", "x"), ("flags", "a", "y"))
 
 
+def test_of_several_nights_each_is_judged() -> None:
+    series = _series(*[1.0] * 7, 0.8, 1.0)
+    report = judge_nights([series], [sweep_id(7), sweep_id(8)], POLICY)
+    assert [one.series.label for one in report.series] == [f"{series.label}, {sweep_id(night)}" for night in (7, 8)]
+    assert [any(f.change is Change.REGRESSED for f in one.findings) for one in report.series] == [True, False]
+    assert not report.is_fine
+
+
 def test_who_measured_may_never_differ() -> None:
     with pytest.raises(UsageError, match="no field 'provenance'"):
         allowed_of(["os_build", "provenance"], FIELDS)
