@@ -16,7 +16,7 @@ from melt.cli._storeargs import add_store_argument, open_store
 
 if TYPE_CHECKING:
     from melt.analysis.history import Series
-    from melt.analysis.nightly import NightReport, SeriesReport
+    from melt.analysis.nightly import Acceptable, NightReport, SeriesReport
     from melt.analysis.policy import Baseline, Policy
     from melt.store.store import Store
 
@@ -171,8 +171,8 @@ def _on_changes(args: argparse.Namespace, store: Store, series: Sequence[Series]
 
     reports = [judge_series(one, len(one.nights) - 1, policy) for one in series]
     if args.acknowledge:
-        for wanted in args.acknowledge:
-            _acknowledge(store, reports, wanted, args.because)
+        for change in [_open_change(reports, wanted) for wanted in args.acknowledge]:
+            _acknowledge(store, change, args.because)
         return 0
     if any(one.changes for one in reports):
         print(render_changes(reports, args.output), end="")
@@ -181,19 +181,24 @@ def _on_changes(args: argparse.Namespace, store: Store, series: Sequence[Series]
     return 0
 
 
-def _acknowledge(store: Store, reports: Sequence[SeriesReport], wanted: str, because: str) -> None:
-    from melt import __version__
+def _open_change(reports: Sequence[SeriesReport], wanted: str) -> Acceptable:
+    """Return the one change that an id, or its beginning, means. Raises UsageError."""
     from melt.analysis.nightly import acknowledgeable
     from melt.errors import UsageError
-    from melt.records.acknowledgement import Acknowledgement
-    from melt.store.acknowledged import acknowledge
 
     known = {one.change_id: one for report in reports for one in acknowledgeable(report)}
     found = [one for name, one in known.items() if name.startswith(wanted)] if wanted else []
     if len(found) != 1:
         which = "no open change has" if not found else "several changes have ids that begin with"
         raise UsageError(f"{which} {wanted!r}: `melt regress` and `melt regress --list` name them")
-    change = found[0]
+    return found[0]
+
+
+def _acknowledge(store: Store, change: Acceptable, because: str) -> None:
+    from melt import __version__
+    from melt.records.acknowledgement import Acknowledgement
+    from melt.store.acknowledged import acknowledge
+
     accepted = Acknowledgement(
         change_id=change.change_id,
         device_id=change.device_id,

@@ -56,6 +56,8 @@ def test_a_drop_is_told_on_its_night_until_it_is_accepted(melt: Melt, tmp_path: 
     assert f"since {sweep_id(DROPS_AT)}, 3 nights ago" in done.stdout
     before = _documents(melt)
     assert "go together" in melt.here("regress", "--acknowledge", change["change_id"], check=2).stderr
+    melt.here("regress", "--acknowledge", change["change_id"], "--acknowledge", "zz", "--because", "both", check=2)
+    assert "accepted" not in melt.here("regress", "--list").stdout, "all of what was named, or nothing"
     melt.here("regress", "--acknowledge", change["change_id"], "--because", "slower on purpose, see #12")
     assert _documents(melt) == before, "runs never change"
     assert "regressed" not in _verdicts(melt, check=0).values()
