@@ -22,7 +22,7 @@ from melt.analysis.efficiency_answers import ANSWERS
 from melt.analysis.statistics import MIN_SESSIONS
 from melt.errors import UsageError
 from melt.report.quants_data import LevelTable, level_csv, level_json
-from melt.report.quants_text import alike_note, figure_text, loss_note, reason, spread_of
+from melt.report.quants_text import alike_note, figure_text, loss_note, reason, with_interval
 from melt.report.scale import scale_for
 from melt.report.table import render_table
 from melt.report.words import engine_name, joined
@@ -147,9 +147,7 @@ def _quantity_row(name: str, candidates: Sequence[Candidate]) -> list[str]:
     cells = []
     for candidate in candidates:
         figure = candidate.figures.get(name)
-        spread = None if figure is None else spread_of(figure)
-        text = _NONE if figure is None else scale.write(figure.value)
-        cells.append(f"{text} {scale.spread(spread or 0.0)}".rstrip())
+        cells.append(_NONE if figure is None else with_interval(figure, scale))
     return [quantity.title, scale.symbol, *cells]
 
 
@@ -247,7 +245,7 @@ def _how_to_read(able: Sequence[Candidate]) -> Iterator[str]:
             "two as not certain."
         )
     else:
-        yield f"Medians of {n} sessions a level, ± half their 95 % interval (Student's t over sessions)."
+        yield f"Medians of {n} sessions a level, ± half their 95 % interval or [all of it] (Student's t over sessions)."
 
 
 def _alike(candidates: Sequence[Candidate], able: Sequence[Candidate]) -> Iterator[str]:

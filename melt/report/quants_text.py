@@ -36,6 +36,8 @@ _DIGITS = 3
 _MOST_NAMED = 4
 """Levels that are passed over and named with their reason; more make a sentence that nobody reads."""
 _MOST_PLACES = 5
+_LOPSIDED = 0.25
+"""How far a figure may be off the middle of its interval, as a share of half of that, for a ± to tell where it lies."""
 _SHOWN_PAIRS = 6
 """More pairs than these are counted instead of named."""
 
@@ -217,8 +219,17 @@ def figure_text(figure: Figure, unit: str) -> str:
 
 
 def _written(figure: Figure, scale: Scale) -> str:
-    parts = (scale.write(figure.value), scale.spread(spread_of(figure) or 0.0), scale.symbol)
-    return " ".join(part for part in parts if part)
+    return f"{with_interval(figure, scale)} {scale.symbol}".rstrip()
+
+
+def with_interval(figure: Figure, scale: Scale) -> str:
+    """Write a figure without its unit: `12.3 ±0.2`, or `655 [203, 2110]` where it is not in the middle."""
+    text, spread = scale.write(figure.value), spread_of(figure)
+    if not spread or figure.low is None or figure.high is None:
+        return text
+    if abs(figure.low + spread - figure.value) > _LOPSIDED * spread:
+        return f"{text} [{scale.write(figure.low)}, {scale.write(figure.high)}]"
+    return f"{text} {scale.spread(spread)}".rstrip()
 
 
 def spread_of(figure: Figure) -> float | None:
@@ -260,6 +271,7 @@ def loss_note(candidates: Sequence[Candidate]) -> Iterator[str]:
     yield (
         "Quality loss is exp(KL divergence) - 1: by how much the perplexity is above the original's on text as the "
         "original would write it; its ± is the 95 % interval over chunks, which of one chunk is not known, that of KL "
-        f"divergence and perplexity one standard error. Evaluated on {first.device.name} "
+        "divergence and perplexity one standard error, that of same top-1 and accuracy Wilson's 95 % interval. "
+        f"Evaluated on {first.device.name} "
         f"({first.method.engine_version}), on {first.method.dataset}, with the very files that were timed."
     )

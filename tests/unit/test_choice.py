@@ -24,7 +24,7 @@ from melt.analysis.choice import (
     relation,
 )
 from melt.analysis.recommend import Limit, Met, recommend, state_of
-from melt.report.quants_text import reason
+from melt.report.quants_text import figure_text, reason
 
 FAST, SLOW = (20.0, 20.1, 19.9, 20.05, 19.95, 20.0), (10.0, 10.1, 9.9, 10.05, 9.95, 10.0)
 
@@ -252,6 +252,9 @@ def test_intervals_are_those_of_student():
     widened = over_sessions((10.0, 10.0, 10.0), 0.5)
     assert widened is not None
     assert (widened.low, widened.high) == (9.5, 10.5)
+    restless = over_sessions((3.0, 10.0, 33.0))
+    assert restless is not None
+    assert figure_text(restless, "tok/s").startswith("10.0 [0."), "a ± would say that it may be below nothing"
     cooled = over_sessions((-1.0, 0.0, 1.0))
     assert cooled is not None
     assert cooled.low == pytest.approx(-2.484, abs=0.01)
