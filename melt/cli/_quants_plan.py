@@ -17,6 +17,7 @@ LEVELS = "q8_0,q6_k,q5_k_m,q4_k_m,q4_0,q3_k_m,q2_k"
 _SUSTAINED_TOKENS = 32
 """Short requests: the curve of a sustained run has a point for each, and needs 16 of them to tell a steady rate."""
 
+_NO_SUSTAINED = ("0", "0s", "0m")
 _SETTINGS = ("threads", "n_gpu_layers")
 
 
@@ -75,7 +76,7 @@ def asked_runs(args: argparse.Namespace) -> Asked:
 
     levels = {level.name.lower(): level.name for level in select_levels(args.quant)}
     words = [f"pp{_checked('-p', tokens, args.n_prompt)}+tg{_checked('-n', tokens, args.n_gen)}"]
-    if args.sustained != "0":
+    if args.sustained not in _NO_SUSTAINED:
         words.append(f"tg{_SUSTAINED_TOKENS} for {_checked('--sustained', duration, args.sustained):.12g}s")
     flags = PlanFlags(
         name="quants",
