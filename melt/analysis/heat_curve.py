@@ -50,13 +50,14 @@ class Steps:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Tokens a second of working time, in bins of equal time from `t0_ns` on.
+    """Tokens a second of working time, in bins of equal time from `t0_ns` on, of which the last ends by `t1_ns`.
 
     `rates` has shape (n,), NaN where the bin holds hardly any such work. `whole_requests`: a bin is as long as one or
     more requests, so that the depth that grows within each does not show.
     """
 
     t0_ns: int
+    t1_ns: int
     width_ns: int
     rates: Values
     tokens: Values
@@ -66,7 +67,8 @@ class Curve:
     @property
     def middle_ns(self) -> Times:
         """The middle of each bin, shape (n,)."""
-        return np.asarray(self.t0_ns + np.arange(len(self.rates)) * self.width_ns + self.width_ns // 2, np.int64)
+        edges_ns = np.minimum(self.t0_ns + np.arange(len(self.rates) + 1) * self.width_ns, self.t1_ns)
+        return np.asarray((edges_ns[:-1] + edges_ns[1:]) // 2, np.int64)
 
     def mean_tps(self, first: int, last: int) -> float:
         """Return all tokens over all working time of the bins from `first` up to `last`, which is not among them."""
@@ -143,7 +145,7 @@ def curve(steps: Steps, most_bins: int = _MOST_BINS) -> Curve | None:
     working_s = np.diff(np.interp(edges_s, at_s, _grown((steps.end_ns - steps.begin_ns) / _S)))
     filled = working_s >= _LEAST_FILLED * np.diff(edges_s)
     rates = np.divide(tokens, working_s, out=np.full(n, np.nan), where=filled)
-    return Curve(t0_ns, round(width_s * _S), rates, tokens, working_s, whole)
+    return Curve(t0_ns, t1_ns, round(width_s * _S), rates, tokens, working_s, whole)
 
 
 def _grown(amounts: Values) -> Values:

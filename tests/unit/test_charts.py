@@ -180,6 +180,19 @@ def test_a_timeline_says_from_what_its_time_counts() -> None:
         assert spec["vconcat"][-1]["layer"][-1]["encoding"]["x"]["axis"]["title"] == f"seconds since {began}"
 
 
+def test_the_rate_of_a_run_shorter_than_a_bin_is_a_point_within_it() -> None:
+    bundle = make_bundle()
+    t_ns = bundle.windows[0].t0_ns + np.arange(4, dtype=np.int64) * 10_000_000
+    requests = Inference(repetition=0, warmup=False, t0_ns=tuple(t_ns[:3].tolist()), t1_ns=tuple(t_ns[1:].tolist()))
+    start = replace(bundle.start, spec=replace(bundle.start.spec, workload=Workload(kind="inference", n_infer=3)))
+    window = Window(phase="inference", repetition=0, warmup=False, t0_ns=int(t_ns[0]), t1_ns=int(t_ns[3]))
+    run = replace(bundle, start=start, windows=(window,), traces=(inference_trace((requests,)),))
+    spec = timeline_spec(run)
+    assert spec is not None
+    assert spec["vconcat"][0]["layer"][-1]["data"]["values"] == [{"t": 0.015, "v": 100.0, "s": "inference"}]
+    assert drawn(spec, "symbol")[1] == 1
+
+
 def test_timeline_keeps_a_peak_and_leaves_a_gap_open() -> None:
     bundle = make_bundle()
     t_ns = bundle.windows[0].t0_ns + np.arange(20_000, dtype=np.int64) * 20_000_000

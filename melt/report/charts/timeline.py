@@ -27,6 +27,7 @@ _ROOM = 0.08
 _NARROWEST = 1000
 """Spans closer than this part of the whole are drawn as one: no screen tells them apart."""
 _NAME_CHARACTERS = 28
+_POINT = {"type": "circle", "clip": True, "opacity": 1, "size": 22}
 _S = 1e9
 _PHASES = {
     "loading": "preparing",
@@ -111,11 +112,12 @@ def _panel(
     values = np.concatenate([track.values for track in panel.tracks])
     factor, symbol = _scale(values[np.isfinite(values)], panel.unit)
     names = [shortened(plain(track.name), _NAME_CHARACTERS) for track in panel.tracks]
-    rows = [
-        {"t": t, "v": v, "s": name}
+    lines = [
+        [{"t": t, "v": v, "s": name} for t, v in _points(track, told.zero_ns, factor, size[1])]
         for track, name in zip(panel.tracks, names, strict=True)
-        for t, v in _points(track, told.zero_ns, factor, size[1])
     ]
+    rows = [row for line in lines for row in line]
+    alone = [row for line in lines for row in _alone(line)]
     several = len(names) > 1
     since = f"seconds since {told.zero}" if last else None
     legend = {"orient": "top", "title": None, "offset": 2, "symbolType": "stroke", "symbolSize": 180, "columns": 3}
@@ -123,6 +125,11 @@ def _panel(
     dashes = {"domain": names, "range": [list(d) for d in DASHES[: len(names)]]}
     line = {"type": "line", "clip": True, "strokeWidth": 1.4, "interpolate": "step-after" if panel.steps else "linear"}
     axis = {"minExtent": _AXIS_PX, "maxExtent": _AXIS_PX, "tickCount": 3, "title": None, "labelLimit": _AXIS_PX - 8}
+    places = {
+        "x": _time(since),
+        "y": {"field": "v", "type": "quantitative", "scale": _values(rows, panel), "axis": axis},
+    }
+    coloured: Spec = {"field": "s", "type": "nominal", "legend": None, "scale": {"domain": names}}
     return {
         "width": size[0],
         "height": panel.height_px,
@@ -136,18 +143,17 @@ def _panel(
         "layer": [
             *([_phases(datasets["phases"], first, since)] if datasets["phases"] else []),
             *([_throttled(since)] if datasets["throttled"] else []),
+            *(
+                [{"data": {"values": alone}, "mark": _POINT, "encoding": {**places, "color": coloured}}]
+                if alone
+                else []
+            ),
             {
                 "data": {"values": rows},
                 "mark": line,
                 "encoding": {
-                    "x": _time(since),
-                    "y": {
-                        "field": "v",
-                        "type": "quantitative",
-                        "scale": _values(rows, panel),
-                        "axis": axis,
-                    },
-                    "color": {**which, "scale": {"domain": names}},
+                    **places,
+                    "color": {**coloured, **which},
                     **({"strokeDash": {**which, "scale": dashes}} if several else {}),
                 },
             },
@@ -233,6 +239,14 @@ def _points(track: Track, zero_ns: int, factor: float, most_points: int) -> Iter
     t_ns, values = downsample(*broken(track.t_ns, track.values, track.gap_ns), most_points)
     for t, v in zip(((t_ns - zero_ns) / _S).round(3).tolist(), (values / factor).tolist(), strict=True):
         yield t, None if v != v else float(f"{v:.5g}")
+
+
+def _alone(line: Sequence[Spec]) -> Iterator[Spec]:
+    """Yield the points of a line that have no neighbour: a line draws nothing there."""
+    known = [False, *(row["v"] is not None for row in line), False]
+    for place, row in enumerate(line, 1):
+        if known[place] and not known[place - 1] and not known[place + 1]:
+            yield row
 
 
 def _scale(values: np.ndarray, unit: str) -> tuple[float, str]:
