@@ -174,8 +174,8 @@ def _on_changes(args: argparse.Namespace, store: Store, series: Sequence[Series]
         for change in [_open_change(reports, wanted) for wanted in args.acknowledge]:
             _acknowledge(store, change, args.because)
         return 0
-    if any(one.changes for one in reports):
-        print(render_changes(reports, args.output), end="")
+    if text := render_changes(reports, args.output):
+        print(text, end="")
     else:
         print("melt: no change in the history", file=sys.stderr)
     return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +12,7 @@ from melt.analysis.ab import Change
 from melt.analysis.alike import FIELDS, short
 from melt.analysis.changepoints import ChangePoint
 from melt.analysis.names import METRICS
-from melt.analysis.nightly import Finding, NightReport, SeriesReport
+from melt.analysis.nightly import Acceptable, Finding, NightReport, SeriesReport, acknowledgeable
 from melt.codec import to_dict
 from melt.errors import UsageError
 from melt.report.scale import percent, scale_for
@@ -26,7 +26,7 @@ _BAD = (Change.REGRESSED, Change.INCOMPARABLE)
 _LIST_HEADERS = ("id", "first night", "series", "metric", "before", "after", "change", "state")
 _LIST_KEYS = (
     *("change_id", "series_id", "series", "device_id", "metric", "sweep_id", "began_utc_ns", "before", "after"),
-    *("ratio", "change", "found", "state", "acknowledged"),
+    *("ratio", "change", "found", "state", "acknowledged", "what"),
 )
 
 
@@ -47,13 +47,24 @@ def render_night(report: NightReport, fmt: str) -> str:
     return "\n".join(part for part in parts if part)
 
 
-def render_changes(reports: Iterable[SeriesReport], fmt: str) -> str:
-    """Write all changes of some histories, newest first, as `table`, `md` or `json`."""
+def render_changes(reports: Sequence[SeriesReport], fmt: str) -> str:
+    """Write all changes of some histories, newest first, as `table`, `md` or `json`; empty where there is none.
+
+    What makes the newest night unlike those before it, and nobody accepted, is one of them, of the whole device.
+    """
     found = [(one, change) for one in reports for change in one.changes]
     found.sort(key=lambda pair: (-pair[1].began_utc_ns, pair[0].series.label, pair[1].metric))
+    conditions = {
+        own.change_id: (one, own) for one in reports for own in acknowledgeable(one) if own.metric is None
+    }.values()
+    if not found and not conditions:
+        return ""
     if fmt == "json":
-        return write_rows(_LIST_KEYS, [_record(one, change) for one, change in found], fmt)
-    rows = [[_text(cell, fmt) for cell in _line(one, change)] for one, change in found]
+        records = [_record_of_condition(one, own) for one, own in conditions]
+        return write_rows(_LIST_KEYS, [*records, *(_record(one, change) for one, change in found)], fmt)
+    lines = [_line_of_condition(one, own) for one, own in conditions]
+    lines += [_line(one, change) for one, change in found]
+    rows = [[_text(cell, fmt) for cell in line] for line in lines]
     return render_table(None, _LIST_HEADERS, rows, fmt, numeric=(4, 5, 6))
 
 
@@ -162,9 +173,34 @@ def _line(one: SeriesReport, change: ChangePoint) -> list[str]:
     metric = METRICS[change.metric]
     scale = scale_for((change.before, change.after), metric.unit)
     values = [f"{scale.write(value)} {scale.symbol}".strip() for value in (change.before, change.after)]
-    night = f"{datetime.fromtimestamp(change.began_utc_ns // 10**9, UTC):%Y-%m-%d} {change.sweep_id}"
+    night = _night(change.began_utc_ns, change.sweep_id)
     series = _plain(one.series.label)
     return [change.change_id, night, series, metric.title, *values, percent(change.ratio - 1), state_of(change)]
+
+
+def _line_of_condition(one: SeriesReport, own: Acceptable) -> list[str]:
+    night = _night(_began_utc_ns(one, own), own.sweep_id)
+    device = one.series.start.device.name
+    what = own.what.removeprefix(f"{device}: ")
+    return [own.change_id, night, _plain(device), _plain(what), "-", "-", "-", "open"]
+
+
+def _began_utc_ns(one: SeriesReport, own: Acceptable) -> int:
+    return next(night.began_utc_ns for night in one.series.nights if night.sweep_id == own.sweep_id)
+
+
+def _night(began_utc_ns: int, sweep_id: str) -> str:
+    return f"{datetime.fromtimestamp(began_utc_ns // 10**9, UTC):%Y-%m-%d} {sweep_id}"
+
+
+def _record_of_condition(one: SeriesReport, own: Acceptable) -> dict[str, Any]:
+    return {
+        **dict.fromkeys(_LIST_KEYS),
+        **to_dict(own),
+        "began_utc_ns": _began_utc_ns(one, own),
+        "change": str(Change.INCOMPARABLE),
+        "state": "open",
+    }
 
 
 def _record(one: SeriesReport, change: ChangePoint) -> dict[str, Any]:
@@ -173,6 +209,7 @@ def _record(one: SeriesReport, change: ChangePoint) -> dict[str, Any]:
         **own,
         "series": one.series.label,
         "device_id": one.series.start.device.device_id,
+        "what": None,
         "ratio": change.ratio,
         "state": state_of(change).partition(":")[0],
     }

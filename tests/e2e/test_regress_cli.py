@@ -94,6 +94,9 @@ def test_another_build_of_the_system_is_named_and_must_be_accepted(melt: Melt) -
     (known,) = {finding["change_id"] for finding in series["findings"]}
     assert "OS build 'Debian 12' -> 'Debian 13'" in done.stdout
     assert "regressed" not in _verdicts(melt, "--allow-differing", "os_build", check=0).values()
+    (listed,) = json.loads(melt.here("regress", "--list", "-o", "json").stdout)
+    assert (listed["change_id"], listed["sweep_id"], listed["state"]) == (known, sweep_id(8), "open")
+    assert f" {known} " in melt.here("regress", "--list").stdout
     done = melt.here("regress", "--acknowledge", known, "--because", "updated")
     assert f"later nights start from {sweep_id(8)}" in done.stderr, "from the first night with it, not the newest one"
     assert set(_verdicts(melt, check=0).values()) <= {"unchanged", "inconclusive"}
