@@ -232,7 +232,10 @@ def _nothing_in_common(
             continue
         values = [{alike.asked(start, may_differ)[name]: start for start in side} for side in starts]
         if not set(values[0]) & set(values[1]):
-            one, other = (alike.asked_label(next(iter(side.values())), name) for side in values)
+            first, second = (next(iter(side.values())) for side in values)
+            one, other = (alike.asked_label(start, name) for start in (first, second))
+            if name == "device" and one == other:
+                one, other = (f"{start.device.name} ({start.device.device_id})" for start in (first, second))
             return (
                 f"{both}: the {name} is {one!r} in {labels[0]} and {other!r} in {labels[1]}; "
                 f"--allow-differing {name} sets them side by side all the same"

@@ -128,6 +128,12 @@ def test_quants_are_compared_when_chosen_and_otherwise_have_nothing_in_common():
         compare_ab(a, [*b, make_bundle("x", quant="f16", position=20)], allowed=["quant"])
 
 
+def test_two_devices_of_one_name_are_told_apart_by_their_ids():
+    a, b = two()
+    with pytest.raises(IncomparableError, match=r"'local \(id-local\)' in A and 'local \(another\)' in B"):
+        compare_ab(a, [with_device(run, device_id="another") for run in b])
+
+
 def test_what_only_one_side_has_is_told():
     a, b = two()
     lone = bundles({"f16": [10]})
