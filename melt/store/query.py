@@ -50,6 +50,8 @@ def answer(store: Store, sql: str, selection: Selection | None = None) -> Iterat
     """Give the rows of a query over the selected runs, a batch at a time. Raises QueryError, StoreError."""
     with _connected(store) as connection, _told(sql):
         statements = connection.extract_statements(sql)
+        if not statements:
+            raise QueryError("there is no query: write a SELECT over the store's tables")
         if len(statements) != 1:
             raise QueryError(f"one query at a time, and here are {len(statements)}")
         if statements[0].type != duckdb.StatementType.SELECT:

@@ -142,7 +142,7 @@ def test_forms(ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         ("SET enable_external_access = true", "SELECT, not SET"),
         ("ATTACH '{store}/runs.sqlite'", "SELECT, not ATTACH"),
         ("SELECT 1; SELECT 2", "one query at a time, and here are 2"),
-        ("", "one query at a time"),
+        ("", "there is no query"),
     ],
 )
 def test_what_is_refused(ask: Ask, root: Path, tmp_path: Path, sql: str, said: str) -> None:
