@@ -308,17 +308,14 @@ def _tensors(artifact: Artifact) -> Iterator[tuple[str, str, str, str]]:
 
 def _memory_facts(artifact: Artifact) -> Iterator[tuple[str, str]]:
     from melt.models.inspect import expected_memory
+    from melt.models.onnx_describe import cache_per_token
     from melt.units import human
 
     if artifact.generative is False:
         yield "expected memory, without activations", human(expected_memory(artifact, 0), "bytes")
         return
-    # What the record says is for f16; an .onnx file says itself which type its cache has.
-    is_f32 = any(one.type == "float" and one.name.startswith("past_key_values.") for one in artifact.inputs)
-    cached = artifact.kv_bytes_per_token
-    if is_f32 and cached is not None:
-        cached *= 2
-    yield f"KV cache per token ({'f32' if is_f32 else 'f16'})", human(cached, "bytes")
+    cache_type, cached = cache_per_token(artifact)
+    yield f"KV cache per token ({cache_type})", human(cached, "bytes")
     for n_ctx in _CONTEXTS:
         yield f"expected memory, {n_ctx} tokens", human(expected_memory(artifact, n_ctx), "bytes")
 

@@ -74,6 +74,14 @@ def onnx_memory(artifact: Artifact, n_ctx: int) -> int:
     return round(_COPIES * (artifact.size_bytes or artifact.weight_bytes or 0)) + _RUNNER_BYTES + cache
 
 
+def cache_per_token(artifact: Artifact) -> tuple[str, int | None]:
+    """Return the type of a decoder's cache, `f16` or `f32`, and its bytes per token: an .onnx file says it itself."""
+    cached = artifact.kv_bytes_per_token
+    if any(one.type == "float" and _PAST_KEY.fullmatch(one.name) for one in artifact.inputs):
+        return "f32", None if cached is None else 2 * cached
+    return "f16", cached
+
+
 def _stored(model: OnnxModel) -> Iterable[Weight]:
     """Give the weights as they are meant: a MatMulNBits node's bytes as a matrix of few bits, without its scales."""
     for weight in model.weights:
