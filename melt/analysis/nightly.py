@@ -94,19 +94,13 @@ def judge_nights(series: Iterable[Series], sweeps: Collection[str], policy: Poli
     reports = []
     for one in known:
         nights = [i for i, night in enumerate(one.nights) if night.sweep_id in sweeps]
-        judged = [judge_series(one, night, policy) for night in nights]
-        if len(nights) > 1:
-            judged = [_called_by_sweep(report) for report in judged]
-        reports += judged
+        for i in nights:
+            called = one if len(nights) == 1 else replace(one, label=f"{one.label}, {one.nights[i].sweep_id}")
+            reports.append(judge_series(called, i, policy))
         if not nights and (plan := _missing_from(one, known, sweeps)) is not None:
             failed = f"no run of it was made, while the sweep of the plan {plan!r} before had it"
             reports.append(SeriesReport(series=one, night=None, failed=failed))
     return NightReport(sweeps=tuple(sweeps), baseline=policy.baseline.name, series=tuple(reports))
-
-
-def _called_by_sweep(report: SeriesReport) -> SeriesReport:
-    sweep = "" if report.night is None else f", {report.night.sweep_id}"
-    return replace(report, series=replace(report.series, label=f"{report.series.label}{sweep}"))
 
 
 def judge_series(series: Series, last: int, policy: Policy) -> SeriesReport:
