@@ -57,18 +57,18 @@ class Live:
             elif isinstance(record, Event) and record.name in _PHASES:
                 self._say(_PHASES[record.name])
 
-    def _say(self, phase: str, *rates: float | None) -> None:
-        self._observe(RunProgress(self._spec.run_id, phase, self._done, self._total, *rates))
+    def _say(self, phase: str, **rates: float | None) -> None:
+        self._observe(RunProgress(self._spec.run_id, phase, self._done, self._total, **rates))
 
     def _runner_said(self, line: bytes) -> None:
         report = self._engine.parse([line])
         rates = {w.phase: w.n_tokens / w.duration_s for w in report.windows if w.n_tokens and w.duration_s > 0}
         if report.generations:
             self._count(report.generations[-1])
-            self._say(self._next_phase(), rates.get("prefill"), rates.get("decode"))
+            self._say(self._next_phase(), prefill_tps=rates.get("prefill"), decode_tps=rates.get("decode"))
         elif report.inferences:
             self._count_inference(report.inferences[-1])
-            self._say(self._next_phase(), None, None, _rate(report.inferences[-1]))
+            self._say(self._next_phase(), inferences_per_s=_rate(report.inferences[-1]))
         elif any(w.phase == "load" for w in report.windows):
             self._say(self._next_phase())
 
