@@ -28,6 +28,7 @@ from melt.events import (
 )
 from melt.records import Outcome, RunSpec, Verdict
 from melt.traces import RunBundle
+from melt.units import counted
 
 
 class Stage(IntEnum):
@@ -235,7 +236,7 @@ class SweepState:
         failed.ends = +failed.ends
         failed.total -= len(event.specs)
         failed.moved += len(event.specs)
-        runs = f"{failed.moved} run{'s' * (failed.moved > 1)} moved"
+        runs = f"{counted(failed.moved, 'run')} moved"
         failed.phase = Phase.of(f"failed, {runs} to {clean(event.to)}", f"failed, {runs}", "failed")
         device.total += len(event.specs)
         if device.stage is Stage.DONE:

@@ -16,6 +16,7 @@ from melt.cli._progress_layout import Grid, View
 from melt.cli._progress_state import Device, Stage, SweepState
 from melt.cli._progress_text import clock, shorten, wrap
 from melt.records import Verdict
+from melt.units import counted
 
 _NOTES_KEPT = 3
 """Lines that notes get although devices must be folded for them."""
@@ -67,7 +68,7 @@ def _header(state: SweepState, *, ended: bool = False) -> Text:
     left = None if ended else state.sweep_left()
     parts += [left] if left else []
     early = sum(device.ended_early for device in devices)
-    parts += [f"{early} device{'s' * (early > 1)} ended early"] if early and len(devices) > 1 else []
+    parts += [f"{counted(early, 'device')} ended early"] if early and len(devices) > 1 else []
     parts += state.models if len(state.models) == 1 else []
     trouble = early or any(device.failed for device in devices)
     return Text(" | ".join(parts), "bold red" if trouble else "bold")

@@ -10,7 +10,7 @@ from melt.analysis.quality_compare import MIN_CHUNKS, Difference, Told, differen
 from melt.codec import to_dict
 from melt.records.quality import ChoiceFigures, OutputFigures, Quality, TextFigures
 from melt.report.table import render_table, write_rows
-from melt.units import human
+from melt.units import counted, human
 
 _TEXT = tuple(name for name in TextFigures.__dataclass_fields__ if not name.startswith("chunk_"))
 _CHOICES = tuple(name for name in ChoiceFigures.__dataclass_fields__ if not name.startswith("items"))
@@ -231,8 +231,8 @@ def _notes(evaluations: Sequence[Quality]) -> Iterator[str]:
         yield f"{first.choices.n} questions by log-likelihood, on the CPU; {where}."
         yield f"Against the line above: McNemar's exact test, 5 %. No difference seen: {Told.ALIKE}."
     elif first.outputs is not None:
-        n = first.outputs.n
-        yield f"{n} sample{'s' if n > 1 else ''}, on the CPU; {where}. A sample's cosine is the least of its outputs'."
+        samples = counted(first.outputs.n, "sample")
+        yield f"{samples}, on the CPU; {where}. A sample's cosine is the least of its outputs'."
         classes = next((q.outputs.class_output for q in evaluations if q.outputs and q.outputs.class_output), None)
         if classes is not None:
             yield f"Same top-1: rows of {classes!r} whose likeliest class is the reference's, with its 95 % interval."

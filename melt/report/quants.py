@@ -236,16 +236,15 @@ def _how_to_read(able: Sequence[Candidate]) -> Iterator[str]:
     if not able:
         return
     counts = sorted({candidate.sessions for candidate in able})
-    n = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    sessions = counted(counts[-1], "session") if len(counts) == 1 else f"{counts[0]} to {counts[-1]} sessions"
     if counts[-1] < LEAST_FOR_INTERVAL:
-        plural = "session" if counts == [1] else "sessions"
         yield (
-            f"Medians of {n} {plural} a level, without intervals, which take {LEAST_FOR_INTERVAL}: figures within "
+            f"Medians of {sessions} a level, without intervals, which take {LEAST_FOR_INTERVAL}: figures within "
             f"{100 * EVEN:g} % of each other count as even, limits within {100 * EVEN:g} % of a session or between "
             "two as not certain."
         )
     else:
-        yield f"Medians of {n} sessions a level, ± half their 95 % interval or [all of it] (Student's t over sessions)."
+        yield f"Medians of {sessions} a level, ± half their 95 % interval or [all of it] (Student's t over sessions)."
 
 
 def _alike(candidates: Sequence[Candidate], able: Sequence[Candidate]) -> Iterator[str]:
